@@ -1,0 +1,72 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+	const char *name;
+	const char *text;
+	enum lb_class cls;
+} codes[] = {[LB_OK_POS] = {"LB_OK", "ok", LB_CLASS_BUG},
+#define LB_CODE_ROW(name, cls, text) [name##_POS] = {#name, text, cls},
+	     LB_CODES(LB_CODE_ROW)
+#undef LB_CODE_ROW
+};
+
+static unsigned pos_of(int code)
+{
+	if (code > 0 || code <= -(int)LB_CODE_COUNT)
+		return LB_EINVAL_POS;
+	return (unsigned)-code;
+}
+
+int lb_err_set(struct lb_err *err, enum lb_code code, int sys_errno, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (err == NULL)
+		return code;
+	err->code = code;
+	err->sys_errno = sys_errno;
+	va_start(ap, fmt);
+	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	va_end(ap);
+	if (sys_errno != 0) {
+		size_t n = strlen(err->msg);
+		(void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", strerror(sys_errno));
+	}
+	return code;
+}
+
+int lb_err_wrap(struct lb_err *err, int code, const char *fmt, ...)
+{
+	char inner[sizeof(err->msg)];
+	va_list ap;
+	size_t n;
+
+	if (err == NULL)
+		return code;
+	memcpy(inner, err->msg, sizeof(inner));
+	va_start(ap, fmt);
+	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	va_end(ap);
+	n = strlen(err->msg);
+	(void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", inner);
+	return err->code;
+}
+
+enum lb_class lb_err_class(int code)
+{
+	return codes[pos_of(code)].cls;
+}
+
+const char *lb_err_text(int code)
+{
+	return codes[pos_of(code)].text;
+}
+
+const char *lb_err_name(int code)
+{
+	return codes[pos_of(code)].name;
+}

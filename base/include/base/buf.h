@@ -14,8 +14,8 @@ struct lb_err;
 
 struct lb_buf {
 	uint8_t *p;
-	size_t len; /* bytes in use */
-	size_t cap; /* bytes allocated */
+	size_t len;    /* bytes in use */
+	size_t cap;    /* bytes allocated */
 	uint32_t refs; /* atomic; use the functions */
 };
 

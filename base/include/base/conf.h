@@ -1,9 +1,10 @@
 /*
  * base/conf.h - YAML read through one table: libfyaml underneath, our typing and our errors on top.
  *
- * Restrictions (design: what an operator writes must mean one thing): UTF-8, one document, no anchors,
- * aliases, tags or merge keys, no duplicate keys, depth <= 16, size <= 1 MiB. Every scalar is typed by the
- * table of whoever reads it, never by YAML's guessing ("no" is a string unless the table says bool).
+ * Restrictions (design: what an operator writes must mean one thing): UTF-8, one document, no
+ * anchors, aliases, tags or merge keys, no duplicate keys, depth <= 16, size <= 1 MiB. Every scalar
+ * is typed by the table of whoever reads it, never by YAML's guessing ("no" is a string unless the
+ * table says bool).
  *
  * Errors are collected, all of one run, each as
  *   site.yaml:4:9: error: unknown key "lisen", did you mean "listen"?
@@ -31,15 +32,20 @@ void lb_conf_destroy(struct lb_conf *c);
 
 const struct lb_conf_node *lb_conf_root(const struct lb_conf *c);
 
-enum lb_conf_kind { LB_CONF_SCALAR, LB_CONF_SEQ, LB_CONF_MAP };
+enum lb_conf_kind {
+	LB_CONF_SCALAR,
+	LB_CONF_SEQ,
+	LB_CONF_MAP
+};
 enum lb_conf_kind lb_conf_kind(const struct lb_conf_node *n);
 const char *lb_conf_text(const struct lb_conf_node *n); /* scalar's text; NULL otherwise */
 size_t lb_conf_count(const struct lb_conf_node *n);     /* items of a seq or map */
 const struct lb_conf_node *lb_conf_item(const struct lb_conf_node *n, size_t i); /* value */
 const char *lb_conf_key(const struct lb_conf_node *map, size_t i);
 const struct lb_conf_node *lb_conf_key_node(const struct lb_conf_node *map, size_t i);
-const struct lb_conf_node *lb_conf_get(const struct lb_conf_node *map, const char *key); /* or NULL */
-unsigned lb_conf_line(const struct lb_conf_node *n); /* from 1 */
+const struct lb_conf_node *lb_conf_get(const struct lb_conf_node *map,
+				       const char *key); /* or NULL */
+unsigned lb_conf_line(const struct lb_conf_node *n);     /* from 1 */
 unsigned lb_conf_column(const struct lb_conf_node *n);
 
 /* Note a problem at @n (NULL: the document). Bounded: after 100 the rest is counted only. */
@@ -64,16 +70,17 @@ enum lb_conf_type {
 struct lb_conf_field {
 	const char *key;
 	enum lb_conf_type type;
-	size_t offset;        /* offsetof() in the struct that is filled */
-	size_t size;          /* STR/NAME: bytes of the char array */
-	uint64_t min, max;    /* of numbers in their unit; 0,0 = any */
-	const char *dflt;     /* as an operator would write it; NULL = required */
-	const char *choices;  /* ENUM only */
+	size_t offset;       /* offsetof() in the struct that is filled */
+	size_t size;         /* STR/NAME: bytes of the char array */
+	uint64_t min, max;   /* of numbers in their unit; 0,0 = any */
+	const char *dflt;    /* as an operator would write it; NULL = required */
+	const char *choices; /* ENUM only */
 	bool reloadable;
-	const char *help;     /* one line, ends without a dot */
+	const char *help; /* one line, ends without a dot */
 };
-/* Fill @into from map @map by @fields (ended by key NULL). Unknown keys (with "did you mean"), missing required
- * keys, wrong types and ranges become problems of @c. Keys listed in @also (NULL-terminated, may be NULL) are left alone. */
+/* Fill @into from map @map by @fields (ended by key NULL). Unknown keys (with "did you mean"),
+ * missing required keys, wrong types and ranges become problems of @c. Keys listed in @also
+ * (NULL-terminated, may be NULL) are left alone. */
 void lb_conf_fill(struct lb_conf *c, const struct lb_conf_node *map,
 		  const struct lb_conf_field *fields, const char *const *also, void *into);
 

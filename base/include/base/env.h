@@ -15,11 +15,13 @@ struct lb_err;
 struct lb_fs;
 
 struct lb_env {
-	/* CLOCK_BOOTTIME in ns: counts while suspended, never steps. The only clock for decisions. */
+	/* CLOCK_BOOTTIME in ns: counts while suspended, never steps. The only clock for decisions.
+	 */
 	uint64_t (*now_ns)(struct lb_env *env);
 	/* CLOCK_REALTIME in ns since 1970: for people and manifests, never for decisions. */
 	uint64_t (*wall_ns)(struct lb_env *env);
-	/* Fill @p with cryptographic randomness; cannot fail (the real one aborts if the kernel does). */
+	/* Fill @p with cryptographic randomness; cannot fail (the real one aborts if the kernel
+	 * does). */
 	void (*random)(struct lb_env *env, void *p, size_t len);
 };
 

@@ -18,28 +18,28 @@
 #define LB_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* One row per code: X(name, class, text). The class is what callers act on. Append only. */
-#define LB_CODES(X)                                                             \
-	X(LB_EINVAL, LB_CLASS_BUG, "invalid argument")                          \
-	X(LB_EINPUT, LB_CLASS_INPUT, "refused input")                           \
-	X(LB_ENOMEM, LB_CLASS_LOCAL, "out of memory")                           \
-	X(LB_EIO, LB_CLASS_LOCAL, "I/O error")                                  \
-	X(LB_ENOSPC, LB_CLASS_LOCAL, "no space left")                           \
-	X(LB_EAGAIN, LB_CLASS_RETRY, "try again")                               \
-	X(LB_ETIMEDOUT, LB_CLASS_RETRY, "timed out")                            \
-	X(LB_EPROTO, LB_CLASS_PEER, "peer broke the protocol")                  \
-	X(LB_EAUTH, LB_CLASS_PEER, "peer not authenticated")                    \
-	X(LB_ECORRUPT, LB_CLASS_DATA, "stored data failed its checksum")        \
-	X(LB_EFENCED, LB_CLASS_FENCE, "this site is fenced")                    \
-	X(LB_ECLOSED, LB_CLASS_RETRY, "connection closed")                      \
-	X(LB_EBASE, LB_CLASS_DATA, "delta does not fit the head it names")      \
-	X(LB_ESUSPECT, LB_CLASS_LOCAL, "store is suspect after a failed sync")  \
-	X(LB_ENOTFOUND, LB_CLASS_INPUT, "no such object")                       \
-	X(LB_EEXIST, LB_CLASS_INPUT, "object exists already")                   \
-	X(LB_EDENIED, LB_CLASS_INPUT, "not permitted")                          \
-	X(LB_EBUSY, LB_CLASS_RETRY, "in use")                                   \
-	X(LB_EUNSUPPORTED, LB_CLASS_INPUT, "not supported here")                \
-	X(LB_ECANCELED, LB_CLASS_RETRY, "cancelled")                            \
-	X(LB_ECHANGED, LB_CLASS_RETRY, "source changed while it was read")      \
+#define LB_CODES(X)                                                            \
+	X(LB_EINVAL, LB_CLASS_BUG, "invalid argument")                         \
+	X(LB_EINPUT, LB_CLASS_INPUT, "refused input")                          \
+	X(LB_ENOMEM, LB_CLASS_LOCAL, "out of memory")                          \
+	X(LB_EIO, LB_CLASS_LOCAL, "I/O error")                                 \
+	X(LB_ENOSPC, LB_CLASS_LOCAL, "no space left")                          \
+	X(LB_EAGAIN, LB_CLASS_RETRY, "try again")                              \
+	X(LB_ETIMEDOUT, LB_CLASS_RETRY, "timed out")                           \
+	X(LB_EPROTO, LB_CLASS_PEER, "peer broke the protocol")                 \
+	X(LB_EAUTH, LB_CLASS_PEER, "peer not authenticated")                   \
+	X(LB_ECORRUPT, LB_CLASS_DATA, "stored data failed its checksum")       \
+	X(LB_EFENCED, LB_CLASS_FENCE, "this site is fenced")                   \
+	X(LB_ECLOSED, LB_CLASS_RETRY, "connection closed")                     \
+	X(LB_EBASE, LB_CLASS_DATA, "delta does not fit the head it names")     \
+	X(LB_ESUSPECT, LB_CLASS_LOCAL, "store is suspect after a failed sync") \
+	X(LB_ENOTFOUND, LB_CLASS_INPUT, "no such object")                      \
+	X(LB_EEXIST, LB_CLASS_INPUT, "object exists already")                  \
+	X(LB_EDENIED, LB_CLASS_INPUT, "not permitted")                         \
+	X(LB_EBUSY, LB_CLASS_RETRY, "in use")                                  \
+	X(LB_EUNSUPPORTED, LB_CLASS_INPUT, "not supported here")               \
+	X(LB_ECANCELED, LB_CLASS_RETRY, "cancelled")                           \
+	X(LB_ECHANGED, LB_CLASS_RETRY, "source changed while it was read")     \
 	X(LB_EVERSION, LB_CLASS_PEER, "format or protocol version not supported")
 
 enum lb_class {

@@ -35,7 +35,8 @@ typedef int (*lb_fs_list_fn)(void *arg, const char *name);
 struct lb_fs_ops {
 	int (*open)(struct lb_fs *fs, struct lb_file **out, const char *path, unsigned flags,
 		    struct lb_err *err);
-	int (*mkdir)(struct lb_fs *fs, const char *path, struct lb_err *err); /* ok when it exists */
+	int (*mkdir)(struct lb_fs *fs, const char *path,
+		     struct lb_err *err); /* ok when it exists */
 	int (*rename)(struct lb_fs *fs, const char *from, const char *to, struct lb_err *err);
 	int (*unlink)(struct lb_fs *fs, const char *path, struct lb_err *err);
 	int (*sync_dir)(struct lb_fs *fs, const char *path, struct lb_err *err);
@@ -54,7 +55,8 @@ struct lb_file_ops {
 	int (*sync)(struct lb_file *f, struct lb_err *err); /* fdatasync */
 	int (*truncate)(struct lb_file *f, uint64_t len, struct lb_err *err);
 	int (*size)(struct lb_file *f, uint64_t *out, struct lb_err *err);
-	int (*lock)(struct lb_file *f, struct lb_err *err); /* exclusive, held until close; LB_EBUSY */
+	int (*lock)(struct lb_file *f,
+		    struct lb_err *err); /* exclusive, held until close; LB_EBUSY */
 	void (*close)(struct lb_file *f);
 };
 
@@ -93,7 +95,8 @@ void lb_file_close(struct lb_file *f); /* NULL is allowed */
 
 /* Replace @path as a whole: write "@path.tmp", sync, rename, sync the directory. After success the
  * new bytes survive a power cut; after a failure the old ones are still there. */
-int lb_fs_replace(struct lb_fs *fs, const char *path, const void *p, size_t len, struct lb_err *err);
+int lb_fs_replace(struct lb_fs *fs, const char *path, const void *p, size_t len,
+		  struct lb_err *err);
 /* Read a whole file of at most @max bytes; *out is the caller's (free). LB_EINPUT when larger. */
 int lb_fs_read_all(struct lb_fs *fs, const char *path, size_t max, uint8_t **out, size_t *len,
 		   struct lb_err *err);

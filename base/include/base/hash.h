@@ -2,8 +2,9 @@
  * base/hash.h - SHA-256, CRC32C, XXH3-128 and the Merkle tree over leaf hashes.
  *
  * SHA-256 (FIPS 180-4, OpenSSL) names content and is what a signature covers. CRC32C (RFC 3720
- * B.4, polynomial 0x1EDC6F41, SSE4.2 where present) finds torn records cheaply. XXH3-128 with a secret is for
- * digests that never leave the source. None of the last two is ever trusted against an attacker.
+ * B.4, polynomial 0x1EDC6F41, SSE4.2 where present) finds torn records cheaply. XXH3-128 with a
+ * secret is for digests that never leave the source. None of the last two is ever trusted against
+ * an attacker.
  */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H

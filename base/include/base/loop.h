@@ -45,10 +45,10 @@ int lb_loop_on_signal(struct lb_loop *l, int signo, lb_loop_fn fn, void *arg, st
  * together up to @max_output_bytes (more is read and dropped). @on_exit runs on the loop once.
  */
 struct lb_child_cfg {
-	const char *const *argv;    /* NULL-terminated, copied */
-	const char *const *env;     /* NULL: inherit */
-	uint64_t timeout_ns;        /* 0: none; then SIGKILL of the child's process group */
-	size_t max_output_bytes;    /* default 64 KiB when 0 */
+	const char *const *argv; /* NULL-terminated, copied */
+	const char *const *env;  /* NULL: inherit */
+	uint64_t timeout_ns;     /* 0: none; then SIGKILL of the child's process group */
+	size_t max_output_bytes; /* default 64 KiB when 0 */
 	/* Optional: each piece of output as it comes. */
 	void (*on_output)(void *arg, const char *p, size_t len);
 	void (*on_exit)(void *arg, int exit_status, int term_signal, bool timed_out,

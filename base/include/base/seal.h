@@ -1,12 +1,12 @@
 /*
  * base/seal.h - sealing (XAES-256-GCM), signing (Ed25519) and key wrapping (AES-256-WRAP-PAD).
  *
- * XAES-256-GCM: C2SP specification "XAES-256-GCM" v1.0: 256-bit key, 192-bit random nonce; the derived
- * AES-256-GCM key comes from one CMAC-style KDF (two AES blocks, SP 800-108r1), the low 96 bits of the
- * nonce feed GCM. Random nonces are safe for 2^80 messages a key: several writers may share a key.
- * Ed25519: RFC 8032. Every signature is over  "lifeboat " || purpose || 0x00 || message.
- * Key wrap: RFC 5649.
- * Keys live in struct lb_key, which is wiped on fini, and are never logged.
+ * XAES-256-GCM: C2SP specification "XAES-256-GCM" v1.0: 256-bit key, 192-bit random nonce; the
+ * derived AES-256-GCM key comes from one CMAC-style KDF (two AES blocks, SP 800-108r1), the low 96
+ * bits of the nonce feed GCM. Random nonces are safe for 2^80 messages a key: several writers may
+ * share a key. Ed25519: RFC 8032. Every signature is over  "lifeboat " || purpose || 0x00 ||
+ * message. Key wrap: RFC 5649. Keys live in struct lb_key, which is wiped on fini, and are never
+ * logged.
  */
 #ifndef BASE_SEAL_H
 #define BASE_SEAL_H

@@ -14,10 +14,10 @@
 #include "base/id.h"
 
 struct lb_wr {
-	uint8_t *p;  /* start of the buffer, borrowed */
-	size_t cap;  /* bytes in the buffer */
-	size_t len;  /* bytes written so far */
-	bool bad;    /* sticky: did not fit */
+	uint8_t *p; /* start of the buffer, borrowed */
+	size_t cap; /* bytes in the buffer */
+	size_t len; /* bytes written so far */
+	bool bad;   /* sticky: did not fit */
 };
 
 static inline struct lb_wr lb_wr_init(void *p, size_t cap_bytes)

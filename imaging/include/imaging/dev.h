@@ -6,9 +6,9 @@
  * support less than 512-byte alignment, callers in this tree use 4096.
  *
  * Ownership: a stacked device borrows what it is stacked on unless its create says "takes".
- * Thread:    pread/pwrite/flush/next_extent may be called from several threads at once on file, mem, nbd and
- *            view devices; fault, crash and overlay devices serialise inside.
- * Errors:    LB_EINVAL for a range outside the device (checked here, once); else as the device says.
+ * Thread:    pread/pwrite/flush/next_extent may be called from several threads at once on file,
+ * mem, nbd and view devices; fault, crash and overlay devices serialise inside. Errors: LB_EINVAL
+ * for a range outside the device (checked here, once); else as the device says.
  */
 #ifndef IMAGING_DEV_H
 #define IMAGING_DEV_H
@@ -31,11 +31,12 @@ struct img_dev_ops {
 	int (*pread)(struct img_dev *d, void *buf, uint64_t len, uint64_t off, struct lb_err *err);
 	int (*pwrite)(struct img_dev *d, const void *buf, uint64_t len, uint64_t off,
 		      struct lb_err *err); /* NULL: read-only, LB_EDENIED */
-	/* Make the range read as zero, giving the space back where possible. NULL: written as zeros. */
+	/* Make the range read as zero, giving the space back where possible. NULL: written as
+	 * zeros. */
 	int (*zero)(struct img_dev *d, uint64_t len, uint64_t off, struct lb_err *err);
 	int (*flush)(struct img_dev *d, struct lb_err *err); /* NULL: nothing to do */
-	/* The extent that begins at @off (off < size). May merge less than possible, never report data
-	 * as zero. NULL: all is data. */
+	/* The extent that begins at @off (off < size). May merge less than possible, never report
+	 * data as zero. NULL: all is data. */
 	int (*next_extent)(struct img_dev *d, struct img_extent *out, uint64_t off,
 			   struct lb_err *err);
 	void (*destroy)(struct img_dev *d);
@@ -58,14 +59,15 @@ void img_dev_destroy(struct img_dev *d); /* NULL is allowed */
 int img_mem_create(struct img_dev **out, uint64_t size_bytes, struct lb_err *err);
 
 /*
- * A raw image file or a block device. The size is fixed at open; a file that shrinks, disappears under
- * its name or is replaced afterwards gives LB_ECHANGED with the path (img_file_check), and a short read
- * inside the size gives LB_ECHANGED. next_extent uses SEEK_DATA/SEEK_HOLE. Never probes a format.
+ * A raw image file or a block device. The size is fixed at open; a file that shrinks, disappears
+ * under its name or is replaced afterwards gives LB_ECHANGED with the path (img_file_check), and a
+ * short read inside the size gives LB_ECHANGED. next_extent uses SEEK_DATA/SEEK_HOLE. Never probes
+ * a format.
  */
 struct img_file_cfg {
 	const char *path;
 	bool writable;
-	bool create;         /* needs writable; makes a sparse file of size_bytes, LB_EEXIST when there */
+	bool create; /* needs writable; makes a sparse file of size_bytes, LB_EEXIST when there */
 	uint64_t size_bytes; /* with create */
 	bool direct;         /* O_DIRECT */
 };
@@ -73,33 +75,38 @@ int img_file_create(struct img_dev **out, const struct img_file_cfg *cfg, struct
 /* Is the file behind @d (made by img_file_create) still the one that was opened, and as large? */
 int img_file_check(struct img_dev *d, struct lb_err *err);
 
-/* Copy-on-write over a read-only @lower (borrowed): changed 4 KiB blocks are kept in @upper (borrowed, a writable
- * device at least as large, reads as zero where unwritten) and a bitmap in RAM; see img_overlay_save(). */
+/* Copy-on-write over a read-only @lower (borrowed): changed 4 KiB blocks are kept in @upper
+ * (borrowed, a writable device at least as large, reads as zero where unwritten) and a bitmap in
+ * RAM; see img_overlay_save(). */
 int img_overlay_create(struct img_dev **out, struct img_dev *lower, struct img_dev *upper,
 		       struct lb_err *err);
-/* The bitmap, one bit per 4 KiB block, LSB first, for storing beside @upper; load refuses another size. */
+/* The bitmap, one bit per 4 KiB block, LSB first, for storing beside @upper; load refuses another
+ * size. */
 uint64_t img_overlay_bitmap_bytes(const struct img_dev *d);
 void img_overlay_save(struct img_dev *d, uint8_t *bitmap);
 int img_overlay_load(struct img_dev *d, const uint8_t *bitmap, uint64_t bytes, struct lb_err *err);
 
-/* NBD client (libnbd, blocking, handle pool of @connections): "nbd+unix:///export?socket=/path" or nbd://host.
- * Uses structured replies and base:allocation for next_extent when the server has them. */
+/* NBD client (libnbd, blocking, handle pool of @connections): "nbd+unix:///export?socket=/path" or
+ * nbd://host. Uses structured replies and base:allocation for next_extent when the server has them.
+ */
 int img_nbd_create(struct img_dev **out, const char *uri, unsigned connections, struct lb_err *err);
 
-/* Passes everything to @lower (borrowed) but fails operation number @fail_at (from 1; 0 = never) with
+/* Passes everything to @lower (borrowed) but fails operation number @fail_at (from 1; 0 = never)
+ * with
  * @code; operations of all kinds are counted together. */
 int img_fault_create(struct img_dev **out, struct img_dev *lower, uint64_t fail_at, int code,
 		     struct lb_err *err);
 uint64_t img_fault_count(const struct img_dev *d); /* operations so far */
 
 /*
- * A disk with a volatile cache over RAM: writes since the last flush are kept aside in order. img_crash_cut() plays
- * a power cut: a random subset (from @seed) of the unflushed writes survives, the last one torn at 512 bytes;
- * afterwards the device works again, as after a reboot. With @cut_at_flush n > 0 the n-th flush itself cuts the
- * power: it returns LB_EIO, and so does everything until img_crash_reboot().
+ * A disk with a volatile cache over RAM: writes since the last flush are kept aside in order.
+ * img_crash_cut() plays a power cut: a random subset (from @seed) of the unflushed writes survives,
+ * the last one torn at 512 bytes; afterwards the device works again, as after a reboot. With
+ * @cut_at_flush n > 0 the n-th flush itself cuts the power: it returns LB_EIO, and so does
+ * everything until img_crash_reboot().
  */
-int img_crash_create(struct img_dev **out, uint64_t size_bytes, uint64_t cut_at_flush, uint64_t seed,
-		     struct lb_err *err);
+int img_crash_create(struct img_dev **out, uint64_t size_bytes, uint64_t cut_at_flush,
+		     uint64_t seed, struct lb_err *err);
 void img_crash_cut(struct img_dev *d, uint64_t seed);
 void img_crash_reboot(struct img_dev *d);
 uint64_t img_crash_flushes(const struct img_dev *d);

@@ -1,10 +1,11 @@
 /*
  * imaging/extmap.h - a sorted map from block runs to 64-bit values.
  *
- * Keys are block numbers (the unit is the caller's, usually 4 KiB). A later insert wins where it overlaps an
- * earlier one, which is split or trimmed; a value advances with its run when @advance is set (value of block b in a
- * run that starts at s is v + (b - s)), so neighbours that continue each other merge. Runs are held in one
- * sorted array; a bulk load in order is O(1) each, a random insert O(log n + move).
+ * Keys are block numbers (the unit is the caller's, usually 4 KiB). A later insert wins where it
+ * overlaps an earlier one, which is split or trimmed; a value advances with its run when @advance
+ * is set (value of block b in a run that starts at s is v + (b - s)), so neighbours that continue
+ * each other merge. Runs are held in one sorted array; a bulk load in order is O(1) each, a random
+ * insert O(log n + move).
  */
 #ifndef IMAGING_EXTMAP_H
 #define IMAGING_EXTMAP_H
@@ -28,8 +29,8 @@ void img_extmap_destroy(struct img_extmap *m);
 int img_extmap_insert(struct img_extmap *m, uint64_t start, uint64_t count, uint64_t value,
 		      struct lb_err *err);
 int img_extmap_remove(struct img_extmap *m, uint64_t start, uint64_t count, struct lb_err *err);
-/* The run that holds @block, or the first after it (then out->start > block); false when there is none. The
- * returned run is trimmed to begin at @block when it holds it. */
+/* The run that holds @block, or the first after it (then out->start > block); false when there is
+ * none. The returned run is trimmed to begin at @block when it holds it. */
 bool img_extmap_find(const struct img_extmap *m, uint64_t block, struct img_run *out);
 size_t img_extmap_count(const struct img_extmap *m);
 const struct img_run *img_extmap_runs(const struct img_extmap *m);

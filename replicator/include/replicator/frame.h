@@ -34,6 +34,7 @@ struct lb_buf;
 #define REP_FRAME_MAX          (REP_RECORD_MAX + 4096u)
 #define REP_PROTOCOL_VERSION   1u
 #define REP_OFFER_MAX_LAYERS   REP_MANIFEST_MAX_VOLUMES
+#define REP_ADMIT_MAX_EXTRA    512u
 
 enum rep_frame_type {
 	REP_FRAME_HELLO = 1, /* both ways, first frame on every connection */
@@ -106,6 +107,11 @@ struct rep_admit {
 		uint32_t first_missing; /* packs 0..first_missing-1 are held: do not send them again
 					 */
 	} layer[REP_OFFER_MAX_LAYERS];
+	uint32_t extras; /* packs held beyond first_missing (connections run ahead of each other) */
+	struct {
+		uint16_t layer; /* position in layer[] */
+		uint32_t number;
+	} extra[REP_ADMIT_MAX_EXTRA];
 };
 struct rep_refuse {
 	struct lb_id group;

@@ -89,6 +89,11 @@ bool rep_store_have(struct rep_store *s, const struct lb_id *layer, struct rep_h
 bool rep_store_have_part(struct rep_store *s, const struct lb_id *layer, enum rep_record_kind kind,
 			 uint32_t number);
 
+/* Pack numbers held beyond first_missing, ascending, at most @max; returns how many were written.
+ */
+uint32_t rep_store_have_extra(struct rep_store *s, const struct lb_id *layer, uint32_t *out,
+			      uint32_t max);
+
 /* ---- reading ---- */
 
 struct rep_point {

@@ -1,5 +1,6 @@
 #include "base/err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +22,15 @@ static unsigned pos_of(int code)
 	return (unsigned)-code;
 }
 
+static void add_errno(struct lb_err *err)
+{
+	size_t n = strlen(err->msg);
+
+	if (err->sys_errno != 0)
+		(void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s",
+			       strerror(err->sys_errno));
+}
+
 int lb_err_set(struct lb_err *err, enum lb_code code, int sys_errno, const char *fmt, ...)
 {
 	va_list ap;
@@ -32,10 +42,43 @@ int lb_err_set(struct lb_err *err, enum lb_code code, int sys_errno, const char 
 	va_start(ap, fmt);
 	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
-	if (sys_errno != 0) {
-		size_t n = strlen(err->msg);
-		(void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", strerror(sys_errno));
+	add_errno(err);
+	return code;
+}
+
+static enum lb_code code_of_errno(int sys_errno)
+{
+	switch (sys_errno) {
+	case ENOSPC:
+	case EDQUOT:
+		return LB_ENOSPC;
+	case ENOMEM:
+		return LB_ENOMEM;
+	case ENOENT:
+		return LB_ENOTFOUND;
+	case EEXIST:
+		return LB_EEXIST;
+	case EACCES:
+	case EPERM:
+		return LB_EDENIED;
+	default:
+		return LB_EIO;
 	}
+}
+
+int lb_err_errno(struct lb_err *err, int sys_errno, const char *fmt, ...)
+{
+	enum lb_code code = code_of_errno(sys_errno);
+	va_list ap;
+
+	if (err == NULL)
+		return code;
+	err->code = code;
+	err->sys_errno = sys_errno;
+	va_start(ap, fmt);
+	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	va_end(ap);
+	add_errno(err);
 	return code;
 }
 
@@ -69,4 +112,27 @@ const char *lb_err_text(int code)
 const char *lb_err_name(int code)
 {
 	return codes[pos_of(code)].name;
+}
+
+int lb_err_exit_status(int code)
+{
+	if (code == LB_OK)
+		return 0;
+	if (code == LB_EDENIED)
+		return 5;
+	switch (lb_err_class(code)) {
+	case LB_CLASS_INPUT:
+		return 3;
+	case LB_CLASS_RETRY:
+		return 4;
+	case LB_CLASS_DATA:
+		return 6;
+	case LB_CLASS_FENCE:
+		return 7;
+	case LB_CLASS_BUG:
+	case LB_CLASS_PEER:
+	case LB_CLASS_LOCAL:
+		break;
+	}
+	return 1;
 }

@@ -68,6 +68,11 @@ struct lb_file {
 	const struct lb_file_ops *ops;
 };
 
+/*
+ * Paths are relative, '/'-separated; "" or "." names the root itself (sync_dir, list). What leads
+ * outside the root, passes a symlink, or is no regular file (open) is LB_EDENIED.
+ */
+
 /* A real directory (created, mode 0700, when missing). *@out is the caller's: lb_fs_destroy(). */
 int lb_fs_dir_create(struct lb_fs **out, const char *dir, struct lb_err *err);
 
@@ -75,6 +80,7 @@ int lb_fs_open(struct lb_fs *fs, struct lb_file **out, const char *path, unsigne
 	       struct lb_err *err);
 int lb_fs_mkdir(struct lb_fs *fs, const char *path, struct lb_err *err);
 int lb_fs_rename(struct lb_fs *fs, const char *from, const char *to, struct lb_err *err);
+/* A file, or a directory that is empty. */
 int lb_fs_unlink(struct lb_fs *fs, const char *path, struct lb_err *err);
 int lb_fs_sync_dir(struct lb_fs *fs, const char *path, struct lb_err *err);
 int lb_fs_list(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void *arg, struct lb_err *err);
@@ -94,10 +100,11 @@ int lb_file_lock(struct lb_file *f, struct lb_err *err);
 void lb_file_close(struct lb_file *f); /* NULL is allowed */
 
 /* Replace @path as a whole: write "@path.tmp", sync, rename, sync the directory. After success the
- * new bytes survive a power cut; after a failure the old ones are still there. */
+ * new bytes survive a power cut; after a failure there are the old or the new ones, whole. */
 int lb_fs_replace(struct lb_fs *fs, const char *path, const void *p, size_t len,
 		  struct lb_err *err);
-/* Read a whole file of at most @max bytes; *out is the caller's (free). LB_EINPUT when larger. */
+/* Read a whole file of at most @max bytes; *out is the caller's (free) and ends with a NUL that
+ * *len does not count. LB_EINPUT when larger. */
 int lb_fs_read_all(struct lb_fs *fs, const char *path, size_t max, uint8_t **out, size_t *len,
 		   struct lb_err *err);
 

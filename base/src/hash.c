@@ -1,0 +1,155 @@
+#include "base/hash.h"
+
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/assert.h"
+#include "base/err.h"
+
+struct lb_sha256 {
+	EVP_MD_CTX *ctx;
+};
+
+/*
+ * The one permitted kind of process-wide state: constant after its first use. EVP_sha256() would
+ * make OpenSSL 3.0 look the provider's implementation up (locks, a hash table) at every init,
+ * which costs more than hashing a Merkle node; a fetched EVP_MD does not.
+ */
+static pthread_once_t md_once = PTHREAD_ONCE_INIT;
+static EVP_MD *md_sha256;
+
+static void md_fetch(void)
+{
+	md_sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+static const EVP_MD *md_get(void)
+{
+	(void)pthread_once(&md_once, md_fetch);
+	return md_sha256;
+}
+
+/* The one-shot functions cannot report: without a few hundred bytes or SHA-256 we must stop. */
+static EVP_MD_CTX *ctx_must(void)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+
+	LB_ASSERT(ctx != NULL && md_get() != NULL);
+	LB_ASSERT(EVP_DigestInit_ex(ctx, md_get(), NULL) == 1);
+	return ctx;
+}
+
+static void ctx_final(EVP_MD_CTX *ctx, struct lb_hash *out)
+{
+	LB_ASSERT(EVP_DigestFinal_ex(ctx, out->b, NULL) == 1);
+	/* NULL type: keeps the context's memory, starts over. */
+	LB_ASSERT(EVP_DigestInit_ex(ctx, NULL, NULL) == 1);
+}
+
+void lb_sha256_2(struct lb_hash *out, const void *a, size_t a_len, const void *b, size_t b_len)
+{
+	EVP_MD_CTX *ctx = ctx_must();
+
+	LB_ASSERT(EVP_DigestUpdate(ctx, a, a_len) == 1);
+	LB_ASSERT(EVP_DigestUpdate(ctx, b, b_len) == 1);
+	LB_ASSERT(EVP_DigestFinal_ex(ctx, out->b, NULL) == 1);
+	EVP_MD_CTX_free(ctx);
+}
+
+void lb_sha256(struct lb_hash *out, const void *p, size_t len)
+{
+	lb_sha256_2(out, p, len, NULL, 0);
+}
+
+int lb_sha256_create(struct lb_sha256 **out, struct lb_err *err)
+{
+	struct lb_sha256 *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		goto fail;
+	s->ctx = EVP_MD_CTX_new();
+	if (s->ctx == NULL || md_get() == NULL || EVP_DigestInit_ex(s->ctx, md_get(), NULL) != 1)
+		goto fail;
+	*out = s;
+	return 0;
+fail:
+	lb_sha256_destroy(s);
+	return lb_err_set(err, LB_ENOMEM, 0, "make a SHA-256 context");
+}
+
+void lb_sha256_update(struct lb_sha256 *s, const void *p, size_t len)
+{
+	LB_ASSERT(EVP_DigestUpdate(s->ctx, p, len) == 1);
+}
+
+void lb_sha256_final(struct lb_sha256 *s, struct lb_hash *out)
+{
+	ctx_final(s->ctx, out);
+}
+
+void lb_sha256_destroy(struct lb_sha256 *s)
+{
+	if (s == NULL)
+		return;
+	EVP_MD_CTX_free(s->ctx);
+	free(s);
+}
+
+void lb_xxh3(struct lb_digest *out, const void *p, size_t len, const uint8_t *secret)
+{
+	XXH128_hash_t h = XXH3_128bits_withSecret(p, len, secret, LB_XXH_SECRET_BYTES);
+	XXH128_canonical_t c;
+
+	XXH128_canonicalFromHash(&c, h);
+	_Static_assert(sizeof(c.digest) == sizeof(out->b), "XXH3-128 is 16 bytes");
+	memcpy(out->b, c.digest, sizeof(out->b));
+}
+
+void lb_merkle_leaf(struct lb_hash *out, const void *data, size_t len)
+{
+	static const uint8_t leaf_tag = 0x00;
+
+	lb_sha256_2(out, &leaf_tag, 1, data, len);
+}
+
+static void merkle_join(EVP_MD_CTX *ctx, struct lb_hash *left, const struct lb_hash *right)
+{
+	uint8_t node[1 + 2 * LB_HASH_BYTES];
+
+	node[0] = 0x01;
+	memcpy(node + 1, left->b, LB_HASH_BYTES);
+	memcpy(node + 1 + LB_HASH_BYTES, right->b, LB_HASH_BYTES);
+	LB_ASSERT(EVP_DigestUpdate(ctx, node, sizeof(node)) == 1);
+	ctx_final(ctx, left);
+}
+
+/*
+ * A binary counter of finished subtrees: before leaf i, stack[] holds one root per set bit of i,
+ * largest first. That is the RFC's split (largest power of two below n) without recursion.
+ */
+void lb_merkle_root(struct lb_hash *out, const struct lb_hash *leaves, size_t n)
+{
+	struct lb_hash stack[64];
+	unsigned depth = 0;
+	EVP_MD_CTX *ctx;
+
+	if (n == 0) {
+		lb_sha256(out, NULL, 0);
+		return;
+	}
+	ctx = ctx_must();
+	for (size_t i = 0; i < n; i++) {
+		stack[depth++] = leaves[i];
+		for (size_t bits = i; (bits & 1) != 0; bits >>= 1) {
+			merkle_join(ctx, &stack[depth - 2], &stack[depth - 1]);
+			depth--;
+		}
+	}
+	for (; depth > 1; depth--)
+		merkle_join(ctx, &stack[depth - 2], &stack[depth - 1]);
+	*out = stack[0];
+	EVP_MD_CTX_free(ctx);
+}

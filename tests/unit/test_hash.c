@@ -1,0 +1,196 @@
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "check.h"
+#include "hash_int.h"
+
+static void check_sha(const char *text, const char *hex)
+{
+	struct lb_hash h;
+
+	lb_sha256(&h, text, strlen(text));
+	check_hex(h.b, sizeof(h.b), hex);
+}
+
+/* FIPS 180-4 examples. */
+static void test_sha256_vectors(void **state)
+{
+	(void)state;
+	check_sha("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+	check_sha("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	check_sha("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+		  "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+}
+
+static void test_sha256_incremental(void **state)
+{
+	struct lb_sha256 *s = NULL;
+	struct lb_hash h;
+
+	(void)state;
+	assert_int_equal(lb_sha256_create(&s, NULL), 0);
+	for (int round = 0; round < 2; round++) { /* final resets */
+		for (int i = 0; i < 1000000; i += 100) {
+			char chunk[100];
+
+			memset(chunk, 'a', sizeof(chunk));
+			lb_sha256_update(s, chunk, sizeof(chunk));
+		}
+		lb_sha256_final(s, &h);
+		check_hex(h.b, sizeof(h.b),
+			  "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+	}
+	lb_sha256_destroy(s);
+	lb_sha256_destroy(NULL);
+	lb_sha256_2(&h, "ab", 2, "c", 1);
+	check_hex(h.b, sizeof(h.b),
+		  "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+/* RFC 3720 B.4. */
+static void test_crc32c_vectors(void **state)
+{
+	uint8_t buf[32] = {0};
+
+	(void)state;
+	assert_true(lb_crc32c(0, buf, 32) == 0x8a9136aa);
+	memset(buf, 0xff, 32);
+	assert_true(lb_crc32c(0, buf, 32) == 0x62a8ab43);
+	for (uint8_t i = 0; i < 32; i++)
+		buf[i] = i;
+	assert_true(lb_crc32c(0, buf, 32) == 0x46dd794e);
+	assert_true(lb_crc32c(0, "123456789", 9) == 0xe3069283);
+	assert_true(lb_crc32c(0, NULL, 0) == 0);
+}
+
+static void test_crc32c_paths_agree(void **state)
+{
+	static uint8_t buf[5000];
+	uint32_t x = 12345;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(buf); i++) {
+		x = x * 1664525u + 1013904223u;
+		buf[i] = (uint8_t)(x >> 24);
+	}
+	for (size_t len = 0; len < 70; len++)
+		for (size_t off = 0; off < 9; off++)
+			assert_true(lb_crc32c(77, buf + off, len) ==
+				    lb_crc32c_table(77, buf + off, len));
+	assert_true(lb_crc32c(0, buf, 5000) == lb_crc32c_table(0, buf, 5000));
+	/* Continuing equals doing it at once. */
+	assert_true(lb_crc32c(lb_crc32c(0, buf, 1234), buf + 1234, 5000 - 1234) ==
+		    lb_crc32c(0, buf, 5000));
+}
+
+static void test_xxh3(void **state)
+{
+	uint8_t secret[LB_XXH_SECRET_BYTES];
+	uint8_t data[4096] = {0};
+	struct lb_digest a;
+	struct lb_digest b;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(secret); i++)
+		secret[i] = (uint8_t)(i * 7 + 1);
+	lb_xxh3(&a, data, sizeof(data), secret);
+	lb_xxh3(&b, data, sizeof(data), secret);
+	assert_memory_equal(a.b, b.b, sizeof(a.b));
+	data[4095] ^= 1;
+	lb_xxh3(&b, data, sizeof(data), secret);
+	assert_memory_not_equal(a.b, b.b, sizeof(a.b));
+	data[4095] ^= 1;
+	secret[100] ^= 1;
+	lb_xxh3(&b, data, sizeof(data), secret);
+	assert_memory_not_equal(a.b, b.b, sizeof(a.b));
+}
+
+/* The tree of RFC 6962 / RFC 9162 test suites (certificate-transparency reference vectors). */
+static void test_merkle_vectors(void **state)
+{
+	static const char *const inputs[8] = {"",
+					      "00",
+					      "10",
+					      "2021",
+					      "3031",
+					      "40414243",
+					      "5051525354555657",
+					      "606162636465666768696a6b6c6d6e6f"};
+	static const char *const roots[9] = {
+		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+		"6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+		"fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+		"aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+		"d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+		"4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+		"76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+		"ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+		"5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+	};
+	struct lb_hash leaves[8];
+	struct lb_hash root;
+
+	(void)state;
+	for (size_t i = 0; i < 8; i++) {
+		uint8_t in[16];
+		size_t len = check_unhex(in, sizeof(in), inputs[i]);
+
+		lb_merkle_leaf(&leaves[i], in, len);
+	}
+	for (size_t n = 0; n <= 8; n++) {
+		lb_merkle_root(&root, leaves, n);
+		check_hex(root.b, sizeof(root.b), roots[n]);
+	}
+}
+
+/* The recursive definition, written as the RFC writes it. */
+static void merkle_by_definition(struct lb_hash *out, const struct lb_hash *leaves, size_t n)
+{
+	struct lb_hash pair[2];
+	uint8_t node[1 + 2 * LB_HASH_BYTES];
+	size_t k = 1;
+
+	if (n == 1) {
+		*out = leaves[0];
+		return;
+	}
+	while (k * 2 < n)
+		k *= 2;
+	merkle_by_definition(&pair[0], leaves, k);
+	merkle_by_definition(&pair[1], leaves + k, n - k);
+	node[0] = 1;
+	memcpy(node + 1, pair[0].b, LB_HASH_BYTES);
+	memcpy(node + 1 + LB_HASH_BYTES, pair[1].b, LB_HASH_BYTES);
+	lb_sha256(out, node, sizeof(node));
+}
+
+static void test_merkle_any_size(void **state)
+{
+	static struct lb_hash leaves[131];
+	struct lb_hash a;
+	struct lb_hash b;
+
+	(void)state;
+	for (uint8_t i = 0; i < 131; i++)
+		lb_merkle_leaf(&leaves[i], &i, 1);
+	for (size_t n = 1; n <= 131; n++) {
+		lb_merkle_root(&a, leaves, n);
+		merkle_by_definition(&b, leaves, n);
+		assert_true(lb_hash_equal(&a, &b));
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sha256_vectors),
+		cmocka_unit_test(test_sha256_incremental),
+		cmocka_unit_test(test_crc32c_vectors),
+		cmocka_unit_test(test_crc32c_paths_agree),
+		cmocka_unit_test(test_xxh3),
+		cmocka_unit_test(test_merkle_vectors),
+		cmocka_unit_test(test_merkle_any_size),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

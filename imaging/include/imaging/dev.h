@@ -6,9 +6,13 @@
  * support less than 512-byte alignment, callers in this tree use 4096.
  *
  * Ownership: a stacked device borrows what it is stacked on unless its create says "takes".
- * Thread:    pread/pwrite/flush/next_extent may be called from several threads at once on file,
- * mem, nbd and view devices; fault, crash and overlay devices serialise inside. Errors: LB_EINVAL
- * for a range outside the device (checked here, once); else as the device says.
+ *
+ * Thread: pread, pwrite, zero, flush and next_extent may be called from several threads at once.
+ * File, mem, nbd and view devices work in parallel; fault, crash and overlay serialise inside.
+ *
+ * Errors: LB_EINVAL for a range outside the device (checked here, once), LB_EDENIED for a write to
+ * a read-only device; else as the device says. After a failed read the buffer's, after a failed
+ * write the range's content is undefined. A length of 0 succeeds and does not reach the device.
  */
 #ifndef IMAGING_DEV_H
 #define IMAGING_DEV_H
@@ -55,27 +59,34 @@ int img_next_extent(struct img_dev *d, struct img_extent *out, uint64_t off, str
 bool img_writable(const struct img_dev *d);
 void img_dev_destroy(struct img_dev *d); /* NULL is allowed */
 
-/* RAM, sparse by 64 KiB chunks. */
+/* Every create: on success *@out is the caller's, img_dev_destroy(). */
+
+/* RAM, sparse by 64 KiB chunks; zeroing whole chunks frees them. Errors: LB_ENOMEM, also from
+ * pwrite. */
 int img_mem_create(struct img_dev **out, uint64_t size_bytes, struct lb_err *err);
 
 /*
  * A raw image file or a block device. The size is fixed at open; a file that shrinks, disappears
  * under its name or is replaced afterwards gives LB_ECHANGED with the path (img_file_check), and a
- * short read inside the size gives LB_ECHANGED. next_extent uses SEEK_DATA/SEEK_HOLE. Never probes
- * a format.
+ * short read inside the size gives LB_ECHANGED. next_extent uses SEEK_DATA/SEEK_HOLE (a block
+ * device: all is data). Never probes a format. Zeroing punches holes where the file system can and
+ * writes zeros where it cannot. A failed flush is final: later ones give LB_ESUSPECT, because the
+ * kernel forgets which pages it lost. Errors of create: LB_ENOTFOUND, LB_EDENIED, LB_EEXIST,
+ * LB_EINPUT (a directory, FIFO, ...), LB_EBUSY (a mounted block device opened for writing),
+ * LB_EUNSUPPORTED (O_DIRECT refused), LB_EIO. All name the path.
  */
 struct img_file_cfg {
 	const char *path;
 	bool writable;
 	bool create; /* needs writable; makes a sparse file of size_bytes, LB_EEXIST when there */
 	uint64_t size_bytes; /* with create */
-	bool direct;         /* O_DIRECT */
+	bool direct;         /* O_DIRECT for what is aligned to 4096 in buffer, offset and length */
 };
 int img_file_create(struct img_dev **out, const struct img_file_cfg *cfg, struct lb_err *err);
 /* Is the file behind @d (made by img_file_create) still the one that was opened, and as large? */
 int img_file_check(struct img_dev *d, struct lb_err *err);
 
-/* Copy-on-write over a read-only @lower (borrowed): changed 4 KiB blocks are kept in @upper
+/* Copy-on-write over a never changing @lower (borrowed): changed 4 KiB blocks are kept in @upper
  * (borrowed, a writable device at least as large, reads as zero where unwritten) and a bitmap in
  * RAM; see img_overlay_save(). */
 int img_overlay_create(struct img_dev **out, struct img_dev *lower, struct img_dev *upper,
@@ -86,14 +97,25 @@ uint64_t img_overlay_bitmap_bytes(const struct img_dev *d);
 void img_overlay_save(struct img_dev *d, uint8_t *bitmap);
 int img_overlay_load(struct img_dev *d, const uint8_t *bitmap, uint64_t bytes, struct lb_err *err);
 
-/* NBD client (libnbd, blocking, handle pool of @connections): "nbd+unix:///export?socket=/path" or
- * nbd://host. Uses structured replies and base:allocation for next_extent when the server has them.
+/*
+ * NBD client (libnbd, blocking, handle pool of @connections, 1..16):
+ * "nbd+unix:///export?socket=/path" or nbd://host. Uses structured replies and base:allocation for
+ * next_extent when the server has them. Writable when the export is; a writable export without
+ * multi-conn gets one connection whatever was asked. Errors: LB_EINPUT (URI not understood),
+ * LB_ECLOSED (cannot connect, or the connection broke: this device is dead then, make a new one),
+ * LB_EDENIED, LB_ENOSPC, LB_EPROTO, LB_EIO. All name the URI. There is no timeout: a server that
+ * stops answering blocks the calling thread, as a disk does.
  */
 int img_nbd_create(struct img_dev **out, const char *uri, unsigned connections, struct lb_err *err);
+/* The same over the connected stream socket @fd (before the NBD handshake), which is taken on
+ * success: for a process that may not open sockets itself. @export_name may be "". @label stands
+ * for the URI in messages. */
+int img_nbd_create_fd(struct img_dev **out, int fd, const char *export_name, const char *label,
+		      struct lb_err *err);
 
-/* Passes everything to @lower (borrowed) but fails operation number @fail_at (from 1; 0 = never)
- * with
- * @code; operations of all kinds are counted together. */
+/* Passes everything to @lower (borrowed), but operation number @fail_at (from 1; 0 = never) gives
+ * @code and does not reach @lower. Operations of all kinds are counted together. Writable when
+ * @lower is. */
 int img_fault_create(struct img_dev **out, struct img_dev *lower, uint64_t fail_at, int code,
 		     struct lb_err *err);
 uint64_t img_fault_count(const struct img_dev *d); /* operations so far */
@@ -101,9 +123,10 @@ uint64_t img_fault_count(const struct img_dev *d); /* operations so far */
 /*
  * A disk with a volatile cache over RAM: writes since the last flush are kept aside in order.
  * img_crash_cut() plays a power cut: a random subset (from @seed) of the unflushed writes survives,
- * the last one torn at 512 bytes; afterwards the device works again, as after a reboot. With
- * @cut_at_flush n > 0 the n-th flush itself cuts the power: it returns LB_EIO, and so does
- * everything until img_crash_reboot().
+ * the last survivor torn: a random subset of its 512-byte sectors arrives; afterwards the device
+ * works again, as after a reboot. Zeroing is writing zeros. At most 256 MiB may be unflushed (then
+ * LB_ENOMEM). With @cut_at_flush n > 0 the n-th flush itself cuts the power: it returns LB_EIO, and
+ * so does everything until img_crash_reboot().
  */
 int img_crash_create(struct img_dev **out, uint64_t size_bytes, uint64_t cut_at_flush,
 		     uint64_t seed, struct lb_err *err);

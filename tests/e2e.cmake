@@ -1,0 +1,10 @@
+# Real guests under real libvirtd. They share two cores and emulation: one at a time.
+function(lb_e2e name script)
+	cmake_parse_arguments(A "" "TIMEOUT" "" ${ARGN})
+	add_test(NAME e2e.${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${script}
+		${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+	set_tests_properties(e2e.${name} PROPERTIES LABELS e2e SKIP_RETURN_CODE 77
+		TIMEOUT ${A_TIMEOUT} RESOURCE_LOCK guests)
+endfunction()
+
+lb_e2e(guests guests.sh TIMEOUT 300)

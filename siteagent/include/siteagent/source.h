@@ -30,7 +30,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "replicator/source.h"
+
 struct img_dev;
+struct img_extmap;
 struct lb_err;
 struct sa_source;
 
@@ -47,13 +50,6 @@ enum sa_source_state {
 	SA_SRC_LOST,    /* the machine or the mirror went away; prepare() again */
 };
 const char *sa_source_state_name(enum sa_source_state st); /* "idle", "syncing", "ready", "lost" */
-
-enum sa_consistency {
-	SA_CONSISTENT_CRASH,
-	SA_CONSISTENT_FS,
-	SA_CONSISTENT_APP
-};
-const char *sa_consistency_name(enum sa_consistency c); /* "crash", "filesystem", "application" */
 
 /* One disk of the machine. For libvirt the name is the target device ("vda", "hda") and the path is
  * unused. */
@@ -116,7 +112,7 @@ struct sa_cut {
 			     withheld: */
 	uint64_t boot_ns; /* the age of the point is never under-reported */
 	uint64_t held_ns; /* how long completions were withheld; 0 for block */
-	enum sa_consistency consistency; /* the level reached, the lowest of all members */
+	enum rep_consistency consistency; /* the level reached, the lowest of all members */
 };
 
 /*
@@ -132,11 +128,9 @@ int sa_source_cut(struct sa_cut *out, struct sa_source *const *members, size_t c
  * threads. */
 int sa_source_dev(struct sa_source *s, size_t vol, struct img_dev **out, struct lb_err *err);
 
-/*
- * Which 4 KiB blocks of @vol may differ from the last KEPT cut: a bitmap, LSB first, *bytes =
- * ceil(blocks / 8), borrowed until release(). *bitmap = NULL: unknown, compare all by digests (C2).
- */
-int sa_source_changed(struct sa_source *s, size_t vol, const uint8_t **bitmap, uint64_t *bytes,
+/* Which 4 KiB blocks of @vol may differ from the last KEPT cut: runs (values unused), a superset,
+ * borrowed until release(). *out = NULL: unknown, compare all by digests (C2). */
+int sa_source_changed(struct sa_source *s, size_t vol, const struct img_extmap **out,
 		      struct lb_err *err);
 
 /* After everything of the cut was read and before the point is sealed: were those bytes the cut's?
@@ -151,5 +145,25 @@ enum sa_cut_fate {
 /* Without an open cut: nothing. Never fails: what cannot be told to the driver's helper makes the
  * next changed() say "unknown". */
 void sa_source_release(struct sa_source *s, enum sa_cut_fate fate);
+
+/*
+ * The sources of one protection group as the driver of a rep_source_group: .ops =
+ * &sa_source_group_ops, .arg = the object below. The group's volumes are the members' volumes,
+ * member by member, in the order of sa_source_volume(). begin() prepares members that are not READY
+ * (so it may block for long: LB_EAGAIN while a machine is off), cuts, and hands everything over;
+ * its machine_json is
+ *   {"format":1,"machines":[{"name":"db01","driver":"libvirt","domain_xml":"..."}]}
+ * Members are borrowed and must outlive the object; one cut at a time.
+ */
+struct sa_source_group;
+extern const struct rep_cut_ops sa_source_group_ops;
+int sa_source_group_create(struct sa_source_group **out, struct sa_source *const *members,
+			   size_t count, uint64_t limit_ns, struct lb_err *err);
+void sa_source_group_destroy(struct sa_source_group *g); /* NULL is allowed */
+/* The domain XML of machine @name in such a text (@len bytes, from a manifest: foreign, checked),
+ * or NULL in *out when it has none. *out is the caller's: free(). Errors: LB_EINPUT, LB_ENOTFOUND
+ * (no such machine), LB_ENOMEM. */
+int sa_machine_xml_of(char **out, const char *machine_json, size_t len, const char *name,
+		      struct lb_err *err);
 
 #endif

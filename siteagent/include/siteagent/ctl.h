@@ -1,0 +1,31 @@
+/*
+ * siteagent/ctl.h - client of a site agent's control API (HTTP + JSON on a unix socket). All that
+ * CLI and TUI may use.
+ *
+ * Answers are JSON (jansson). An error of the agent arrives as lb_err with the agent's own code and
+ * message:
+ *   {"error": {"code": "LB_EDENIED", "message": "...", "hint": "type the site's name: --confirm
+ * tokyo"}} docs/control-api.md lists every path. Thread: one at a time per handle. Errors of our
+ * own: LB_EAGAIN when nobody answers on the socket (names it), LB_ETIMEDOUT, LB_EPROTO when the
+ * answer is not JSON or larger than 16 MiB.
+ */
+#ifndef SITEAGENT_CTL_H
+#define SITEAGENT_CTL_H
+
+#include <stdint.h>
+
+struct lb_err;
+struct json_t;
+struct sa_ctl;
+
+#define SA_CTL_DEFAULT_SOCKET "/run/lifeboat/control.sock"
+
+int sa_ctl_open(struct sa_ctl **out, const char *socket_path, uint64_t timeout_ns,
+		struct lb_err *err);
+void sa_ctl_close(struct sa_ctl *c);
+/* @method "GET" or "POST"; @body may be NULL. *out is the caller's: json_decref(). @hint (may be
+ * NULL) gets the agent's hint. */
+int sa_ctl_call(struct sa_ctl *c, const char *method, const char *path, const struct json_t *body,
+		struct json_t **out, char *hint, uint64_t hint_bytes, struct lb_err *err);
+
+#endif

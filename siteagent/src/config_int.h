@@ -1,0 +1,105 @@
+/*
+ * siteagent/src/config_int.h - lifeboat.yaml: one site's configuration, through one table.
+ *
+ *   site: tokyo                       # this site's name
+ *   state_dir: /var/lib/lifeboat
+ *   control_socket: /run/lifeboat/control.sock
+ *   listen: 192.0.2.2:7400            # take replicas from enrolled sites; absent: no target role
+ *   enrol_listen: 192.0.2.2:7401      # opened only while a token is valid
+ *   store: {segment_size: 64MiB, reserve: 1GiB}
+ *   hypervisor: {driver: libvirt, uri: "qemu:///system", kernel: /boot/vmlinuz, initrd: /boot/i}
+ *   drill_network: {netns: lb-drill}  # where drills run; failover_network for failovers
+ *   failover_network: {netns: lb-prod, bridge: br0}
+ *   groups:                           # what this site protects; absent: no source role
+ *     - name: erp
+ *       peer: osaka                   # enrolled backup site
+ *       interval: 1s
+ *       machines:
+ *         - {name: db, driver: libvirt, uri: "qemu:///system", domain: db, volumes: [{name: vda}]}
+ *         - {name: old, driver: block, xml: /etc/lifeboat/old.xml, volumes: [{name: hda, path:
+ * /dev/sdb}]}
+ *
+ * Errors are collected with line, column and caret (base/conf.h).
+ */
+#ifndef SITEAGENT_CONFIG_INT_H
+#define SITEAGENT_CONFIG_INT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+struct lb_err;
+
+#define SA_NAME_BYTES   65u
+#define SA_PATH_BYTES   256u
+#define SA_URI_BYTES    256u
+#define SA_HOST_BYTES   64u
+#define SA_GROUPS_MAX   64u
+#define SA_MACHINES_MAX 64u /* of one group */
+#define SA_VOLUMES_MAX  16u /* of one machine */
+
+struct sa_addr {
+	char host[SA_HOST_BYTES]; /* numeric IPv4 or IPv6 */
+	uint16_t port;            /* 0: not configured */
+};
+
+struct sa_volume_cfg {
+	char name[SA_NAME_BYTES];
+	char path[SA_PATH_BYTES]; /* block only */
+};
+
+struct sa_machine_cfg {
+	char name[SA_NAME_BYTES];
+	char driver[SA_NAME_BYTES]; /* "block" or "libvirt" */
+	char uri[SA_URI_BYTES];
+	char domain[SA_NAME_BYTES];
+	char xml[SA_PATH_BYTES]; /* block: file with the libvirt domain XML to boot it by */
+	bool frozen;
+	size_t volumes;
+	struct sa_volume_cfg volume[SA_VOLUMES_MAX];
+};
+
+struct sa_group_cfg {
+	char name[SA_NAME_BYTES];
+	char peer[SA_NAME_BYTES];
+	uint64_t interval_ns;
+	size_t machines;
+	struct sa_machine_cfg *machine;
+};
+
+struct sa_network_cfg {
+	char netns[SA_NAME_BYTES];
+	char bridge[SA_NAME_BYTES];
+};
+
+struct sa_config {
+	char site[SA_NAME_BYTES];
+	char state_dir[SA_PATH_BYTES];
+	char control_socket[SA_PATH_BYTES];
+	char plugin_dir[SA_PATH_BYTES]; /* of our nbdkit plugins; "": beside the program */
+	enum lb_log_level log_level;
+	struct sa_addr listen, enrol_listen;
+	uint64_t segment_bytes, reserve_bytes;
+	uint64_t window_bytes; /* in flight to a peer; default 8 MiB */
+	uint64_t workers, connections;
+	bool has_hypervisor;
+	char hv_driver[SA_NAME_BYTES], hv_uri[SA_URI_BYTES], hv_kernel[SA_PATH_BYTES],
+		hv_initrd[SA_PATH_BYTES];
+	bool hv_kvm;
+	struct sa_network_cfg drill_network, failover_network;
+	size_t groups;
+	struct sa_group_cfg *group;
+};
+
+/* Read @path and every *.yaml of the directory "conf.d" beside it (groups only, in name order).
+ * *problems gets all problems with carets (free it), NULL when there is none.
+ * Errors: LB_EINPUT, LB_ENOTFOUND, LB_ENOMEM. */
+int sa_config_load(struct sa_config **out, const char *path, char **problems, struct lb_err *err);
+void sa_config_destroy(struct sa_config *c);
+/* All keys with type, range, default and help, for `lifeboat config keys` and the man page; free.
+ */
+char *sa_config_keys_text(void);
+
+#endif

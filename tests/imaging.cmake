@@ -1,0 +1,9 @@
+# Real nbdkit servers for tests; add testnbd to a test's DEPS.
+add_library(testnbd STATIC lib/nbdkit_run.c)
+target_link_libraries(testnbd PUBLIC testlib PRIVATE lb_flags)
+
+lb_test(unit.extmap unit/test_extmap.c DEPS imaging)
+
+lb_nbdkit_plugin(trivial lib/plugin_trivial.c DEPS imaging)
+lb_test(e2e.plugin e2e/test_plugin.c DEPS testnbd imaging ARGS $<TARGET_FILE:plugin_trivial>)
+add_dependencies(e2e_plugin plugin_trivial)

@@ -55,6 +55,11 @@ struct rep_sender_cfg {
 	uint64_t reply_ns;         /* no answer to STATUS_REQ, OFFER, POINT: the session is ended */
 	uint64_t reconnect_min_ns, reconnect_max_ns; /* doubling, with jitter */
 	uint64_t refused_min_ns, refused_max_ns;     /* after SPACE, BUSY, SUSPECT; doubling */
+	/* Asked while stepping, about the peer's head: do the sealed redo logs (digest.h) of all
+	 * volumes of @group lead to @manifest, some perhaps applied already? Then its receipt was
+	 * lost, and ACKED follows. Quick, no blocking I/O. NULL: never. */
+	bool (*leads_to)(void *arg, const struct lb_id *group, const struct lb_hash *manifest);
+	void *arg;
 };
 #define REP_SENDER_CFG_DEFAULTS                                                                    \
 	{                                                                                          \
@@ -70,8 +75,7 @@ struct rep_sender_group {
 	struct lb_id group;
 	char name[REP_NAME_MAX + 1];
 	uint64_t epoch;
-	struct lb_hash described; /* manifest the digests describe; zero: none */
-	struct lb_hash sealed; /* manifest of a sealed redo log that was never acknowledged; zero */
+	struct lb_hash described; /* manifest every volume's digests describe; zero: none */
 };
 
 /* Numbers of the next cut, as READY gave them; CUT must bring the same ones back. */

@@ -1,5 +1,3 @@
-#include "api_int.h"
-
 #include <errno.h>
 #include <jansson.h>
 #include <microhttpd.h>
@@ -11,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "api_int.h"
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/loop.h"
@@ -31,10 +30,14 @@ struct sa_api {
 
 /*
  * One request lives on two threads in turn, never on both:
- *   MHD thread: READING --body complete [hand_over]--> loop: ASKED --[sa_api_answer]--> MHD thread: ANSWERED
- * The connection is suspended while the loop has it, so MHD cannot touch or free it.
+ *   MHD thread: READING --body complete [hand_over]--> loop: ASKED --[sa_api_answer]--> MHD thread:
+ * ANSWERED The connection is suspended while the loop has it, so MHD cannot touch or free it.
  */
-enum stage { READING, ASKED, ANSWERED };
+enum stage {
+	READING,
+	ASKED,
+	ANSWERED
+};
 struct sa_api_request {
 	struct sa_api *api;
 	struct MHD_Connection *conn;
@@ -210,8 +213,7 @@ static int authority(struct sa_api_request *rq, struct lb_err *err)
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
-	if (info == NULL ||
-	    getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+	if (info == NULL || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
 		return lb_err_set(err, LB_EDENIED, errno, "peer credentials of the control socket");
 	rq->uid = cred.uid;
 	rq->may_write = cred.uid == 0 || cred.uid == geteuid();
@@ -243,8 +245,7 @@ static enum MHD_Result send_answer(struct sa_api_request *rq)
 
 	if (rq->answer == NULL)
 		return MHD_NO;
-	rs = MHD_create_response_from_buffer(strlen(rq->answer), rq->answer,
-					     MHD_RESPMEM_MUST_COPY);
+	rs = MHD_create_response_from_buffer(strlen(rq->answer), rq->answer, MHD_RESPMEM_MUST_COPY);
 	if (rs == NULL)
 		return MHD_NO;
 	(void)MHD_add_response_header(rs, "Content-Type", "application/json");
@@ -337,7 +338,8 @@ static int listen_unix(struct sa_api *a, const char *path, struct lb_err *err)
 	a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (a->fd < 0)
 		return lb_err_errno(err, errno, "socket for %s", path);
-	/* the state directory's lock says that no other agent is alive, so what is there is stale */
+	/* the state directory's lock says that no other agent is alive, so what is there is stale
+	 */
 	if (unlink(path) != 0 && errno != ENOENT)
 		return lb_err_errno(err, errno, "unlink stale %s", path);
 	if (bind(a->fd, (struct sockaddr *)&sa, sizeof(sa)) != 0)
@@ -359,12 +361,12 @@ int sa_api_create(struct sa_api **out, struct lb_loop *loop, const char *socket_
 	rc = listen_unix(a, socket_path, err);
 	if (rc != 0)
 		goto out;
-	a->daemon = MHD_start_daemon(
-		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_ALLOW_SUSPEND_RESUME |
-			MHD_USE_ITC,
-		0, NULL, NULL, on_access, a, MHD_OPTION_LISTEN_SOCKET, a->fd,
-		MHD_OPTION_NOTIFY_COMPLETED, on_completed, a, MHD_OPTION_CONNECTION_LIMIT,
-		CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_END);
+	a->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
+					     MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC,
+				     0, NULL, NULL, on_access, a, MHD_OPTION_LISTEN_SOCKET, a->fd,
+				     MHD_OPTION_NOTIFY_COMPLETED, on_completed, a,
+				     MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+				     MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_END);
 	if (a->daemon == NULL) {
 		rc = lb_err_set(err, LB_EIO, errno, "start HTTP on %s", socket_path);
 		goto out;

@@ -1,0 +1,215 @@
+/*
+ * siteagent/src/agent_int.h - the site agent: where all components meet. One object per process.
+ *
+ *   config, ident ─► sources (src_*.c) ─► rep_source ══ peers ══ rep_target ─► store ─► catalog
+ *                          groups ▲                                   │           │
+ *                                 └── roles (epochs, fencing) ◄───────┘   views ◄─┘─► hv_*.c
+ *                                        ▲                                  ▲
+ *                    control API ─► agent_api.c ─► runs.c (rb_run) ─► verbs.c (fence boot probe
+ * exec report)
+ *
+ * Thread: everything belongs to the main loop's thread; blocking work goes to the pool and comes
+ * back as a message.
+ */
+#ifndef SITEAGENT_AGENT_INT_H
+#define SITEAGENT_AGENT_INT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api_int.h"
+#include "base/err.h"
+#include "base/id.h"
+#include "catalog_int.h"
+#include "config_int.h"
+#include "ident_int.h"
+#include "replicator/source.h"
+#include "replicator/target.h"
+#include "roles_int.h"
+#include "siteagent/hv.h"
+#include "siteagent/source.h"
+
+struct json_t;
+struct lb_env;
+struct lb_fs;
+struct lb_loop;
+struct lb_pool;
+struct lb_timer;
+struct sa_idmap;
+struct sa_jobs;
+struct sa_runs;
+struct sa_views;
+
+/* One protected group of this site (source role). */
+struct sa_protected {
+	struct sa_agent *agent;
+	const struct sa_group_cfg *cfg;
+	struct lb_id id;
+	struct sa_source **member; /* cfg->machines of them */
+	struct sa_source_group *cut_arg;
+	struct rep_source
+		*engine; /* of its peer; borrowed from agent->link; NULL: peer not enrolled */
+	bool added;      /* is in the engine */
+	bool preparing;
+	bool fenced;
+	struct lb_err last_err; /* newest reason why nothing moves; code 0: none */
+	uint64_t last_err_ns;
+};
+
+/* One peer that we ship to. */
+struct sa_link {
+	struct sa_agent *agent;
+	struct lb_id site;
+	struct rep_source *engine;
+	bool up;
+	struct lb_err last_err;
+};
+
+/* What the target role knows of a group's newest point, in this boot. */
+struct sa_freshness {
+	struct lb_id group;
+	uint64_t receive_boot_ns;
+	uint64_t age_bound_ns;
+	struct lb_hash manifest;
+};
+
+struct sa_agent {
+	struct lb_env *env;
+	struct lb_loop *loop;
+	struct lb_pool *pool; /* quick blocking work: prepare, boot, probe */
+	struct sa_config *cfg;
+	struct lb_fs *state; /* cfg->state_dir */
+	struct lb_file *lock;
+	struct lb_id boot_id;
+	uint64_t started_ns;
+	struct sa_ident *ident;
+	struct sa_enrol *enrol;
+	struct sa_keyring *keyring;
+	struct sa_idmap *ids;
+	struct sa_roles *roles;
+	struct sa_catalog *catalog;
+	struct sa_api *api;
+	struct sa_jobs *jobs;
+	struct sa_runs *runs;
+	struct sa_views *views;
+	struct sa_hv *hv;
+	/* source role */
+	struct rep_tls *tls_client;
+	struct sa_link *link;
+	size_t links;
+	struct sa_protected *group;
+	size_t groups;
+	struct lb_timer *retry;
+	/* target role */
+	struct rep_tls *tls_server;
+	struct lb_fs *store_fs;
+	struct rep_store *store;
+	struct rep_target *target;
+	struct sa_freshness *fresh;
+	size_t fresh_count;
+	char alarm[256]; /* newest alarm that still stands, "" none */
+	char plugin_dir[SA_PATH_BYTES];
+};
+
+int sa_agent_create(struct sa_agent **out, struct lb_env *env, struct lb_loop *loop,
+		    struct sa_config *cfg, struct lb_err *err); /* takes cfg on success */
+void sa_agent_destroy(struct sa_agent *a);
+
+/* agent_protect.c: the source role. Start what is configured and can start; called again after
+ * enrolment. */
+int sa_protect_start(struct sa_agent *a, struct lb_err *err);
+void sa_protect_stop(struct sa_agent *a);
+struct sa_protected *sa_protect_find(struct sa_agent *a, const char *group_name);
+/* A higher epoch of @group was heard of: record FENCED durably, stop its cuts and its machines. */
+void sa_protect_fence(struct sa_agent *a, const struct lb_id *group, uint64_t epoch,
+		      const char *why);
+
+/* agent_backup.c: the target role. */
+int sa_backup_start(struct sa_agent *a, struct lb_err *err);
+void sa_backup_stop(struct sa_agent *a);
+/* Upper bound of the age of the newest visible point of @group; false: unknown. */
+bool sa_backup_rpo(struct sa_agent *a, const struct lb_id *group, uint64_t *age_ns);
+/* Failover of @group (by name): BACKUP(e) -> ACQUIRING(e+1) -> PRIMARY(e+1), durable, peers told.
+ * Idempotent per (run): asked again at PRIMARY with the same @why it succeeds. */
+int sa_backup_take_over(struct sa_agent *a, const char *group, const char *why, struct lb_err *err);
+
+/* agent_status.c */
+struct json_t *sa_status_json(struct sa_agent *a);
+struct json_t *sa_groups_json(struct sa_agent *a);
+struct json_t *sa_sites_json(struct sa_agent *a);
+struct json_t *sa_machines_json(struct sa_agent *a);
+struct json_t *sa_points_json(struct sa_agent *a, const struct lb_id *group, unsigned max);
+struct json_t *sa_point_json(struct sa_agent *a, const struct lb_hash *point); /* NULL: none */
+struct json_t *sa_doctor_json(struct sa_agent *a);
+/* Find a visible point by "latest", or a unique prefix (>= 4) of its manifest hash; @group NULL:
+ * any. */
+int sa_point_resolve(struct sa_agent *a, const char *text, const struct lb_id *group,
+		     struct rep_point *out, struct lb_err *err);
+
+/* agent_api.c: the table of paths. */
+void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_call *call);
+
+/* idmap.c: names of this site's groups, machines, volumes -> random ids, durable in
+ * <state_dir>/ids.json. */
+int sa_idmap_open(struct sa_idmap **out, struct lb_env *env, struct lb_fs *fs, struct lb_err *err);
+void sa_idmap_close(struct sa_idmap *m);
+/* "group", "group/machine", "group/machine/volume"; made and stored when new. */
+int sa_idmap_get(struct sa_idmap *m, const char *path, struct lb_id *out, struct lb_err *err);
+
+/* jobs.c: long work (verify, export, catalog rebuild) with progress; the client polls /v1/jobs/ID.
+ */
+struct sa_job;
+int sa_jobs_create(struct sa_jobs **out, struct sa_agent *a, struct lb_err *err);
+void sa_jobs_destroy(struct sa_jobs *j);
+/* @work runs on a thread of its own and calls sa_job_progress(); its result object (may be NULL)
+ * goes to the client. */
+typedef int (*sa_job_fn)(struct sa_job *job, void *arg, struct json_t **result, struct lb_err *err);
+/* Takes @arg on success, freed by @free_arg. *id_out: static in the job, valid until 100 newer
+ * ended. */
+int sa_job_start(struct sa_jobs *j, const char *what, sa_job_fn work, void *arg,
+		 void (*free_arg)(void *arg), const char **id_out, struct lb_err *err);
+void sa_job_progress(struct sa_job *job, uint64_t done, uint64_t all); /* any thread */
+bool sa_job_cancelled(const struct sa_job *job);
+struct json_t *sa_job_json(struct sa_jobs *j, const char *id); /* NULL: no such job */
+struct json_t *sa_jobs_json(struct sa_jobs *j);
+bool sa_job_cancel(struct sa_jobs *j, const char *id);
+
+/* views.c: nbdkit processes that serve views. A drill's end with their drill; a failover's outlive
+ * the agent. */
+struct sa_view {
+	char socket[SA_PATH_BYTES];
+	uint64_t size_bytes;
+};
+int sa_views_create(struct sa_views **out, struct sa_agent *a, struct lb_err *err);
+void sa_views_destroy(struct sa_views *v);
+/* Serve @volume as of @point from @dir (private, exists). Blocking: any worker thread. Idempotent
+ * per @dir and volume name: a server that is alive there is adopted. */
+int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *point,
+		  const struct lb_id *volume, const char *volume_name, struct sa_view *out,
+		  struct lb_err *err);
+/* Stop every server of @dir. Blocking. */
+void sa_view_stop_all(struct sa_views *v, const char *dir);
+
+/* runs.c and verbs.c: runbook runs of this site. */
+int sa_runs_create(struct sa_runs **out, struct sa_agent *a,
+		   struct lb_err *err); /* resumes what was under way */
+void sa_runs_destroy(struct sa_runs *r);
+struct sa_run_request {
+	const char *name, *text; /* of the runbook */
+	size_t text_bytes;
+	const char *mode; /* "drill", "failover", "planned" */
+	const char *who;
+	bool unattended;
+};
+/* *id_out: 33 bytes. */
+int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_out,
+		 struct lb_err *err);
+int sa_run_command(struct sa_runs *r, const char *id, const char *command, const char *step,
+		   const char *reason, const char *who, struct lb_err *err);
+struct json_t *sa_runs_json(struct sa_runs *r);
+struct json_t *sa_run_json(struct sa_runs *r, const char *id); /* prefix >= 4; NULL: none */
+/* Mode banner: "NORMAL", "DRILL", "FAILOVER RUNNING", "FAILED OVER". */
+const char *sa_runs_mode(struct sa_runs *r);
+
+#endif

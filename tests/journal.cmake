@@ -1,0 +1,1 @@
+lb_test(unit.journal unit/test_journal.c DEPS replicator)

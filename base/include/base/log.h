@@ -36,7 +36,7 @@ int lb_log_level_parse(enum lb_log_level *out, const char *text, struct lb_err *
 /*
  * lb_log(LB_LOG_WARN, "ship", "peer_lost", "seq=%u", seq, "err=%s", err.msg, NULL):
  * pairs of "key=printf-format" and exactly one argument each, ended by NULL. Formats allowed:
- * %s %d %u %x (int), %" PRIu64 " / %" PRId64 " (64 bit). A NULL string prints as "-".
+ * %s %d %u %x (int), %" PRIu64 " / %" PRId64 " (64 bit), %zu. A NULL string prints as "-".
  */
 void lb_log(enum lb_log_level lvl, const char *comp, const char *ev, ...);
 

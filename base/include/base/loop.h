@@ -20,8 +20,11 @@ struct lb_pool;
 typedef void (*lb_loop_fn)(void *arg);
 
 int lb_loop_create(struct lb_loop **out, struct lb_err *err);
-void lb_loop_destroy(struct lb_loop *l); /* drains closed handles; NULL is allowed */
-/* Runs until lb_loop_stop(). */
+/* Timers, children, pools and foreign handles are destroyed first; waits for killed children. What
+ * was posted and did not run yet is dropped. NULL is allowed. */
+void lb_loop_destroy(struct lb_loop *l);
+/* Runs until lb_loop_stop() (also one that came before). The caller's thread owns the loop from
+ * here. */
 int lb_loop_run(struct lb_loop *l, struct lb_err *err);
 void lb_loop_stop(struct lb_loop *l);
 bool lb_loop_mine(const struct lb_loop *l); /* called on the loop's thread? */
@@ -42,7 +45,10 @@ int lb_loop_on_signal(struct lb_loop *l, int signo, lb_loop_fn fn, void *arg, st
 
 /*
  * A child process: argv only, never a shell. stdin is /dev/null; stdout and stderr are collected
- * together up to @max_output_bytes (more is read and dropped). @on_exit runs on the loop once.
+ * together up to @max_output_bytes (more is read and dropped). @on_exit runs on the loop once, when
+ * the child itself has ended: what it left running in the background is not waited for. @output
+ * ends with a NUL. lb_child_destroy() may be called from @on_exit and @on_output. Errors of the
+ * spawn: LB_ENOTFOUND, LB_EDENIED, LB_EIO.
  */
 struct lb_child_cfg {
 	const char *const *argv; /* NULL-terminated, copied */
@@ -61,9 +67,11 @@ void lb_child_kill(struct lb_child *c, int signo);
 int lb_child_pid(const struct lb_child *c);
 void lb_child_destroy(struct lb_child *c); /* kills and reaps when still running */
 
-/* A fixed set of worker threads. @work runs on one of them, then @done(arg) on the loop. */
+/* A fixed set of worker threads. @work runs on one of them, then @done(arg) on the loop (NULL:
+ * nothing). */
 int lb_pool_create(struct lb_pool **out, struct lb_loop *l, unsigned threads, struct lb_err *err);
 void lb_pool_submit(struct lb_pool *p, lb_loop_fn work, lb_loop_fn done, void *arg);
-void lb_pool_destroy(struct lb_pool *p); /* finishes what was submitted, runs no more done() */
+/* Finishes what was submitted, runs no more done(): the caller still owns those args. */
+void lb_pool_destroy(struct lb_pool *p);
 
 #endif

@@ -30,11 +30,12 @@
 struct lb_err;
 struct lb_buf;
 
-#define REP_FRAME_HEADER_BYTES 16u
-#define REP_FRAME_MAX          (REP_RECORD_MAX + 4096u)
-#define REP_PROTOCOL_VERSION   1u
-#define REP_OFFER_MAX_LAYERS   REP_MANIFEST_MAX_VOLUMES
-#define REP_ADMIT_MAX_EXTRA    512u
+#define REP_FRAME_HEADER_BYTES    16u
+#define REP_FRAME_MAX             (REP_RECORD_MAX + 4096u)
+#define REP_PROTOCOL_VERSION      1u
+#define REP_OFFER_MAX_LAYERS      REP_MANIFEST_MAX_VOLUMES
+#define REP_HELLO_MAX_CONNECTIONS 64u
+#define REP_ADMIT_MAX_EXTRA       512u
 
 enum rep_frame_type {
 	REP_FRAME_HELLO = 1, /* both ways, first frame on every connection */
@@ -177,7 +178,15 @@ int rep_frame_header_decode(enum rep_frame_type *type, uint32_t *payload_bytes,
 /* One payload of @len bytes. Borrowed pointers point into @p. Errors: LB_EPROTO. */
 int rep_frame_decode(struct rep_frame *out, enum rep_frame_type type, const void *p, size_t len,
 		     struct lb_err *err);
-/* The whole frame, header included, into a new buffer. Errors: LB_EINVAL, LB_ENOMEM. */
+/* The whole frame, header included, into a new buffer. What rep_frame_decode() would refuse is
+ * LB_EINVAL, but text for people (ERROR, REFUSE) is made to fit: cut to 160 bytes, and what is not
+ * printable ASCII becomes '?'. Errors: LB_EINVAL, LB_ENOMEM. */
 int rep_frame_encode(struct lb_buf **out, const struct rep_frame *f, struct lb_err *err);
+/* Header and prefix of a RECORD frame whose body of @r->bytes follows from elsewhere (@r->body is
+ * not read): see rep_link_send2(). Errors: LB_EINVAL, LB_ENOMEM. */
+int rep_frame_encode_record_head(struct lb_buf **out, const struct rep_record_frame *r,
+				 struct lb_err *err);
+/* "HELLO"; "unknown" for a number that is no type. For messages and logs. */
+const char *rep_frame_name(enum rep_frame_type type);
 
 #endif

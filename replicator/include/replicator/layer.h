@@ -48,6 +48,7 @@ struct lb_sealer;
 #define REP_RECORD_MAX         (1u << 20) /* largest part of a layer, or manifest */
 #define REP_VOLUME_MAX_BYTES   (UINT64_C(1) << 50)
 #define REP_LAYER_MAX_PACKS    (UINT32_C(1) << 30)
+#define REP_LAYER_MAX_PARTS    (UINT32_C(1) << 26) /* digests parts; index parts; leaves parts */
 
 enum rep_volume_kind {
 	REP_VOLUME_DISK = 1,
@@ -93,12 +94,14 @@ int rep_packer_seal_digests(struct rep_packer *p, struct lb_buf **out, struct lb
 			    struct lb_err *err);
 
 struct rep_pack_info {
+	bool digests; /* a digests part, not a pack */
 	uint32_t number;
 	uint32_t raw_bytes;
 	uint32_t packed_bytes; /* of the ciphertext */
 	enum rep_codec codec;
 };
-/* Check the clear header of a pack (or digests part) of @len bytes in all; no key needed. */
+/* Check the clear header of a pack (or digests part) of @len bytes in all; no key needed. Packs and
+ * digests parts differ by a flag that is checked on opening: one cannot stand in for the other. */
 int rep_pack_peek(struct rep_pack_info *out, const void *p, size_t len, struct lb_err *err);
 /* Open pack @number of the layer @h describes into @raw (REP_PACK_MAX_RAW bytes). LB_ECORRUPT when
  * anything is off. */
@@ -129,7 +132,8 @@ struct rep_run {
 	uint32_t patch_pack, patch_pos, patch_bytes;
 };
 /* Encode one index part. @out_cap at least rep_index_bytes(n, nsrc). Runs ascend and do not
- * overlap. */
+ * overlap; sources are distinct, none is zero or this layer, and each is used by a run. A part of
+ * no runs is allowed (an empty delta has one or none). Fields a kind does not use are zero. */
 size_t rep_index_bytes(uint32_t n, uint32_t nsrc);
 size_t rep_index_encode(uint8_t *out, size_t out_cap, uint32_t number, const struct rep_run *runs,
 			uint32_t n, const struct lb_id *sources, uint32_t nsrc);
@@ -146,6 +150,9 @@ void rep_index_source(struct lb_id *out, const struct rep_index *x, uint32_t i);
 
 /* ---- leaves and footer ---- */
 
+/* All leaves of a layer in order, REP_LEAVES_MAX to a part; only the last may hold fewer. At least
+ * one. @out_cap at least rep_leaves_bytes(n). Returns the part's bytes. */
+size_t rep_leaves_bytes(uint32_t n);
 size_t rep_leaves_encode(uint8_t *out, size_t out_cap, uint32_t number,
 			 const struct lb_hash *leaves, uint32_t n);
 /* @out holds REP_LEAVES_MAX hashes. */
@@ -165,5 +172,11 @@ int rep_footer_decode(struct rep_footer *out, const void *p, size_t len, struct 
  * index_parts hashes. */
 void rep_layer_root(struct lb_hash *out, const struct rep_footer *counts,
 		    const struct lb_hash *leaves);
+/* The same from a Merkle root that the caller computed (leaves need not be in one array). */
+void rep_layer_root_of(struct lb_hash *out, const struct rep_footer *counts,
+		       const struct lb_hash *merkle_root);
+/* How many leaves the footer's counts call for. Its leaf_parts is this over REP_LEAVES_MAX, rounded
+ * up; the decoder checks it. */
+uint64_t rep_footer_leaves(const struct rep_footer *f);
 
 #endif

@@ -12,6 +12,7 @@
 #ifndef REPLICATOR_MANIFEST_H
 #define REPLICATOR_MANIFEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,9 @@ struct lb_buf;
 #define REP_MANIFEST_MAX_ATTACHMENTS 64u
 #define REP_NAME_MAX                 64u /* names are [A-Za-z0-9._-]{1,64} */
 #define REP_ATTACHMENT_MAX           (256u << 10)
+
+/* Is @s (NUL-terminated) a name as above? The only names that formats and the wire carry. */
+bool rep_name_valid(const char *s);
 
 enum rep_consistency {
 	REP_CONSISTENCY_CRASH = 1,

@@ -19,6 +19,7 @@
 #ifndef REPLICATOR_RECORD_H
 #define REPLICATOR_RECORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -57,11 +58,14 @@ struct rep_record {
 	uint32_t body_crc;
 };
 
+/* One of the six parts of a layer (100..105)? Their owner is the layer's id, never zero. */
+bool rep_record_of_layer(enum rep_record_kind kind);
 /* Bytes a record with @body_bytes takes in the file, header and padding included. */
 uint64_t rep_record_span(uint32_t body_bytes);
 void rep_record_encode(uint8_t out[REP_RECORD_HEADER_BYTES], const struct rep_record *r);
-/* LB_ECORRUPT when magic, CRC, kind, or length are off; segment and offset are compared by the
- * caller. */
+/* Reads the first REP_RECORD_HEADER_BYTES of @p (@len may be more). LB_ECORRUPT when magic, CRC,
+ * kind, flags, length, or owner (zero or not, as the kind says) are off; segment and offset are
+ * compared by the caller. */
 int rep_record_decode(struct rep_record *out, const void *p, size_t len, struct lb_err *err);
 
 #endif

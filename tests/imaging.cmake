@@ -2,7 +2,10 @@
 add_library(testnbd STATIC lib/nbdkit_run.c)
 target_link_libraries(testnbd PUBLIC testlib PRIVATE lb_flags)
 
-lb_test(unit.extmap unit/test_extmap.c DEPS imaging)
+foreach(module extmap dev dev_crash dev_file)
+	lb_test(unit.${module} unit/test_${module}.c DEPS imaging)
+endforeach()
+lb_test(unit.dev_nbd unit/test_dev_nbd.c DEPS testnbd imaging)
 
 lb_nbdkit_plugin(trivial lib/plugin_trivial.c DEPS imaging)
 lb_test(e2e.plugin e2e/test_plugin.c DEPS testnbd imaging ARGS $<TARGET_FILE:plugin_trivial>)

@@ -7,7 +7,7 @@
 #include "base/err.h"
 #include "dev_int.h"
 
-#define ZEROS_BYTES (64u * 1024u)
+#define ZEROS_BYTES (UINT64_C(64) * 1024)
 
 static const uint8_t zeros[ZEROS_BYTES];
 

@@ -19,7 +19,7 @@
 
 #define SECTOR_BYTES      512u
 #define TOUCH_BYTES       4096u
-#define PENDING_MAX_BYTES (256u * 1024u * 1024u) /* unflushed data; more is LB_ENOMEM */
+#define PENDING_MAX_BYTES (UINT64_C(256) * 1024 * 1024) /* unflushed data; more is LB_ENOMEM */
 
 struct pending {
 	struct pending *next;
@@ -106,7 +106,8 @@ static int add_pending(struct crash_dev *c, const void *buf, uint64_t len, uint6
 	int rc;
 
 	if (len > PENDING_MAX_BYTES - c->pending_bytes)
-		return lb_err_set(err, LB_ENOMEM, 0, "crash: more than %u bytes not flushed",
+		return lb_err_set(err, LB_ENOMEM, 0,
+				  "crash: more than %" PRIu64 " bytes not flushed",
 				  PENDING_MAX_BYTES);
 	p = malloc(sizeof(*p) + len);
 	if (p == NULL) {

@@ -15,9 +15,10 @@
 #include "dev_int.h"
 #include "imaging/dev.h"
 
-#define DIRECT_ALIGN 4096u                   /* covers every logical block size in use */
-#define IO_MAX_BYTES (1024u * 1024u * 1024u) /* below what one pread(2) may return on Linux */
-#define CREATE_MODE  0600
+#define DIRECT_ALIGN 4096u /* covers every logical block size in use */
+#define IO_MAX_BYTES \
+	(UINT64_C(1024) * 1024 * 1024) /* below what one pread(2) may return on Linux */
+#define CREATE_MODE 0600
 
 struct file_dev {
 	struct img_dev dev;

@@ -9,7 +9,7 @@
 #include "dev_int.h"
 #include "imaging/dev.h"
 
-#define CHUNK_BYTES (64u * 1024u)
+#define CHUNK_BYTES (UINT64_C(64) * 1024)
 
 /*
  * A chunk that is NULL reads as zero. Readers and writers hold @lock shared and meet only at the

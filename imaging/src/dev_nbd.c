@@ -20,9 +20,9 @@
 #include "imaging/dev.h"
 
 #define CONNECTIONS_MAX   16u
-#define REQUEST_MAX_BYTES (32u * 1024u * 1024u)        /* what every server must take */
-#define STATUS_MAX_BYTES  (2u * 1024u * 1024u * 1024u) /* 32-bit lengths in the protocol */
-#define EXPORT_NAME_BYTES 4096u                        /* NBD's own limit */
+#define REQUEST_MAX_BYTES (UINT64_C(32) * 1024 * 1024)       /* what every server must take */
+#define STATUS_MAX_BYTES  (UINT64_C(2) * 1024 * 1024 * 1024) /* 32-bit lengths in the protocol */
+#define EXPORT_NAME_BYTES 4096u                              /* NBD's own limit */
 
 struct nbd_dev {
 	struct img_dev dev;
@@ -86,40 +86,47 @@ static int nbd_err(const struct nbd_dev *n, struct nbd_handle *h, const char *op
 	return lb_err_set(err, LB_EIO, 0, "%s: %s at %" PRIu64 ": %s", n->label, op, off, text);
 }
 
-/* One request on one handle; @buf is written only by a read. */
-typedef int (*request_fn)(struct nbd_handle *h, void *buf, uint64_t len, uint64_t off);
+/* A request of one direction: into @to, or from @from, or neither. */
+struct request {
+	uint8_t *to;
+	const uint8_t *from;
+	uint64_t len;
+	uint64_t off;
+};
 
-static int do_pread(struct nbd_handle *h, void *buf, uint64_t len, uint64_t off)
+typedef int (*request_fn)(struct nbd_handle *h, const struct request *r);
+
+static int do_pread(struct nbd_handle *h, const struct request *r)
 {
-	return nbd_pread(h, buf, len, off, 0);
+	return nbd_pread(h, r->to, r->len, r->off, 0);
 }
 
-static int do_pwrite(struct nbd_handle *h, void *buf, uint64_t len, uint64_t off)
+static int do_pwrite(struct nbd_handle *h, const struct request *r)
 {
-	return nbd_pwrite(h, buf, len, off, 0);
+	return nbd_pwrite(h, r->from, r->len, r->off, 0);
 }
 
-static int do_zero(struct nbd_handle *h, void *buf, uint64_t len, uint64_t off)
+static int do_zero(struct nbd_handle *h, const struct request *r)
 {
-	(void)buf;
-	return nbd_zero(h, len, off, 0);
+	return nbd_zero(h, r->len, r->off, 0);
 }
 
-static int in_pieces(struct nbd_dev *n, request_fn fn, const char *op, uint8_t *buf, uint64_t len,
-		     uint64_t off, struct lb_err *err)
+static int in_pieces(struct nbd_dev *n, request_fn fn, const char *op, struct request all,
+		     struct lb_err *err)
 {
 	struct nbd_handle *h = take_handle(n);
+	struct request r = all;
+	uint64_t done = 0;
 	int rc = 0;
 
-	while (rc == 0 && len > 0) {
-		uint64_t piece = img_min(len, n->request_max_bytes);
-
-		if (fn(h, buf, piece, off) != 0)
-			rc = nbd_err(n, h, op, off, err);
-		if (buf != NULL)
-			buf += piece;
-		len -= piece;
-		off += piece;
+	while (rc == 0 && done < all.len) {
+		r.len = img_min(all.len - done, n->request_max_bytes);
+		r.off = all.off + done;
+		r.to = all.to != NULL ? all.to + done : NULL;
+		r.from = all.from != NULL ? all.from + done : NULL;
+		if (fn(h, &r) != 0)
+			rc = nbd_err(n, h, op, r.off, err);
+		done += r.len;
 	}
 	put_handle(n, h);
 	return rc;
@@ -128,22 +135,26 @@ static int in_pieces(struct nbd_dev *n, request_fn fn, const char *op, uint8_t *
 static int nbd_dev_pread(struct img_dev *d, void *buf, uint64_t len, uint64_t off,
 			 struct lb_err *err)
 {
-	return in_pieces(nbd_of(d), do_pread, "read", buf, len, off, err);
+	struct request r = {.to = buf, .len = len, .off = off};
+
+	return in_pieces(nbd_of(d), do_pread, "read", r, err);
 }
 
 static int nbd_dev_pwrite(struct img_dev *d, const void *buf, uint64_t len, uint64_t off,
 			  struct lb_err *err)
 {
-	/* do_pwrite() does not write to it: the cast only lets both directions share in_pieces().
-	 */
-	return in_pieces(nbd_of(d), do_pwrite, "write", (uint8_t *)(uintptr_t)buf, len, off, err);
+	struct request r = {.from = buf, .len = len, .off = off};
+
+	return in_pieces(nbd_of(d), do_pwrite, "write", r, err);
 }
 
 static int nbd_dev_zero(struct img_dev *d, uint64_t len, uint64_t off, struct lb_err *err)
 {
+	struct request r = {.len = len, .off = off};
+
 	if (!nbd_of(d)->has_zero)
 		return img_write_zeros(d, len, off, err);
-	return in_pieces(nbd_of(d), do_zero, "zero", NULL, len, off, err);
+	return in_pieces(nbd_of(d), do_zero, "zero", r, err);
 }
 
 static int nbd_dev_flush(struct img_dev *d, struct lb_err *err)
@@ -171,8 +182,10 @@ struct status {
 	bool bad;   /* an entry of length 0 */
 };
 
+/* NOLINTBEGIN(readability-non-const-parameter): libnbd's signature */
 static int on_extents(void *user, const char *metacontext, uint64_t off, uint32_t *entries,
 		      size_t nr_entries, int *error)
+/* NOLINTEND(readability-non-const-parameter) */
 {
 	struct status *s = user;
 
@@ -254,22 +267,22 @@ static const struct img_dev_ops nbd_ro_ops = {
 	.destroy = nbd_dev_destroy,
 };
 
-static int nbd_alloc(struct nbd_dev **out, const char *label, struct lb_err *err)
+/* NULL when out of memory, which is in @err then. */
+static struct nbd_dev *nbd_alloc(const char *label, struct lb_err *err)
 {
 	struct nbd_dev *n = calloc(1, sizeof(*n));
 
-	if (n == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "nbd: device");
-	n->label = strdup(label);
-	if (n->label == NULL) {
+	if (n != NULL)
+		n->label = strdup(label);
+	if (n == NULL || n->label == NULL) {
+		(void)lb_err_set(err, LB_ENOMEM, 0, "nbd: device for %s", label);
 		free(n);
-		return lb_err_set(err, LB_ENOMEM, 0, "nbd: name %s", label);
+		return NULL;
 	}
 	n->dev.ops = &nbd_ro_ops;
 	LB_ASSERT(pthread_mutex_init(&n->lock, NULL) == 0);
 	LB_ASSERT(pthread_cond_init(&n->returned, NULL) == 0);
-	*out = n;
-	return 0;
+	return n;
 }
 
 static int connect_err(const struct nbd_dev *n, struct lb_err *err)
@@ -356,13 +369,13 @@ static int connect_more(struct nbd_dev *n, const char *uri, unsigned connections
 
 int img_nbd_create(struct img_dev **out, const char *uri, unsigned connections, struct lb_err *err)
 {
-	struct nbd_dev *n = NULL;
+	struct nbd_dev *n;
 	int rc;
 
 	LB_ASSERT(connections > 0 && connections <= CONNECTIONS_MAX);
-	rc = nbd_alloc(&n, uri, err);
-	if (rc != 0)
-		return rc;
+	n = nbd_alloc(uri, err);
+	if (n == NULL)
+		return LB_ENOMEM;
 	rc = connect_one(n, uri, err);
 	if (rc == 0)
 		rc = learn(n, err);
@@ -383,7 +396,7 @@ out:
 int img_nbd_create_fd(struct img_dev **out, int fd, const char *export_name, const char *label,
 		      struct lb_err *err)
 {
-	struct nbd_dev *n = NULL;
+	struct nbd_dev *n;
 	struct nbd_handle *h = NULL;
 	int own;
 	int rc;
@@ -391,9 +404,9 @@ int img_nbd_create_fd(struct img_dev **out, int fd, const char *export_name, con
 	if (strlen(export_name) >= EXPORT_NAME_BYTES)
 		return lb_err_set(err, LB_EINPUT, 0, "%s: export name of %zu bytes", label,
 				  strlen(export_name));
-	rc = nbd_alloc(&n, label, err);
-	if (rc != 0)
-		return rc;
+	n = nbd_alloc(label, err);
+	if (n == NULL)
+		return LB_ENOMEM;
 	rc = add_handle(n, &h, err);
 	if (rc != 0)
 		goto out;

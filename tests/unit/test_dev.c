@@ -6,7 +6,7 @@
 #include "imaging/dev.h"
 #include "rnd.h"
 
-#define KIB 1024u
+#define KIB UINT64_C(1024)
 #define MIB (1024u * KIB)
 
 static struct img_dev *mem(uint64_t bytes)

@@ -5,7 +5,7 @@
 #include "imaging/dev.h"
 
 #define SECTOR 512u
-#define BLOCK  4096u
+#define BLOCK  UINT64_C(4096)
 #define BLOCKS 16u
 #define SIZE   (BLOCKS * BLOCK)
 

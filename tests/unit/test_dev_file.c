@@ -15,7 +15,7 @@
 #include "imaging/dev.h"
 #include "rnd.h"
 
-#define KIB 1024u
+#define KIB UINT64_C(1024)
 #define MIB (1024u * KIB)
 
 struct fixture {

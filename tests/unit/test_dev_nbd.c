@@ -12,7 +12,7 @@
 #include "nbdkit_run.h"
 #include "rnd.h"
 
-#define KIB 1024u
+#define KIB UINT64_C(1024)
 #define MIB (1024u * KIB)
 
 static void serve(struct nbdkit_run *r, const char *const *args)
@@ -167,7 +167,7 @@ static void many_threads_share_the_pool(void **state)
 	serve(&server, args);
 	d = dial(&server, 3);
 	for (unsigned i = 0; i < 6; i++) {
-		w[i] = (struct worker){.d = d, .off = i * 64 * KIB};
+		w[i] = (struct worker){.d = d, .off = 64 * KIB * i};
 		assert_int_equal(pthread_create(&threads[i], NULL, work, &w[i]), 0);
 	}
 	for (unsigned i = 0; i < 6; i++) {

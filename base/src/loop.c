@@ -6,7 +6,6 @@
 
 #include "base/assert.h"
 #include "base/err.h"
-#include "loop_int.h"
 
 struct post {
 	struct post *next;

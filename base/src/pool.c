@@ -4,7 +4,6 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/loop.h"
-#include "loop_int.h"
 
 enum {
 	MAX_THREADS = 64

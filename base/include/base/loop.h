@@ -30,6 +30,8 @@ void lb_loop_stop(struct lb_loop *l);
 bool lb_loop_mine(const struct lb_loop *l); /* called on the loop's thread? */
 /* Queue @fn(@arg) to run on the loop's thread, in order of posting. Cannot fail (aborts on OOM). */
 void lb_loop_post(struct lb_loop *l, lb_loop_fn fn, void *arg);
+/* As lb_loop_post(); @drop(@arg) runs instead of @fn when the loop is destroyed first. */
+void lb_loop_post_owned(struct lb_loop *l, lb_loop_fn fn, lb_loop_fn drop, void *arg);
 /* The underlying uv_loop_t, for code that wraps another libuv handle. */
 void *lb_loop_uv(struct lb_loop *l);
 

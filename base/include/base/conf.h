@@ -30,6 +30,7 @@ int lb_conf_parse(struct lb_conf **out, const char *name, const char *text, size
 int lb_conf_parse_file(struct lb_conf **out, const char *path, struct lb_err *err);
 void lb_conf_destroy(struct lb_conf *c);
 
+/* Never NULL: an empty document, or one that is not YAML, is a map without keys. */
 const struct lb_conf_node *lb_conf_root(const struct lb_conf *c);
 
 enum lb_conf_kind {
@@ -60,7 +61,7 @@ int lb_conf_check(struct lb_conf *c, struct lb_err *err);
 /* ---- typed table ---- */
 enum lb_conf_type {
 	LB_CT_STR,      /* char[max+1] inside the struct; min/max are lengths */
-	LB_CT_NAME,     /* as STR, but only [A-Za-z0-9._-], 1..64 */
+	LB_CT_NAME,     /* as STR, but only [A-Za-z0-9._-], 1..64, not '.' or '-' first */
 	LB_CT_U64,      /* uint64_t */
 	LB_CT_BYTES,    /* uint64_t; "64 MiB", "1GiB", plain number */
 	LB_CT_DURATION, /* uint64_t ns; "5s", "250ms", "2h", "7d" */
@@ -78,9 +79,9 @@ struct lb_conf_field {
 	bool reloadable;
 	const char *help; /* one line, ends without a dot */
 };
-/* Fill @into from map @map by @fields (ended by key NULL). Unknown keys (with "did you mean"),
- * missing required keys, wrong types and ranges become problems of @c. Keys listed in @also
- * (NULL-terminated, may be NULL) are left alone. */
+/* Fill @into from map @map (NULL: nothing was written, every default) by @fields (ended by key
+ * NULL). Unknown keys (with "did you mean"), missing required keys, wrong types and ranges become
+ * problems of @c. Keys listed in @also (NULL-terminated, may be NULL) are left alone. */
 void lb_conf_fill(struct lb_conf *c, const struct lb_conf_node *map,
 		  const struct lb_conf_field *fields, const char *const *also, void *into);
 

@@ -8,11 +8,13 @@
 #define TESTS_FORMAT_FIX_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/env.h"
 #include "base/seal.h"
 #include "replicator/layer.h"
+#include "replicator/manifest.h"
 
 struct fix_env {
 	struct lb_env env;
@@ -101,6 +103,71 @@ static inline struct rep_layer_header fix_layer_header(void)
 
 	lb_key_id(&h.key, &dek);
 	return h;
+}
+
+/* The Ed25519 key of seed 00 01 ... 1f; the caller destroys it. */
+static inline struct lb_signer *fix_signer(void)
+{
+	uint8_t seed[32];
+	struct lb_signer *s = NULL;
+
+	for (unsigned i = 0; i < sizeof(seed); i++)
+		seed[i] = (uint8_t)i;
+	return lb_signer_from_seed(&s, seed, NULL) == 0 ? s : NULL;
+}
+
+/* A point of one machine: a disk and its memory. Attachments are left to the caller. */
+static inline void fix_manifest(struct rep_manifest *m)
+{
+	static const struct rep_manifest empty;
+	struct rep_layer_header h = fix_layer_header();
+
+	*m = empty;
+	m->deployment = h.deployment;
+	m->site = h.site;
+	m->group = h.group;
+	m->barrier = fix_id(0x77);
+	(void)snprintf(m->group_name, sizeof(m->group_name), "erp");
+	m->epoch = h.epoch;
+	m->seq = h.seq;
+	m->prev = h.base;
+	m->base = h.base;
+	m->capture_boot_ns = UINT64_C(3600000000000);
+	m->capture_wall_ns = UINT64_C(1795316645000000000);
+	m->boot_id = fix_id(0x88);
+	m->consistency = REP_CONSISTENCY_MEMORY;
+	m->volumes = 2;
+	for (uint32_t i = 0; i < 2; i++) {
+		struct rep_manifest_volume *v = &m->volume[i];
+
+		v->machine = h.machine;
+		v->volume = fix_id(0x55 + i);
+		v->layer = fix_id(0x66 + i);
+		v->key = h.key;
+		v->kind = i == 0 ? REP_VOLUME_DISK : REP_VOLUME_RAM;
+		v->volume_bytes = h.volume_bytes;
+		v->layer_bytes = 4096;
+		v->root = fix_hash(0xc0 + i);
+		(void)snprintf(v->machine_name, sizeof(v->machine_name), "db01");
+		(void)snprintf(v->volume_name, sizeof(v->volume_name), i == 0 ? "vda" : "ram");
+	}
+}
+
+static inline struct rep_receipt fix_receipt(void)
+{
+	struct rep_layer_header h = fix_layer_header();
+
+	return (struct rep_receipt){
+		.deployment = h.deployment,
+		.site = fix_id(0x99),
+		.group = h.group,
+		.epoch = h.epoch,
+		.seq = h.seq,
+		.manifest = fix_hash(0xd0),
+		.counter = 4242,
+		.receive_boot_ns = UINT64_C(7200000000000),
+		.receive_wall_ns = UINT64_C(1795316646000000000),
+	};
 }
 
 #endif

@@ -80,7 +80,8 @@ struct rep_manifest {
 /* Encode and sign. *out is the caller's. Errors: LB_EINVAL (counts, names), LB_ENOMEM. */
 int rep_manifest_encode(struct lb_buf **out, const struct rep_manifest *m,
 			const struct lb_signer *signer, struct lb_err *err);
-/* Decode (structure only). Attachments point into @p. */
+/* Decode (structure only). Attachments point into @p. *out is undefined on failure. Errors:
+ * LB_ECORRUPT naming the volume or attachment. */
 int rep_manifest_decode(struct rep_manifest *out, const void *p, size_t len, struct lb_err *err);
 /* Is the signature @key's? LB_ECORRUPT otherwise. */
 int rep_manifest_verify(const void *p, size_t len, const struct lb_pubkey *key, struct lb_err *err);

@@ -39,14 +39,15 @@
 
 #define RB_DETAIL_BYTES 1025u /* of one result or reason; longer is cut */
 
+/* Numbers are stored in the log: never reused. */
 enum rb_run_state {
-	RB_RUN_NEW, /* no RB_REC_BEGIN yet */
-	RB_RUN_RUNNING,
-	RB_RUN_HALTED,
-	RB_RUN_DONE,
-	RB_RUN_DONE_WITH_WARNINGS,
-	RB_RUN_FAILED,
-	RB_RUN_ABORTED,
+	RB_RUN_NEW = 0, /* no RB_REC_BEGIN yet */
+	RB_RUN_RUNNING = 1,
+	RB_RUN_HALTED = 2,
+	RB_RUN_DONE = 3,
+	RB_RUN_DONE_WITH_WARNINGS = 4,
+	RB_RUN_FAILED = 5,
+	RB_RUN_ABORTED = 6,
 };
 enum rb_step_state {
 	RB_STEP_PENDING,
@@ -64,12 +65,13 @@ const char *rb_run_state_name(enum rb_run_state s);   /* "RUNNING", "DONE-WITH-W
 const char *rb_step_state_name(enum rb_step_state s); /* "pending", "not-in-mode", ... */
 bool rb_run_state_ended(enum rb_run_state s);
 
+/* Numbers are stored in the log: never reused. */
 enum rb_command {
-	RB_CMD_HALT,
-	RB_CMD_CONTINUE,
-	RB_CMD_RETRY,
-	RB_CMD_SKIP,
-	RB_CMD_CANCEL,
+	RB_CMD_HALT = 0,
+	RB_CMD_CONTINUE = 1,
+	RB_CMD_RETRY = 2,
+	RB_CMD_SKIP = 3,
+	RB_CMD_CANCEL = 4,
 	RB_CMD_COUNT
 };
 const char *rb_command_name(enum rb_command c);

@@ -39,7 +39,7 @@ struct lb_conf;
 #define RB_ACTIONS(X)                                                             \
 	X(RB_FENCE, "fence", true, "make sure a site has no effect any more")     \
 	X(RB_BOOT, "boot", true, "start a machine from a recovery point")         \
-	X(RB_STOP, "stop", true, "stop a machine this runbook booted")            \
+	X(RB_STOP, "stop", true, "stop a machine cleanly")                        \
 	X(RB_PROBE, "probe", true, "check that a machine answers")                \
 	X(RB_WAIT, "wait", true, "let time pass")                                 \
 	X(RB_EXEC, "exec", true, "run a program; argv only, never a shell")       \
@@ -58,9 +58,9 @@ enum rb_action {
 #undef RB_ACTION_ENUM
 
 enum rb_mode {
-	RB_DRILL,
-	RB_FAILOVER,
-	RB_PLANNED,
+	RB_DRILL = 0,
+	RB_FAILOVER = 1,
+	RB_PLANNED = 2,
 	RB_MODE_COUNT
 }; /* stored in the run log */
 

@@ -31,6 +31,7 @@ struct rb_plan {
 	size_t step_count;
 	uint32_t wave_count;
 	uint64_t total_ns; /* expected time of the run */
+	uint64_t ready_ns; /* end of the last step that is not finally: what the rto means */
 	uint64_t rto_ns;   /* goal, 0: none */
 	bool fits_rto;     /* true when there is no goal */
 };

@@ -105,7 +105,7 @@ int rb_run_start(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_er
 /*
  * Take over: cut a torn tail, replay, log the new generation. A run that had ended opens too
  * (status only). Errors: LB_EBUSY (another process has it), LB_ECORRUPT (damage before the tail:
- * nothing is changed), LB_ENOTFOUND, LB_EIO, LB_ENOSPC, LB_ENOMEM.
+ * nothing is changed), LB_ENOTFOUND (no file, or a start that died before it began: remove it), LB_EIO, LB_ENOSPC, LB_ENOMEM.
  */
 int rb_run_open(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_err *err);
 
@@ -121,6 +121,8 @@ int rb_run_pump(struct rb_run *r, struct lb_err *err);
 /* Time passed. Errors: LB_EIO, LB_ENOSPC: the log cannot be written; from then on no effect is
  * asked for and every call gives LB_ESUSPECT until the run is opened again. */
 int rb_run_tick(struct rb_run *r, struct lb_err *err);
+/* lb_env.now_ns of the next rb_run_tick() that matters, as wake_at() was told; UINT64_MAX: none. */
+uint64_t rb_run_deadline_ns(const struct rb_run *r);
 /* The verb's answer; may be called from inside start() too. Answers to attempts that are over are
  * ignored.
  * @code > 0 is a bug. Errors: as rb_run_tick(). */

@@ -1,0 +1,9 @@
+lb_test(golden.runbooks unit/test_rb_golden.c DEPS runbooks ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/runbooks)
+
+# A world of fake targets around a run; it looks inside the component, for the seeded bugs.
+add_library(rb_world STATIC lib/rb_world.c)
+target_include_directories(rb_world PUBLIC ${PROJECT_SOURCE_DIR}/runbooks/src lib)
+target_link_libraries(rb_world PUBLIC runbooks PRIVATE lb_flags)
+
+lb_test(sim.runbook-dag sim/test_rb_dag.c DEPS rb_world TIMEOUT 240)
+lb_test(crash.runbook crash/test_rb_crash.c DEPS rb_world TIMEOUT 240)

@@ -1,4 +1,4 @@
-foreach(module err rdwr id hash seal buf env fs log loop child pool conf)
+foreach(module err rdwr id hash seal buf env fs log loop child pool conf memfs)
 	lb_test(unit.${module} unit/test_${module}.c DEPS base)
 endforeach()
 foreach(inside unit_hash unit_seal)

@@ -8,3 +8,8 @@ function(lb_e2e name script)
 endfunction()
 
 lb_e2e(guests guests.sh TIMEOUT 300)
+
+add_executable(source_cuts e2e/source_cuts.c)
+target_link_libraries(source_cuts PRIVATE siteagent lb_flags)
+add_dependencies(source_cuts plugin_journal)
+lb_e2e(source source.sh TIMEOUT 400)

@@ -1,13 +1,12 @@
 /*
  * lifeboat-journal-plugin.so - the NBD target of QEMU's synchronous mirror.
  *
- *   nbdkit --exit-with-parent -f -U DIR/nbd lifeboat-journal-plugin.so
- *          dir=DIR size=BYTES [side-max=BYTES]
+ *   nbdkit -f -U DIR/nbd lifeboat-journal-plugin.so dir=DIR size=BYTES [side-max=BYTES]
  *
  *   export ""     read and write: the mirror (QEMU)
  *   export "cut"  read only: the open cut (the agent)
- *   DIR/ctl       control socket, see replicator/journal.h
- *   DIR/mirror DIR/side   made anew: nothing of an earlier life is trusted
+ *   DIR/ctl       control socket, see replicator/journal.h; when the agent hangs up, this process
+ * ends DIR/mirror DIR/side   made anew: nothing of an earlier life is trusted
  *
  * Flush and FUA do nothing on purpose: the guest's flush is honoured by its own disk; this mirror
  * is never what a machine is recovered from.
@@ -20,7 +19,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <nbdkit-plugin.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,8 @@
 #include "imaging/dev.h"
 #include "replicator/journal.h"
 
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+#define THREAD_MODEL  NBDKIT_THREAD_MODEL_PARALLEL
+#define AGENT_WAIT_MS 60000
 
 static struct {
 	char *dir;
@@ -123,17 +125,31 @@ static int journal_get_ready(void)
 	return rc == 0 ? 0 : -1;
 }
 
+/* A mirror without an agent is of no use, and nothing of it is needed again: QEMU's job ends, its
+ * guest goes on. */
+static _Noreturn void end_process(void)
+{
+	static const char *const names[] = {"mirror", "side", "ctl"};
+	char path[4096];
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (snprintf(path, sizeof path, "%s/%s", plugin.dir, names[i]) < (int)sizeof path)
+			(void)unlink(path);
+	_exit(0);
+}
+
+/* One agent, once: when it hangs up (or never comes), this process ends. */
 static void *serve_ctl(void *arg)
 {
-	(void)arg;
-	for (;;) {
-		int fd = accept4(plugin.ctl_fd, NULL, NULL, SOCK_CLOEXEC);
+	struct pollfd p = {.fd = plugin.ctl_fd, .events = POLLIN};
+	int fd = -1;
 
-		if (fd >= 0)
-			rep_jctl_serve(plugin.journal, fd);
-		else if (errno != EINTR && errno != ECONNABORTED)
-			return NULL;
-	}
+	(void)arg;
+	while (fd < 0 && poll(&p, 1, AGENT_WAIT_MS) > 0)
+		fd = accept4(plugin.ctl_fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0)
+		rep_jctl_serve(plugin.journal, fd);
+	end_process();
 }
 
 static int journal_after_fork(void)

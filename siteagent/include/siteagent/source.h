@@ -71,6 +71,9 @@ struct sa_source_cfg {
 	bool frozen; /* the files are snapshots or belong to a machine that is off: a scan needs no
 		      * second pass. Still checked by size, mtime, ctime and inode. */
 
+	const char *xml_path; /* file with the libvirt domain XML to boot it by elsewhere; may be
+				 NULL */
+
 	/* libvirt */
 	const char *uri;      /* of the customer's libvirtd */
 	const char *domain;   /* its name there */

@@ -1,0 +1,135 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "proc_int.h"
+
+#define POLL_NS (10u * 1000000ull)
+
+extern char **environ;
+
+void sa_nap(uint64_t ns)
+{
+	struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u),
+			      .tv_nsec = (long)(ns % 1000000000u)};
+
+	(void)nanosleep(&ts, NULL);
+}
+
+uint64_t sa_monotonic_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int spawn_with(pid_t *out, const char *const *argv, const char *log_path,
+		      posix_spawn_file_actions_t *fa, posix_spawnattr_t *attr)
+{
+	sigset_t none, all;
+	int e;
+
+	(void)sigemptyset(&none);
+	(void)sigfillset(&all);
+	e = posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
+	if (e == 0)
+		e = posix_spawn_file_actions_addopen(fa, 1, log_path, O_WRONLY | O_CREAT | O_TRUNC,
+						     0600);
+	if (e == 0)
+		e = posix_spawn_file_actions_adddup2(fa, 1, 2);
+	if (e == 0)
+		e = posix_spawn_file_actions_addclosefrom_np(fa, 3);
+	if (e == 0)
+		e = posix_spawnattr_setsigmask(attr, &none);
+	if (e == 0)
+		e = posix_spawnattr_setsigdefault(attr, &all);
+	if (e == 0)
+		e = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	if (e == 0) /* argv is not written to; the prototype predates const */
+		e = posix_spawnp(out, argv[0], fa, attr, (char *const *)(uintptr_t)argv, environ);
+	return e;
+}
+
+int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, struct lb_err *err)
+{
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t attr;
+	int e = posix_spawn_file_actions_init(&fa);
+
+	if (e != 0)
+		return lb_err_errno(err, e, "start %s", argv[0]);
+	e = posix_spawnattr_init(&attr);
+	if (e == 0) {
+		e = spawn_with(out, argv, log_path, &fa, &attr);
+		(void)posix_spawnattr_destroy(&attr);
+	}
+	(void)posix_spawn_file_actions_destroy(&fa);
+	return e != 0 ? lb_err_errno(err, e, "start %s", argv[0]) : 0;
+}
+
+bool sa_proc_alive(pid_t pid)
+{
+	return waitpid(pid, NULL, WNOHANG) == 0;
+}
+
+void sa_proc_end(pid_t pid, uint64_t grace_ns)
+{
+	uint64_t until = sa_monotonic_ns() + grace_ns;
+
+	while (sa_proc_alive(pid)) {
+		if (sa_monotonic_ns() < until) {
+			sa_nap(POLL_NS);
+			continue;
+		}
+		(void)kill(pid, SIGKILL);
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		return;
+	}
+}
+
+/* The first line of what it said, for a message. */
+static void first_line(const char *log_path, char *out, size_t len)
+{
+	FILE *f = fopen(log_path, "re");
+
+	out[0] = '\0';
+	if (f == NULL)
+		return;
+	if (fgets(out, (int)len, f) == NULL)
+		out[0] = '\0';
+	out[strcspn(out, "\n")] = '\0';
+	(void)fclose(f);
+}
+
+int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_ns,
+		struct lb_err *err)
+{
+	uint64_t until = sa_monotonic_ns() + timeout_ns;
+	char said[160];
+	int status = 0;
+	pid_t pid, got;
+	int rc = sa_proc_start(&pid, argv, log_path, err);
+
+	if (rc != 0)
+		return rc;
+	while ((got = waitpid(pid, &status, WNOHANG)) == 0 && sa_monotonic_ns() < until)
+		sa_nap(POLL_NS);
+	if (got == 0) {
+		sa_proc_end(pid, 0);
+		return lb_err_set(err, LB_ETIMEDOUT, 0, "%s did not end in time", argv[0]);
+	}
+	if (got == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	first_line(log_path, said, sizeof said);
+	return lb_err_set(err, LB_EIO, 0, "%s %s: %s", argv[0], argv[1] != NULL ? argv[1] : "",
+			  said[0] != '\0' ? said : "no message");
+}

@@ -1,0 +1,34 @@
+/*
+ * siteagent/src/proc_int.h - helper programs of blocking drivers (nbdkit, qemu-img, ip): argv only,
+ * never a shell; stdin is /dev/null, no descriptor but 0 to 2 is inherited, signals are at their
+ * defaults.
+ *
+ * For worker threads. (The loop's own children are lb_child.) Thread: any.
+ */
+#ifndef SITEAGENT_PROC_INT_H
+#define SITEAGENT_PROC_INT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct lb_err;
+
+/* Start @argv (found along PATH); its output goes to @log_path (truncated). */
+int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, struct lb_err *err);
+/* Reaps it when it ended. */
+bool sa_proc_alive(pid_t pid);
+/* Wait at most @grace_ns for it to end by itself, then SIGKILL; reaped on return. */
+void sa_proc_end(pid_t pid, uint64_t grace_ns);
+/* Run @argv to its end; its output (first bytes of it) becomes part of the message when it ends
+ * with another status than 0 or takes longer than @timeout_ns. Errors: LB_EIO, LB_ETIMEDOUT,
+ * LB_ENOTFOUND (no such program). */
+int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_ns,
+		struct lb_err *err);
+
+/* Sleep, for polling what cannot be waited for. */
+void sa_nap(uint64_t ns);
+uint64_t sa_monotonic_ns(void);
+
+#endif

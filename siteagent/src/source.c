@@ -1,0 +1,275 @@
+#include "siteagent/source.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/env.h"
+#include "base/err.h"
+#include "src_int.h"
+
+#define HOLD_DEFAULT_NS  (50u * 1000000ull)
+#define SIDE_DEFAULT     (1ull << 30)
+#define READY_DEFAULT_NS (600ull * 1000000000u)
+
+const char *sa_source_state_name(enum sa_source_state st)
+{
+	switch (st) {
+	case SA_SRC_IDLE:
+		return "idle";
+	case SA_SRC_SYNCING:
+		return "syncing";
+	case SA_SRC_READY:
+		return "ready";
+	case SA_SRC_LOST:
+		return "lost";
+	}
+	return "?";
+}
+
+void sa_source_set_state(struct sa_source *s, enum sa_source_state st)
+{
+	atomic_store(&s->state, (int)st);
+}
+
+enum sa_source_state sa_source_state(const struct sa_source *s)
+{
+	return (enum sa_source_state)atomic_load(&s->state);
+}
+
+void sa_source_cancel(struct sa_source *s)
+{
+	atomic_store(&s->cancel, true);
+}
+
+/* ---- making one ---- */
+
+static bool name_ok(const char *name)
+{
+	size_t n = strnlen(name, SA_VOLUME_NAME_BYTES);
+
+	return n > 0 && n < SA_VOLUME_NAME_BYTES && name[0] != '.' &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+		       n;
+}
+
+static int check_volumes(const struct sa_source_cfg *cfg, struct lb_err *err)
+{
+	if (cfg->volume_count > SA_SOURCE_VOLUMES_MAX)
+		return lb_err_set(err, LB_EINPUT, 0, "machine %s: %zu volumes, at most %d",
+				  cfg->machine, cfg->volume_count, SA_SOURCE_VOLUMES_MAX);
+	for (size_t i = 0; i < cfg->volume_count; i++) {
+		if (!name_ok(cfg->volumes[i].name))
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "machine %s: volume %zu has no usable name", cfg->machine,
+					  i + 1);
+		for (size_t k = 0; k < i; k++)
+			if (strcmp(cfg->volumes[i].name, cfg->volumes[k].name) == 0)
+				return lb_err_set(err, LB_EINPUT, 0,
+						  "machine %s: two volumes are named %s",
+						  cfg->machine, cfg->volumes[i].name);
+	}
+	return 0;
+}
+
+static int check_cfg(const struct sa_source_cfg *cfg, struct lb_err *err)
+{
+	bool libvirt = strcmp(cfg->driver, "libvirt") == 0;
+
+	if (!libvirt && strcmp(cfg->driver, "block") != 0)
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "machine %s: unknown driver \"%.40s\", known: block, libvirt",
+				  cfg->machine, cfg->driver);
+	if (libvirt && (cfg->uri == NULL || cfg->domain == NULL || cfg->work_dir == NULL ||
+			cfg->plugin == NULL))
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "machine %s: libvirt needs uri, domain, work_dir and plugin",
+				  cfg->machine);
+	if (!libvirt && cfg->volume_count == 0)
+		return lb_err_set(err, LB_EINPUT, 0, "machine %s: block needs volumes",
+				  cfg->machine);
+	for (size_t i = 0; !libvirt && i < cfg->volume_count; i++)
+		if (cfg->volumes[i].path == NULL || cfg->volumes[i].path[0] != '/')
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "machine %s: volume %.64s needs an absolute path",
+					  cfg->machine, cfg->volumes[i].name);
+	return check_volumes(cfg, err);
+}
+
+static bool copy_text(const char **field)
+{
+	if (*field != NULL)
+		*field = strdup(*field);
+	return *field != NULL;
+}
+
+/* Every string of s->cfg becomes our own; false: out of memory, what was copied is freed by
+ * destroy. */
+static bool copy_cfg(struct sa_source *s, const struct sa_source_cfg *cfg)
+{
+	const char *const *from[] = {&cfg->driver,   &cfg->machine, &cfg->uri,    &cfg->domain,
+				     &cfg->work_dir, &cfg->nbdkit,  &cfg->plugin, &cfg->xml_path};
+	const char **to[] = {&s->cfg.driver,   &s->cfg.machine, &s->cfg.uri,    &s->cfg.domain,
+			     &s->cfg.work_dir, &s->cfg.nbdkit,  &s->cfg.plugin, &s->cfg.xml_path};
+
+	s->cfg.frozen = cfg->frozen;
+	s->cfg.side_max_bytes = cfg->side_max_bytes != 0 ? cfg->side_max_bytes : SIDE_DEFAULT;
+	s->cfg.ready_timeout_ns =
+		cfg->ready_timeout_ns != 0 ? cfg->ready_timeout_ns : READY_DEFAULT_NS;
+	for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {
+		*to[i] = *from[i];
+		if (*from[i] != NULL && !copy_text(to[i]))
+			return false;
+	}
+	for (size_t i = 0; i < cfg->volume_count; i++) {
+		s->volume[i] = cfg->volumes[i];
+		s->volume[i].size_bytes = 0;
+		s->volumes = i + 1;
+		if (cfg->volumes[i].path != NULL && !copy_text(&s->volume[i].path))
+			return false;
+	}
+	return true;
+}
+
+static void free_source(struct sa_source *s)
+{
+	const char *text[] = {s->cfg.driver,   s->cfg.machine, s->cfg.uri,    s->cfg.domain,
+			      s->cfg.work_dir, s->cfg.nbdkit,  s->cfg.plugin, s->cfg.xml_path};
+
+	for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)
+		free((void *)(uintptr_t)text[i]);
+	for (size_t i = 0; i < s->volumes; i++)
+		free((void *)(uintptr_t)s->volume[i].path);
+	free(s->machine_xml);
+	free(s);
+}
+
+int sa_source_create(struct sa_source **out, const struct sa_source_cfg *cfg, struct lb_err *err)
+{
+	struct sa_source *s;
+	int rc = check_cfg(cfg, err);
+
+	if (rc != 0)
+		return rc;
+	s = strcmp(cfg->driver, "block") == 0 ? sa_src_block_alloc() : sa_src_libvirt_alloc();
+	if (s == NULL || !copy_cfg(s, cfg)) {
+		if (s != NULL)
+			free_source(s);
+		return lb_err_set(err, LB_ENOMEM, 0, "source of machine %s", cfg->machine);
+	}
+	*out = s;
+	return 0;
+}
+
+void sa_source_destroy(struct sa_source *s)
+{
+	if (s == NULL)
+		return;
+	sa_source_release(s, SA_CUT_ABANDONED);
+	s->ops->destroy(s);
+	free_source(s);
+}
+
+/* ---- using it ---- */
+
+int sa_source_prepare(struct sa_source *s, struct lb_err *err)
+{
+	int rc;
+
+	LB_ASSERT(!s->cut_open);
+	if (atomic_load(&s->cancel))
+		return lb_err_set(err, LB_ECANCELED, 0, "machine %s: stopping", s->cfg.machine);
+	rc = s->ops->prepare(s, err);
+	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
+}
+
+size_t sa_source_volume_count(const struct sa_source *s)
+{
+	return s->volumes;
+}
+
+const struct sa_source_volume *sa_source_volume(const struct sa_source *s, size_t vol)
+{
+	LB_ASSERT(vol < s->volumes);
+	return &s->volume[vol];
+}
+
+const char *sa_source_machine_xml(const struct sa_source *s)
+{
+	return s->machine_xml;
+}
+
+static int hold_and_mark(struct sa_source *const *members, size_t count, uint64_t limit_ns,
+			 struct lb_err *err)
+{
+	const struct sa_source *s = NULL;
+	int rc = 0;
+
+	for (size_t i = 0; i < count && rc == 0; i++) {
+		s = members[i];
+		if (sa_source_state(s) != SA_SRC_READY)
+			rc = lb_err_set(err, LB_EAGAIN, 0, "its source is %s",
+					sa_source_state_name(sa_source_state(s)));
+		else
+			rc = s->ops->hold(members[i], limit_ns, err);
+	}
+	for (size_t i = 0; i < count && rc == 0; i++) {
+		s = members[i];
+		rc = s->ops->mark(members[i], err);
+		members[i]->cut_open = rc == 0;
+	}
+	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
+}
+
+int sa_source_cut(struct sa_cut *out, struct sa_source *const *members, size_t count,
+		  uint64_t limit_ns, struct lb_err *err)
+{
+	struct lb_env *env = lb_env_real();
+	struct sa_cut cut = {.consistency = REP_CONSISTENCY_CRASH};
+	int rc;
+
+	for (size_t i = 0; i < count; i++)
+		LB_ASSERT(!members[i]->cut_open);
+	cut.wall_ns = env->wall_ns(env);
+	cut.boot_ns = env->now_ns(env);
+	rc = hold_and_mark(members, count, limit_ns != 0 ? limit_ns : HOLD_DEFAULT_NS, err);
+	for (size_t i = 0; i < count; i++)
+		members[i]->ops->resume(members[i]);
+	cut.held_ns = env->now_ns(env) - cut.boot_ns;
+	for (size_t i = 0; i < count && rc != 0; i++)
+		sa_source_release(members[i], SA_CUT_ABANDONED);
+	if (rc == 0)
+		*out = cut;
+	return rc;
+}
+
+int sa_source_dev(struct sa_source *s, size_t vol, struct img_dev **out, struct lb_err *err)
+{
+	LB_ASSERT(s->cut_open && vol < s->volumes);
+	return s->ops->dev(s, vol, out, err);
+}
+
+int sa_source_changed(struct sa_source *s, size_t vol, const struct img_extmap **out,
+		      struct lb_err *err)
+{
+	LB_ASSERT(s->cut_open && vol < s->volumes);
+	return s->ops->changed(s, vol, out, err);
+}
+
+int sa_source_check(struct sa_source *s, struct lb_err *err)
+{
+	int rc;
+
+	LB_ASSERT(s->cut_open);
+	rc = s->ops->check(s, err);
+	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
+}
+
+void sa_source_release(struct sa_source *s, enum sa_cut_fate fate)
+{
+	if (!s->cut_open)
+		return;
+	s->cut_open = false;
+	s->ops->release(s, fate == SA_CUT_KEPT);
+}

@@ -1,0 +1,48 @@
+/*
+ * siteagent/src/src_int.h - what a source driver implements. source.c checks order and arguments,
+ * so a driver is only called in the order of siteagent/source.h: prepare; hold, mark, resume; dev,
+ * changed, check; release.
+ */
+#ifndef SITEAGENT_SRC_INT_H
+#define SITEAGENT_SRC_INT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siteagent/source.h"
+
+struct sa_source_ops {
+	const char *driver;
+	int (*prepare)(struct sa_source *s, struct lb_err *err);
+	int (*hold)(struct sa_source *s, uint64_t limit_ns, struct lb_err *err);
+	int (*mark)(struct sa_source *s, struct lb_err *err); /* on success the cut is open */
+	void (*resume)(struct sa_source *s);
+	int (*dev)(struct sa_source *s, size_t vol, struct img_dev **out, struct lb_err *err);
+	int (*changed)(struct sa_source *s, size_t vol, const struct img_extmap **out,
+		       struct lb_err *err);
+	int (*check)(struct sa_source *s, struct lb_err *err);
+	void (*release)(struct sa_source *s, bool kept);
+	void (*destroy)(struct sa_source *s); /* of the driver's own; source.c frees the rest */
+};
+
+/* First member of every driver's object. */
+struct sa_source {
+	const struct sa_source_ops *ops;
+	struct sa_source_cfg cfg; /* strings are ours */
+	struct sa_source_volume volume[SA_SOURCE_VOLUMES_MAX];
+	size_t volumes;
+	char *machine_xml; /* or NULL */
+	_Atomic int state; /* enum sa_source_state */
+	atomic_bool cancel;
+	bool cut_open;
+};
+
+void sa_source_set_state(struct sa_source *s, enum sa_source_state st);
+
+/* Allocate the driver's object, zeroed; NULL: out of memory. */
+struct sa_source *sa_src_block_alloc(void);
+struct sa_source *sa_src_libvirt_alloc(void);
+
+#endif

@@ -8,6 +8,11 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "sha256x_int.h"
+
+#define LEAF_TAG       0x00u
+#define NODE_TAG       0x01u
+#define SUBTREE_PIECES 64u
 
 struct lb_sha256 {
 	EVP_MD_CTX *ctx;
@@ -20,10 +25,12 @@ struct lb_sha256 {
  */
 static pthread_once_t md_once = PTHREAD_ONCE_INIT;
 static EVP_MD *md_sha256;
+static bool lanes_useful; /* CPUID is slow in a guest: asked once */
 
 static void md_fetch(void)
 {
 	md_sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	lanes_useful = lb_sha256x_useful();
 }
 
 static const EVP_MD *md_get(void)
@@ -108,18 +115,96 @@ void lb_xxh3(struct lb_digest *out, const void *p, size_t len, const uint8_t *se
 	memcpy(out->b, c.digest, sizeof(out->b));
 }
 
+/* out[i] = SHA-256(@tag || msg[i]). Lanes cost the same however few are filled: below three the
+ * plain way is faster. */
+static void hash_some(EVP_MD_CTX *ctx, struct lb_hash *out, uint8_t tag,
+		      const struct lb_sha256x_msg *msg, size_t n)
+{
+	if (lanes_useful && n >= 3) {
+		lb_sha256x(out, tag, msg, n);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		LB_ASSERT(EVP_DigestUpdate(ctx, &tag, 1) == 1);
+		LB_ASSERT(EVP_DigestUpdate(ctx, msg[i].p, msg[i].len) == 1);
+		ctx_final(ctx, &out[i]);
+	}
+}
+
+/* Replace the @n hashes at @h by the hashes of their pairs, an odd last one moving up as it is;
+ * returns how many there are now. That is the RFC's tree, built by levels. */
+static size_t hash_level(EVP_MD_CTX *ctx, struct lb_hash *h, size_t n)
+{
+	size_t pairs = n / 2;
+
+	for (size_t i = 0; i < pairs; i += LB_SHA256X_LANES) {
+		struct lb_sha256x_msg msg[LB_SHA256X_LANES];
+		size_t k = pairs - i < LB_SHA256X_LANES ? pairs - i : LB_SHA256X_LANES;
+
+		for (size_t j = 0; j < k; j++)
+			msg[j] = (struct lb_sha256x_msg){h[2 * (i + j)].b,
+							 2 * (size_t)LB_HASH_BYTES};
+		hash_some(ctx, h + i, NODE_TAG, msg, k); /* reads ahead of what it writes */
+	}
+	if (n % 2 == 1)
+		h[pairs] = h[n - 1];
+	return pairs + n % 2;
+}
+
+/* Tree hash of at most SUBTREE_PIECES pieces. */
+static void hash_subtree(EVP_MD_CTX *ctx, struct lb_hash *out, const uint8_t *p, size_t len)
+{
+	struct lb_hash h[SUBTREE_PIECES];
+	size_t n = len > 0 ? (len + LB_PIECE_BYTES - 1) / LB_PIECE_BYTES : 1;
+
+	for (size_t i = 0; i < n; i += LB_SHA256X_LANES) {
+		struct lb_sha256x_msg msg[LB_SHA256X_LANES];
+		size_t k = n - i < LB_SHA256X_LANES ? n - i : LB_SHA256X_LANES;
+
+		for (size_t j = 0; j < k; j++) {
+			size_t at = (i + j) * LB_PIECE_BYTES;
+
+			msg[j].p = at > 0 ? p + at : p; /* p may be NULL when len is 0 */
+			msg[j].len = len - at < LB_PIECE_BYTES ? len - at : LB_PIECE_BYTES;
+		}
+		hash_some(ctx, h + i, LEAF_TAG, msg, k);
+	}
+	while (n > 1)
+		n = hash_level(ctx, h, n);
+	*out = h[0];
+}
+
+static void hash_tree(EVP_MD_CTX *ctx, struct lb_hash *out, const uint8_t *p, size_t len)
+{
+	const size_t unit = (size_t)SUBTREE_PIECES * LB_PIECE_BYTES;
+	struct lb_hash pair[2];
+	size_t left = unit;
+
+	if (len <= unit) {
+		hash_subtree(ctx, out, p, len);
+		return;
+	}
+	while (left < len - left) /* the largest power of two of pieces below all */
+		left *= 2;
+	hash_tree(ctx, &pair[0], p, left);
+	hash_tree(ctx, &pair[1], p + left, len - left);
+	(void)hash_level(ctx, pair, 2);
+	*out = pair[0];
+}
+
 void lb_merkle_leaf(struct lb_hash *out, const void *data, size_t len)
 {
-	static const uint8_t leaf_tag = 0x00;
+	EVP_MD_CTX *ctx = ctx_must();
 
-	lb_sha256_2(out, &leaf_tag, 1, data, len);
+	hash_tree(ctx, out, data, len);
+	EVP_MD_CTX_free(ctx);
 }
 
 static void merkle_join(EVP_MD_CTX *ctx, struct lb_hash *left, const struct lb_hash *right)
 {
 	uint8_t node[1 + 2 * LB_HASH_BYTES];
 
-	node[0] = 0x01;
+	node[0] = NODE_TAG;
 	memcpy(node + 1, left->b, LB_HASH_BYTES);
 	memcpy(node + 1 + LB_HASH_BYTES, right->b, LB_HASH_BYTES);
 	LB_ASSERT(EVP_DigestUpdate(ctx, node, sizeof(node)) == 1);

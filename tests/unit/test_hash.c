@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "check.h"
 #include "hash_int.h"
+#include "sha256x_int.h"
 
 static void check_sha(const char *text, const char *hex)
 {
@@ -180,6 +181,75 @@ static void test_merkle_any_size(void **state)
 	}
 }
 
+/* The leaf of long data, by its definition: pieces hashed one by one, then the tree. */
+static void leaf_by_definition(struct lb_hash *out, const uint8_t *p, size_t len)
+{
+	static struct lb_hash leaves[600];
+	static const uint8_t tag = 0;
+	size_t n = 0;
+
+	for (size_t at = 0; at < len || n == 0; at += LB_PIECE_BYTES, n++) {
+		size_t piece = len - at < LB_PIECE_BYTES ? len - at : LB_PIECE_BYTES;
+
+		assert_true(n < 600);
+		lb_sha256_2(&leaves[n], &tag, 1, p + at, piece);
+	}
+	merkle_by_definition(out, leaves, n);
+}
+
+static void test_leaf_of_pieces(void **state)
+{
+	static uint8_t data[600 * LB_PIECE_BYTES];
+	static const size_t pieces[] = {0,  1,  2,  3,  4,  5,   15,  16,  17,  18,  19,  31,  32,
+					33, 63, 64, 65, 66, 127, 128, 129, 191, 192, 193, 512, 513};
+	static const int around[] = {-1, 0, 1, 1024};
+	struct lb_hash a;
+	struct lb_hash b;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)((i * 2654435761u) >> 11);
+	for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+		for (size_t k = 0; k < 4; k++) {
+			if (pieces[i] == 0 && around[k] < 0)
+				continue;
+			size_t len = pieces[i] * LB_PIECE_BYTES + (size_t)around[k];
+
+			lb_merkle_leaf(&a, data + 1, len);
+			leaf_by_definition(&b, data + 1, len);
+			if (!lb_hash_equal(&a, &b))
+				fail_msg("leaf of %zu bytes", len);
+		}
+	}
+}
+
+/* Lanes of different lengths give what one message after the other gives. */
+static void test_lanes(void **state)
+{
+	uint8_t data[512];
+	struct lb_sha256x_msg msg[LB_SHA256X_LANES];
+	struct lb_hash got[LB_SHA256X_LANES];
+	struct lb_hash want;
+
+	(void)state;
+	if (!__builtin_cpu_supports("avx2"))
+		return; /* no lanes on this CPU, lb_merkle_leaf() does not use them either */
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7);
+	for (size_t len = 0; len < 200; len++) {
+		size_t n = 1 + len % LB_SHA256X_LANES;
+		uint8_t tag = (uint8_t)len;
+
+		for (size_t i = 0; i < n; i++)
+			msg[i] = (struct lb_sha256x_msg){data + i, (len + 53 * i) % 301};
+		lb_sha256x(got, tag, msg, n);
+		for (size_t i = 0; i < n; i++) {
+			lb_sha256_2(&want, &tag, 1, msg[i].p, msg[i].len);
+			assert_true(lb_hash_equal(&got[i], &want));
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -190,6 +260,8 @@ int main(void)
 		cmocka_unit_test(test_xxh3),
 		cmocka_unit_test(test_merkle_vectors),
 		cmocka_unit_test(test_merkle_any_size),
+		cmocka_unit_test(test_leaf_of_pieces),
+		cmocka_unit_test(test_lanes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

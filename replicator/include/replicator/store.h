@@ -73,7 +73,8 @@ int rep_store_append_receipt(struct rep_store *s, const void *receipt, size_t le
 			     struct lb_err *err);
 /* Sync, mark, sync. On success everything appended before is durable and its points visible. */
 int rep_store_commit(struct rep_store *s, struct lb_err *err);
-/* Highest receipt counter stored or handed out, for the next receipt. */
+/* A counter for the next receipt: one more than the highest stored or handed out. Each call hands
+ * out another. */
 uint64_t rep_store_receipt_counter(struct rep_store *s);
 /* Forget a draft layer (its bytes are reclaimed by retention, later). */
 int rep_store_abandon(struct rep_store *s, const struct lb_id *layer, struct lb_err *err);
@@ -118,6 +119,9 @@ bool rep_store_point_find(struct rep_store *s, const struct lb_hash *manifest,
 /* The manifest's encoded bytes; *out is the caller's. */
 int rep_store_read_manifest(struct rep_store *s, const struct lb_hash *manifest,
 			    struct lb_buf **out, struct lb_err *err);
+/* The newest receipt stored for @manifest, @out_bytes REP_RECEIPT_BYTES. LB_ENOTFOUND: none yet. */
+int rep_store_read_receipt(struct rep_store *s, const struct lb_hash *manifest, uint8_t *out,
+			   size_t out_bytes, struct lb_err *err);
 /* One part of a layer, CRC checked. */
 int rep_store_read_part(struct rep_store *s, const struct lb_id *layer, enum rep_record_kind kind,
 			uint32_t number, struct lb_buf **out, struct lb_err *err);
@@ -152,6 +156,21 @@ struct rep_scrub_opts {
 };
 int rep_store_scrub(struct rep_store *s, const struct rep_scrub_opts *o, struct rep_scrub_stats *st,
 		    struct lb_err *err);
+
+/* Damage met so far: at open, by reads, by scrubs. The first 1,024; returns how many there were. */
+uint64_t rep_store_damage(struct rep_store *s, rep_damage_fn fn, void *arg);
+
+/* What opening found behind the newest mark: nothing of it was ever acknowledged. */
+struct rep_recovery {
+	uint64_t segments;
+	uint64_t records;      /* in all of them */
+	uint64_t kept_records; /* behind the mark and whole: parts of drafts */
+	uint64_t voided;       /* manifests behind the mark: they were never committed */
+	uint64_t cut_segment;  /* where the torn tail was cut */
+	uint64_t cut_offset;
+	uint64_t cut_bytes; /* 0: nothing was cut */
+};
+void rep_store_recovery(struct rep_store *s, struct rep_recovery *out);
 
 uint64_t rep_store_bytes(struct rep_store *s); /* of all segments */
 void rep_store_id(struct rep_store *s, struct lb_id *out);

@@ -1,0 +1,306 @@
+/*
+ * store_int.h - what the files of the segment store share: segment codec, index in RAM, open files.
+ *
+ *   store_segment.c  bytes of marks, directories, segment heads; reading one segment's entries
+ *   store_index.c    layers, their parts, points, damage: the index in RAM
+ *   store_file.c     open segment files, cached directories, reading one record
+ *   store_open.c     recovery
+ *   store.c          append, roll, commit, manifests, receipts
+ *   store_check.c    is a layer complete and whole?
+ *   store_read.c     questions and reads
+ *
+ * Locking: s->mu guards the index and the caches (everything below "index" in struct rep_store).
+ * The writing thread reads what only it changes (tail, batch, suspect) without it, and never holds
+ * it over a write or a sync.
+ *
+ * Memory: 240 bytes a layer and 4 for each segment it lies in; 300 bytes a point and 16 for each of
+ * its layers; 24 bytes a part of a layer in use, 56 while it is a draft. Parts of visible layers
+ * are dropped beyond REP_PARTS_CACHE parts, segment directories beyond REP_DIRS_CACHE segments, and
+ * read again when asked for.
+ */
+#ifndef REPLICATOR_STORE_INT_H
+#define REPLICATOR_STORE_INT_H
+
+#include <pthread.h>
+
+#include "base/fs.h"
+#include "base/hash.h"
+#include "replicator/store.h"
+
+#define REP_SEG_MAX_RECORDS 30000u /* keeps a directory within one record */
+#define REP_SEG_ENTRY_BYTES 32u
+#define REP_SEG_HEAD_BYTES  48u
+#define REP_MARK_FIXED      64u
+#define REP_DIR_FIXED       16u
+#define REP_TAG_BYTES       16u
+#define REP_SEG_MAX_BYTES   (UINT64_C(1) << 34) /* offsets are kept as u32 of 8-byte units */
+#define REP_PARTS_CACHE     (UINT32_C(4) << 20)
+#define REP_DIRS_CACHE      24u
+#define REP_FILES_CACHE     64u
+#define REP_DAMAGE_MAX      1024u
+#define REP_NO_SEG          UINT32_MAX
+
+/* Where one record is, as directories and marks list it. */
+struct rep_entry {
+	struct lb_id owner;
+	uint32_t number;
+	uint32_t off8;  /* offset / 8 */
+	uint32_t bytes; /* of the body */
+	uint16_t kind;
+	uint16_t bad; /* its header failed its check: only a mark or directory names it */
+};
+
+struct rep_seg {
+	uint64_t number;
+	uint64_t bytes;          /* of the file; of the active segment: its tail */
+	bool closed;             /* ends with a valid directory */
+	struct rep_entry *entry; /* kept for the active segment and those without a directory */
+	uint32_t entries, entry_cap;
+	struct rep_entry *sorted; /* cache: by owner, kind, number, offset */
+	uint32_t sorted_n;
+	uint64_t sorted_tick;
+	uint64_t dir_off; /* of the DIRECTORY record, when closed */
+	struct lb_file *file;
+	unsigned users;
+	uint64_t file_tick;
+};
+
+struct rep_part {
+	uint32_t number;
+	uint16_t kind;
+	uint8_t has_leaf;
+	uint8_t bad;
+	uint32_t seg; /* index in s->seg; REP_NO_SEG: dropped */
+	uint32_t off8;
+	uint32_t bytes;
+};
+
+/* The parts of one layer: a dense array in the order met and a hash index over (kind, number). */
+struct rep_parts {
+	struct rep_part *v;
+	struct lb_hash *leaf; /* beside v; NULL for visible layers */
+	uint32_t n, cap;
+	uint32_t *slot; /* index + 1 into v; 0: empty */
+	uint32_t slots; /* a power of two */
+	uint32_t packs, first_missing;
+};
+
+struct rep_layer {
+	struct lb_id id, group, volume; /* group, volume: zero for a draft */
+	struct lb_hash root;            /* once checked or visible */
+	uint32_t *seg;                  /* segments that hold parts, in order */
+	uint32_t segs, seg_cap;
+	bool visible; /* a visible (or pending) manifest names it */
+	bool checked; /* passed rep_store_layer_check() with `root`, for this point: */
+	uint64_t check_epoch, check_seq;
+	struct lb_hash check_base;
+	bool abandoned;
+	bool damaged;
+	bool sources_known;
+	struct lb_id *source; /* foreign layers its index names */
+	uint32_t sources;
+	struct rep_parts *parts; /* NULL: not loaded */
+	uint64_t tick;
+};
+
+struct rep_loc {
+	uint32_t seg, off8;
+};
+
+struct rep_spoint {
+	struct rep_point pub;
+	struct lb_id site;
+	struct rep_loc manifest, receipt; /* receipt.seg REP_NO_SEG: none yet */
+	uint32_t layers;
+	struct lb_id *layer;
+	bool visible;
+	bool damaged; /* its own manifest */
+};
+
+struct rep_group_head {
+	struct lb_id group;
+	uint32_t point;
+};
+
+struct rep_store {
+	struct lb_env *env;
+	struct lb_fs *fs;
+	struct rep_store_cfg cfg;
+	struct lb_file *lock;
+	struct lb_id id;
+	uint8_t tag[REP_TAG_BYTES]; /* secret of this store: a forged mark in a pack is not one */
+	pthread_mutex_t mu;
+
+	/* the writer's */
+	bool suspect;        /* a sync failed: nothing is acknowledged any more */
+	bool need_truncate;  /* a failed append left bytes behind the tail */
+	bool need_successor; /* the last segment is closed, its successor not made yet */
+	uint64_t commit;     /* number of the newest mark */
+	uint32_t batch;      /* index of the first entry after the newest mark */
+	uint32_t batch_crc;  /* CRC32C over the headers of the batch */
+	uint64_t counter;    /* highest receipt counter stored or handed out */
+
+	/* index, under mu */
+	struct rep_seg *seg; /* by number; the last one is active */
+	uint32_t segs, seg_cap;
+	struct rep_layer **layer; /* open addressing by id */
+	uint32_t layers, layer_slots;
+	uint64_t layer_salt;
+	struct rep_spoint **point; /* in log order */
+	uint32_t points, point_cap;
+	uint32_t *point_slot; /* index + 1, open addressing by manifest hash */
+	uint32_t point_slots;
+	struct rep_group_head *head;
+	uint32_t heads, head_cap;
+	uint32_t pending; /* points not visible before the next commit */
+	uint64_t tick;
+	uint64_t cached_parts;
+	struct rep_damage *damage;
+	uint32_t damages;
+	uint64_t damage_dropped; /* beyond REP_DAMAGE_MAX */
+	bool any_damage;
+	struct rep_recovery recovery;
+};
+
+/* ---- store_segment.c: bytes ---- */
+
+struct rep_mark {
+	uint64_t commit;
+	uint32_t records; /* since the last mark */
+	uint32_t headers_crc;
+	uint64_t dir_off; /* closing mark: of the directory; else 0 */
+	bool echo;        /* the second copy */
+	uint32_t entries; /* listed, 0 in an echo or a closing mark */
+	const uint8_t *entry_bytes;
+};
+
+struct rep_seg_head {
+	struct lb_id store;
+	uint8_t tag[REP_TAG_BYTES];
+	uint64_t previous;
+};
+
+void rep_seg_path(char out[32], uint64_t number);
+void rep_entry_encode(uint8_t out[REP_SEG_ENTRY_BYTES], const struct rep_entry *e);
+void rep_entry_decode(struct rep_entry *out, const uint8_t in[REP_SEG_ENTRY_BYTES]);
+void rep_mark_encode(uint8_t out[REP_MARK_FIXED], const struct rep_mark *m,
+		     const uint8_t tag[REP_TAG_BYTES]);
+int rep_mark_decode(struct rep_mark *out, const void *p, size_t len,
+		    const uint8_t tag[REP_TAG_BYTES], struct lb_err *err);
+void rep_seg_head_encode(uint8_t out[REP_SEG_HEAD_BYTES], const struct rep_seg_head *h);
+int rep_seg_head_decode(struct rep_seg_head *out, const void *p, size_t len, struct lb_err *err);
+
+/* Read the record at @off of @f and check header, place, CRC and padding. @body (may be NULL) gets
+ * the body: the caller's. LB_ECORRUPT says what is off; @r is set as far as the header decoded. */
+int rep_seg_record(struct lb_file *f, uint64_t seg_number, uint64_t off, uint64_t seg_bytes,
+		   struct rep_record *r, struct lb_buf **body, struct lb_err *err);
+/* Header only. */
+int rep_seg_header(struct lb_file *f, uint64_t seg_number, uint64_t off, uint64_t seg_bytes,
+		   struct rep_record *r, struct lb_err *err);
+
+/* What reading a segment gives. */
+struct rep_seg_scan {
+	struct rep_entry *entry; /* in file order; the caller's: free() */
+	uint32_t entries, cap;
+	uint32_t marked;      /* entries under the newest mark */
+	uint64_t mark_end;    /* offset behind the newest mark */
+	uint64_t batch_start; /* offset where the newest mark's batch begins */
+	uint64_t tail;        /* offset behind the last good record */
+	uint64_t commit;      /* of the newest mark */
+	uint64_t dir_off;     /* not 0: closed */
+	uint32_t tail_crc;    /* over the headers behind the newest mark */
+	struct rep_damage *damage;
+	uint32_t damages, damage_cap;
+};
+void rep_seg_scan_fini(struct rep_seg_scan *sc);
+/* The directory of a closed segment, by its closing mark. LB_ECORRUPT: scan instead. */
+int rep_seg_directory(struct rep_seg_scan *out, struct lb_file *f, uint64_t number, uint64_t bytes,
+		      const uint8_t tag[REP_TAG_BYTES], struct lb_err *err);
+/* Record by record, skipping damage before a mark. Bodies are checked behind the newest mark. */
+int rep_seg_scan(struct rep_seg_scan *out, struct lb_file *f, uint64_t number, uint64_t bytes,
+		 const uint8_t tag[REP_TAG_BYTES], struct lb_err *err);
+/* Room for @n entries, two more than there are at most; LB_ENOMEM. Push is reserve and append. */
+int rep_entry_reserve(struct rep_entry **v, uint32_t n, uint32_t *cap, struct lb_err *err);
+int rep_entry_push(struct rep_entry **v, uint32_t *n, uint32_t *cap, const struct rep_entry *e,
+		   struct lb_err *err);
+
+/* ---- store_index.c ---- */
+
+struct rep_layer *rep_layer_find(struct rep_store *s, const struct lb_id *id);
+int rep_layer_get(struct rep_layer **out, struct rep_store *s, const struct lb_id *id,
+		  struct lb_err *err);
+int rep_layer_reserve_seg(struct rep_layer *l, struct lb_err *err);
+void rep_layer_in_seg(struct rep_layer *l, uint32_t seg); /* reserved before */
+/* A manifest names it: its parts may be dropped from RAM from now on. */
+void rep_layer_seal(struct rep_store *s, struct rep_layer *l);
+void rep_layer_destroy(struct rep_layer *l);
+int rep_parts_create(struct rep_parts **out, bool leaves, struct lb_err *err);
+void rep_parts_destroy(struct rep_parts *p);
+/* Room for one more part, so that the next rep_parts_add() cannot fail. */
+int rep_parts_reserve(struct rep_parts *p, struct lb_err *err);
+struct rep_part *rep_parts_find(const struct rep_parts *p, enum rep_record_kind kind,
+				uint32_t number);
+/* Add, or replace the one of the same kind and number. @leaf may be NULL. */
+void rep_parts_add(struct rep_parts *p, const struct rep_part *part, const struct lb_hash *leaf);
+void rep_parts_drop(struct rep_parts *p, struct rep_part *part);
+bool rep_part_held(const struct rep_part *p);
+
+struct rep_spoint *rep_point_lookup(struct rep_store *s, const struct lb_hash *manifest,
+				    uint32_t *index);
+/* Room for one more point of @group, so that add and show cannot fail. */
+int rep_points_reserve(struct rep_store *s, const struct lb_id *group, struct lb_err *err);
+void rep_point_add(struct rep_store *s, struct rep_spoint *p); /* takes */
+void rep_point_destroy(struct rep_spoint *p);
+/* A point of a decoded manifest. */
+int rep_point_create(struct rep_spoint **out, const struct rep_manifest *m,
+		     const struct lb_hash *hash, struct rep_loc loc, struct lb_err *err);
+/* Make point @index visible: its layers, its group's head. Reserved before. */
+void rep_point_show(struct rep_store *s, uint32_t index);
+struct rep_spoint *rep_point_of_layer(struct rep_store *s, const struct lb_id *layer);
+bool rep_point_damaged(struct rep_store *s, struct rep_spoint *p);
+void rep_damage_add(struct rep_store *s, const struct rep_damage *d);
+void rep_damage_text(struct rep_store *s, struct rep_damage *d, const char *why);
+
+/* ---- store_file.c ---- */
+
+/* The open file of segment @seg; give it back with rep_file_put(). Lock held in both. */
+int rep_file_get(struct rep_store *s, uint32_t seg, struct lb_file **out, struct lb_err *err);
+void rep_file_put(struct rep_store *s, uint32_t seg);
+/* Entries of @seg sorted by owner, kind, number, offset. Valid until the lock is given up. */
+int rep_seg_sorted(struct rep_store *s, uint32_t seg, const struct rep_entry **out, uint32_t *n,
+		   struct lb_err *err);
+/* Load l->parts (of a draft: with room for leaves). Lock held. */
+int rep_layer_load(struct rep_store *s, struct rep_layer *l, struct lb_err *err);
+/* Read and check one record; takes the lock itself. */
+int rep_store_record(struct rep_store *s, struct rep_loc loc, struct rep_record *r,
+		     struct lb_buf **body, struct lb_err *err);
+/* Where part (@kind, @number) of @layer is; LB_ENOTFOUND. Takes the lock itself. */
+int rep_part_get(struct rep_store *s, const struct lb_id *layer, enum rep_record_kind kind,
+		 uint32_t number, struct rep_part *out, struct lb_err *err);
+/* As rep_store_record() and compare with @part of @layer. */
+int rep_store_part(struct rep_store *s, const struct lb_id *layer, const struct rep_part *part,
+		   struct lb_buf **body, struct lb_err *err);
+void rep_lock(struct rep_store *s);
+void rep_unlock(struct rep_store *s);
+
+/* ---- store_check.c ---- */
+
+/* Decode a manifest into a new struct: the caller's, free(). */
+int rep_manifest_alloc(struct rep_manifest **out, const struct lb_buf *bytes, struct lb_err *err);
+/* The foreign layers the index of @l names, read when not known yet. Takes the lock. */
+int rep_layer_sources(struct rep_store *s, struct rep_layer *l, struct lb_err *err);
+/* Leaf hashes of a whole layer from its LEAVES parts, checked against @root (NULL: the footer's).
+ * *leaves is the caller's: free(). */
+int rep_layer_leaves(struct rep_store *s, const struct lb_id *layer, const struct lb_hash *root,
+		     struct rep_footer *f, struct lb_hash **leaves, struct lb_err *err);
+int rep_layer_header_read(struct rep_store *s, const struct lb_id *layer,
+			  struct rep_layer_header *h, struct lb_err *err);
+int rep_layer_footer_read(struct rep_store *s, const struct lb_id *layer, struct rep_footer *f,
+			  struct lb_err *err);
+
+/* ---- store_open.c ---- */
+
+/* Make the segment after the last one; it becomes active. */
+int rep_store_successor(struct rep_store *s, struct lb_err *err);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * test_bugs.h - seeded bugs, to prove that the simulator would find them. Product builds never
+ * define LB_TEST_BUGS: there REP_BUG() is the constant false and no trace of this is left.
+ */
+#ifndef REPLICATOR_TEST_BUGS_H
+#define REPLICATOR_TEST_BUGS_H
+
+#include <stdbool.h>
+
+#define REP_TEST_BUGS(X)                                                               \
+	X(ack_before_sync)      /* receipt although the commit gave an error */        \
+	X(commit_skipped)       /* receipt without any commit */                       \
+	X(base_by_number)       /* offer's prev and base are not compared by hash */   \
+	X(skip_epoch_check)     /* target takes a lower epoch */                       \
+	X(epoch_not_raised)     /* target takes a higher epoch without recording it */ \
+	X(skip_layer_check)     /* manifest becomes visible without checking layers */ \
+	X(receipt_unmatched)    /* source takes any receipt of the group */            \
+	X(status_by_number)     /* source compares the peer's head by seq only */      \
+	X(resume_moved_cut)     /* offers a cut again although the head moved on */    \
+	X(credit_before_append) /* credit when a record arrives */                     \
+	X(credit_failed_append) /* credit although the append failed */                \
+	X(forget_unacked_part)  /* parts in flight on a lost connection are dropped */ \
+	X(resend_nothing_lost)  /* credited parts the peer lost go unnoticed */        \
+	X(point_before_credit)  /* POINT as soon as the cut is sealed */               \
+	X(draft_not_abandoned)  /* old draft of a volume is kept beside the new one */ \
+	X(old_session_kept)     /* a newer session does not end the older one */       \
+	X(suspect_forgotten)    /* goes on acknowledging after a failed sync */        \
+	X(age_from_reply)       /* cut's age counted from the PONG's arrival */        \
+	X(fence_ignored)        /* source goes on after hearing of a higher epoch */   \
+	X(apply_before_receipt) /* sim's source: digests applied when POINT leaves */  \
+	X(redo_not_synced)      /* sim's source: redo log sealed after POINT */        \
+	X(apply_on_abandon)     /* sim's source: digests applied for a given-up cut */ \
+	X(same_layer_ids)       /* sim's source: a new cut under the old layer ids */
+
+#ifdef LB_TEST_BUGS
+#define REP_TEST_BUG_FIELD(name) bool name;
+struct rep_test_bugs {
+	REP_TEST_BUGS(REP_TEST_BUG_FIELD)
+};
+#undef REP_TEST_BUG_FIELD
+extern struct rep_test_bugs rep_test_bugs; /* defined by the test program */
+#define REP_BUG(name) (rep_test_bugs.name)
+#else
+#define REP_BUG(name) false
+#endif
+
+#endif

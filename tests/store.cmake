@@ -1,0 +1,6 @@
+# The segment store, views and scrub; the fixture plays a primary without a network.
+add_library(storefix STATIC lib/store_fix.c)
+target_include_directories(storefix PUBLIC lib)
+target_link_libraries(storefix PUBLIC replicator PRIVATE lb_flags)
+
+lb_test(unit.store unit/test_store.c DEPS storefix)

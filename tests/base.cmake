@@ -5,3 +5,5 @@ foreach(inside unit_hash unit_seal)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/base/src)
 endforeach()
 target_link_libraries(unit_seal PRIVATE LB::crypto)
+
+lb_fuzz(conf fuzz/fuzz_conf.c DEPS base)

@@ -1,3 +1,13 @@
-foreach(module record layer pack manifest frame)
+foreach(module record layer pack manifest frame bitflip)
 	lb_test(unit.${module} unit/test_${module}.c DEPS replicator)
+endforeach()
+lb_test(golden.formats golden/test_formats.c DEPS replicator
+	ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/formats)
+
+# The folder's seeds are made by seed_formats (built, not run: it writes into the source tree).
+add_executable(seed_formats EXCLUDE_FROM_ALL fuzz/seed_formats.c)
+target_link_libraries(seed_formats PRIVATE testlib replicator lb_flags)
+foreach(format frame record layer pack manifest)
+	lb_fuzz(${format} fuzz/fuzz_${format}.c DEPS replicator)
+	target_include_directories(fuzz_${format} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/lib)
 endforeach()

@@ -171,8 +171,8 @@ static int spawn(struct lb_child *c, uv_loop_t *uv, int out_fd)
 		.exit_cb = on_proc_exit,
 		.file = c->cfg.argv[0],
 		/* uv_spawn() does not write to them. */
-		.args = (char **)(uintptr_t)c->cfg.argv,
-		.env = (char **)(uintptr_t)c->cfg.env,
+		.args = (char **)c->cfg.argv,
+		.env = (char **)c->cfg.env,
 		/* A session, and so a process group, of its own: one kill reaches all of it, and a
 		 * terminal's Ctrl-C does not. */
 		.flags = UV_PROCESS_DETACHED,

@@ -66,7 +66,7 @@ int lb_file_pread_full(struct lb_file *f, void *p, size_t len, uint64_t off, str
 int lb_file_pwrite(struct lb_file *f, const void *p, size_t len, uint64_t off, struct lb_err *err)
 {
 	/* iovec serves reads too, hence its pointer without const; pwritev only reads from it. */
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)p, .iov_len = len};
+	struct iovec iov = {.iov_base = (void *)p, .iov_len = len};
 
 	return f->ops->pwritev(f, &iov, 1, off, err);
 }

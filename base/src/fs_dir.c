@@ -94,13 +94,13 @@ static int file_pread(struct lb_file *f, void *p, size_t len, uint64_t off, size
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = pread(d->fd, (char *)p + done, len - done, (off_t)(off + done));
+		ssize_t n = pread(d->fd, (char *)p + done, len - done, (off_t)off + (off_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return lb_err_errno(err, errno, "read %s at %llu", d->path,
-					    (unsigned long long)(off + done));
+					    (unsigned long long)off + done);
 		if (n == 0)
 			break;
 		done += (size_t)n;

@@ -56,7 +56,7 @@ const char *lb_nearest_word(const char *word, const char *const *words)
 			continue;
 		d = distance(word, *words);
 		/* Two changes turn any short word into any other: that is no help. */
-		if (d < best_distance && d * 2 <= strlen(*words)) {
+		if (d < best_distance && (size_t)d * 2 <= strlen(*words)) {
 			best_distance = d;
 			best = *words;
 		}
@@ -84,11 +84,11 @@ static const struct unit time_units[] = {
 	{"us", 1000ull},
 	{"ms", 1000000ull},
 	{"s", 1000000000ull},
-	{"m", 60 * 1000000000ull},
-	{"min", 60 * 1000000000ull},
-	{"h", 3600 * 1000000000ull},
-	{"d", 86400 * 1000000000ull},
-	{"w", 7 * 86400 * 1000000000ull},
+	{"m", 60ull * 1000000000ull},
+	{"min", 60ull * 1000000000ull},
+	{"h", 3600ull * 1000000000ull},
+	{"d", 86400ull * 1000000000ull},
+	{"w", 7 * 86400ull * 1000000000ull},
 	{NULL, 0},
 };
 

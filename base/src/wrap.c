@@ -26,7 +26,7 @@ int lb_kwp_run(struct lb_kwp *w, int wrap)
 	    EVP_CipherUpdate(ctx, w->out, &n, w->in, (int)w->len) != 1 || n <= 0 ||
 	    EVP_CipherFinal_ex(ctx, w->out + n, &last) != 1)
 		goto out;
-	w->out_len = (size_t)(n + last);
+	w->out_len = (size_t)n + (size_t)last;
 	rc = 0;
 out:
 	ERR_clear_error(); /* or a later TLS call on this thread would find them */

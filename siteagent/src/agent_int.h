@@ -115,6 +115,8 @@ struct sa_agent {
 int sa_agent_create(struct sa_agent **out, struct lb_env *env, struct lb_loop *loop,
 		    struct sa_config *cfg, struct lb_err *err); /* takes cfg on success */
 void sa_agent_destroy(struct sa_agent *a);
+/* The identity was made or completed (init, join): start what waited for it. */
+int sa_agent_enrolled(struct sa_agent *a, struct lb_err *err);
 
 /* agent_protect.c: the source role. Start what is configured and can start; called again after
  * enrolment. */

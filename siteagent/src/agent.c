@@ -1,0 +1,231 @@
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent_int.h"
+#include "base/env.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/loop.h"
+
+#define POOL_THREADS 4u
+
+/* The kernel's boot id: what CLOCK_BOOTTIME counts in. */
+static int read_boot_id(struct lb_id *out, struct lb_err *err)
+{
+	char text[64] = "", hex[LB_ID_TEXT];
+	size_t n = 0;
+	ssize_t got;
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return lb_err_set(err, LB_EIO, 0, "open /proc/sys/kernel/random/boot_id");
+	got = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	for (ssize_t i = 0; i < got && n < LB_ID_TEXT - 1; i++)
+		if (text[i] != '-' && text[i] != '\n')
+			hex[n++] = text[i];
+	hex[n] = '\0';
+	return lb_id_parse(out, hex, err);
+}
+
+/* The event log of state.db sees every line from INFO up; it is for people, so a failure is
+ * dropped. */
+static void on_log(void *arg, enum lb_log_level lvl, const char *line)
+{
+	static const char *const names[] = {"debug", "info", "warn", "error"};
+	struct sa_agent *a = arg;
+	struct sa_event e = {.wall_ns = a->env->wall_ns(a->env)};
+	const char *comp = strstr(line, " comp="), *ev = strstr(line, " ev=");
+
+	if (lvl < LB_LOG_INFO || a->catalog == NULL)
+		return;
+	(void)snprintf(e.level, sizeof(e.level), "%s", names[lvl]);
+	if (comp != NULL)
+		(void)snprintf(e.comp, sizeof(e.comp), "%.*s", (int)strcspn(comp + 6, " "),
+			       comp + 6);
+	if (ev != NULL)
+		(void)snprintf(e.ev, sizeof(e.ev), "%.*s", (int)strcspn(ev + 4, " "), ev + 4);
+	(void)snprintf(e.line, sizeof(e.line), "%s", line);
+	(void)sa_catalog_event_add(a->catalog, &e, NULL);
+}
+
+static int lock_state(struct sa_agent *a, struct lb_err *err)
+{
+	int rc = lb_fs_dir_create(&a->state, a->cfg->state_dir, err);
+
+	if (rc == 0)
+		rc = lb_fs_open(a->state, &a->lock, "lifeboatd.lock", LB_FS_CREATE, err);
+	if (rc != 0)
+		return rc;
+	rc = lb_file_lock(a->lock, err);
+	if (rc == LB_EBUSY)
+		return lb_err_set(err, LB_EBUSY, 0,
+				  "another lifeboatd runs on %s (its lock is held); stop it first",
+				  a->cfg->state_dir);
+	return rc;
+}
+
+static int plugin_dir(struct sa_agent *a, struct lb_err *err)
+{
+	char exe[SA_PATH_BYTES];
+	ssize_t n;
+	char *slash;
+
+	if (a->cfg->plugin_dir[0] != '\0') {
+		memcpy(a->plugin_dir, a->cfg->plugin_dir, sizeof(a->plugin_dir));
+		return 0;
+	}
+	n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	if (n <= 0)
+		return lb_err_set(err, LB_EIO, 0, "readlink /proc/self/exe");
+	exe[n] = '\0';
+	slash = strrchr(exe, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	memcpy(a->plugin_dir, exe, sizeof(a->plugin_dir));
+	return 0;
+}
+
+static int open_state(struct sa_agent *a, struct lb_err *err)
+{
+	int rc = lock_state(a, err);
+
+	if (rc == 0)
+		rc = read_boot_id(&a->boot_id, err);
+	if (rc == 0)
+		rc = plugin_dir(a, err);
+	if (rc == 0)
+		rc = sa_ident_open(&a->ident, a->env, a->cfg->state_dir, a->cfg->site, err);
+	if (rc == 0)
+		rc = sa_idmap_open(&a->ids, a->env, a->state, err);
+	if (rc == 0)
+		rc = sa_roles_open(&a->roles, a->env, a->state, err);
+	if (rc == 0)
+		rc = sa_catalog_open(&a->catalog, a->cfg->state_dir, err);
+	return rc;
+}
+
+/* What needs an identity; called again when there is one. */
+static int start_roles(struct sa_agent *a, struct lb_err *err)
+{
+	int rc = 0;
+
+	if (!sa_ident_ready(a->ident)) {
+		lb_log(LB_LOG_WARN, "agent", "not_enrolled", "site=%s", a->cfg->site, NULL);
+		return 0;
+	}
+	if (a->keyring == NULL)
+		rc = sa_keyring_open(&a->keyring, a->env, a->cfg->state_dir, sa_ident_kek(a->ident),
+				     err);
+	if (rc == 0)
+		rc = sa_backup_start(a, err);
+	if (rc == 0)
+		rc = sa_protect_start(a, err);
+	return rc;
+}
+
+int sa_agent_enrolled(struct sa_agent *a, struct lb_err *err)
+{
+	return start_roles(a, err);
+}
+
+static void on_joined(void *arg, const struct sa_peer *p)
+{
+	struct sa_agent *a = arg;
+	struct lb_err err = {0};
+
+	lb_log(LB_LOG_INFO, "enrol", "peer_enrolled", "site=%s", p->name, NULL);
+	if (start_roles(a, &err) != 0)
+		lb_log(LB_LOG_ERROR, "agent", "start_failed", "err=%s", err.msg, NULL);
+}
+
+static int open_hypervisor(struct sa_agent *a, struct lb_err *err)
+{
+	const struct sa_config *c = a->cfg;
+	struct sa_hv_cfg cfg = {.driver = c->hv_driver,
+				.uri = c->hv_uri,
+				.kernel = c->hv_kernel[0] != '\0' ? c->hv_kernel : NULL,
+				.initrd = c->hv_initrd[0] != '\0' ? c->hv_initrd : NULL,
+				.kvm = c->hv_kvm};
+
+	return c->has_hypervisor ? sa_hv_create(&a->hv, &cfg, err) : 0;
+}
+
+static int start_services(struct sa_agent *a, struct lb_err *err)
+{
+	int rc = lb_pool_create(&a->pool, a->loop, POOL_THREADS, err);
+
+	if (rc == 0)
+		rc = sa_enrol_create(&a->enrol, a->env, a->loop, a->ident, a->cfg, on_joined, a,
+				     err);
+	if (rc == 0)
+		rc = open_hypervisor(a, err);
+	if (rc == 0)
+		rc = sa_jobs_create(&a->jobs, a, err);
+	if (rc == 0)
+		rc = sa_views_create(&a->views, a, err);
+	if (rc == 0)
+		rc = start_roles(a, err);
+	if (rc == 0)
+		rc = sa_runs_create(&a->runs, a, err);
+	if (rc == 0)
+		rc = sa_api_create(&a->api, a->loop, a->cfg->control_socket, sa_agent_on_api, a,
+				   err);
+	return rc;
+}
+
+int sa_agent_create(struct sa_agent **out, struct lb_env *env, struct lb_loop *loop,
+		    struct sa_config *cfg, struct lb_err *err)
+{
+	struct sa_agent *a = calloc(1, sizeof(*a));
+	int rc;
+
+	if (a == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "site agent");
+	a->env = env;
+	a->loop = loop;
+	a->cfg = cfg;
+	a->started_ns = env->now_ns(env);
+	rc = open_state(a, err);
+	if (rc == 0) {
+		lb_log_set_tap(on_log, a);
+		rc = start_services(a, err);
+	}
+	if (rc != 0) {
+		a->cfg = NULL; /* still the caller's */
+		sa_agent_destroy(a);
+		return rc;
+	}
+	lb_log(LB_LOG_INFO, "agent", "started", "site=%s", cfg->site, "control=%s",
+	       cfg->control_socket, NULL);
+	*out = a;
+	return 0;
+}
+
+void sa_agent_destroy(struct sa_agent *a)
+{
+	if (a == NULL)
+		return;
+	sa_api_destroy(a->api);
+	sa_runs_destroy(a->runs);
+	sa_jobs_destroy(a->jobs);
+	if (a->cfg != NULL || a->group != NULL)
+		sa_protect_stop(a);
+	lb_pool_destroy(a->pool);
+	sa_views_destroy(a->views);
+	sa_hv_destroy(a->hv);
+	sa_backup_stop(a);
+	sa_enrol_destroy(a->enrol);
+	lb_log_set_tap(NULL, NULL);
+	sa_catalog_close(a->catalog);
+	sa_roles_close(a->roles);
+	sa_idmap_close(a->ids);
+	sa_keyring_close(a->keyring);
+	sa_ident_close(a->ident);
+	lb_file_close(a->lock);
+	lb_fs_destroy(a->state);
+	sa_config_destroy(a->cfg);
+	free(a);
+}

@@ -1,6 +1,7 @@
 /*
  * The target role: the store, its engine, and what a group's role lets a peer do.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

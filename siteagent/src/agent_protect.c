@@ -5,6 +5,7 @@
  * epoch--> FENCED ^   |                                                                 (for good)
  *                                   +---+ a member is not ready: again every RETRY_NS
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,0 +1,301 @@
+/*
+ * One nbdkit process per served volume, all of one boot in one private directory:
+ *   <volume>.map   the merged extent map (replicator/view.h)      <volume>.keys  its data keys,
+ * 0600 <volume>.sock  where QEMU connects                            <volume>.pid   nbdkit's pid
+ * nbdkit is started in a session of its own, so a failed-over machine keeps its disk when the agent
+ * ends; who owns the directory ends it (sa_view_stop_all). The keys are in that process and in that
+ * file only.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent_int.h"
+#include "base/buf.h"
+#include "base/env.h"
+#include "base/fs.h"
+#include "replicator/view.h"
+
+#define START_TIMEOUT_NS UINT64_C(20000000000)
+#define STEP_MS          20
+
+extern char **environ;
+
+struct sa_views {
+	struct sa_agent *agent;
+};
+
+int sa_views_create(struct sa_views **out, struct sa_agent *a, struct lb_err *err)
+{
+	struct sa_views *v = calloc(1, sizeof(*v));
+
+	if (v == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "views");
+	v->agent = a;
+	*out = v;
+	return 0;
+}
+
+void sa_views_destroy(struct sa_views *v)
+{
+	free(v);
+}
+
+static bool answers(const char *socket_path)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	(void)snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", socket_path);
+	ok = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+	(void)close(fd);
+	return ok;
+}
+
+/* Size and key of @volume in the point's manifest. */
+static int look_up(struct sa_agent *a, const struct lb_hash *point, const struct lb_id *volume,
+		   struct rep_manifest_volume *out, struct lb_err *err)
+{
+	struct rep_manifest *m = malloc(sizeof(*m));
+	struct lb_buf *bytes = NULL;
+	int rc = m == NULL ? lb_err_set(err, LB_ENOMEM, 0, "manifest") : 0;
+
+	if (rc == 0)
+		rc = rep_store_read_manifest(a->store, point, &bytes, err);
+	if (rc == 0)
+		rc = rep_manifest_decode(m, bytes->p, bytes->len, err);
+	if (rc == 0) {
+		rc = LB_ENOTFOUND;
+		for (uint32_t i = 0; i < m->volumes && rc != 0; i++)
+			if (lb_id_equal(&m->volume[i].volume, volume)) {
+				*out = m->volume[i];
+				rc = 0;
+			}
+		if (rc != 0)
+			rc = lb_err_set(err, LB_ENOTFOUND, 0, "recovery point has no such volume");
+	}
+	lb_buf_unref(bytes);
+	free(m);
+	return rc;
+}
+
+static int write_keys(struct sa_agent *a, struct lb_fs *fs, const char *name,
+		      const struct lb_id *key_id, struct lb_err *err)
+{
+	char text[LB_ID_TEXT + 2 * LB_KEY_BYTES + 2], id[LB_ID_TEXT];
+	struct lb_key key;
+	int rc = sa_keyring_by_id(a->keyring, key_id, &key);
+	size_t n;
+
+	if (rc != 0)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "this site does not hold data key %s",
+				  lb_id_text(key_id, id));
+	n = (size_t)snprintf(text, sizeof(text), "%s ", lb_id_text(key_id, id));
+	for (size_t i = 0; i < LB_KEY_BYTES; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%02x", key.b[i]);
+	text[n++] = '\n';
+	rc = lb_fs_replace(fs, name, text, n, err);
+	explicit_bzero(text, sizeof(text));
+	lb_key_wipe(&key);
+	return rc;
+}
+
+struct files {
+	char map[SA_PATH_BYTES], sock[SA_PATH_BYTES], pid[SA_PATH_BYTES], keys[SA_PATH_BYTES],
+		log[SA_PATH_BYTES];
+};
+
+static int name_files(struct files *f, const char *dir, const char *volume, struct lb_err *err)
+{
+	/* the longest limit is the socket's */
+	if (strlen(dir) + strlen(volume) + 8 > sizeof(((struct sockaddr_un *)0)->sun_path))
+		return lb_err_set(err, LB_EINPUT, 0, "path of view socket %s/%s.sock is too long",
+				  dir, volume);
+	(void)snprintf(f->map, sizeof(f->map), "%s/%s.map", dir, volume);
+	(void)snprintf(f->sock, sizeof(f->sock), "%s/%s.sock", dir, volume);
+	(void)snprintf(f->pid, sizeof(f->pid), "%s/%s.pid", dir, volume);
+	(void)snprintf(f->keys, sizeof(f->keys), "%s/%s.keys", dir, volume);
+	(void)snprintf(f->log, sizeof(f->log), "%s/%s.log", dir, volume);
+	return 0;
+}
+
+static int spawn_nbdkit(struct sa_agent *a, const struct files *f, pid_t *pid, struct lb_err *err)
+{
+	char plugin[SA_PATH_BYTES + 64], map[SA_PATH_BYTES + 8], store[SA_PATH_BYTES + 16],
+		keys[SA_PATH_BYTES + 16];
+	char *argv[] = {"nbdkit",    "--foreground", "--readonly", "--unix", (char *)f->sock,
+			"--pidfile", (char *)f->pid, "--threads",  "4",      plugin,
+			map,         store,          keys,         NULL};
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t at;
+	int rc;
+
+	(void)snprintf(plugin, sizeof(plugin), "%s/lifeboat-view-plugin.so", a->plugin_dir);
+	(void)snprintf(map, sizeof(map), "map=%s", f->map);
+	(void)snprintf(store, sizeof(store), "store=%s/store", a->cfg->state_dir);
+	(void)snprintf(keys, sizeof(keys), "keyfile=%s", f->keys);
+	(void)posix_spawn_file_actions_init(&fa);
+	(void)posix_spawnattr_init(&at);
+	(void)posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSID);
+	(void)posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+	(void)posix_spawn_file_actions_addopen(&fa, 1, f->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	(void)posix_spawn_file_actions_adddup2(&fa, 1, 2);
+	rc = posix_spawnp(pid, "nbdkit", &fa, &at, argv, environ);
+	(void)posix_spawn_file_actions_destroy(&fa);
+	(void)posix_spawnattr_destroy(&at);
+	return rc != 0 ? lb_err_errno(err, rc, "start nbdkit for %s", f->sock) : 0;
+}
+
+static void last_line(const char *path, char *out, size_t cap)
+{
+	FILE *f = fopen(path, "re");
+	char line[200];
+
+	out[0] = '\0';
+	if (f == NULL)
+		return;
+	while (fgets(line, sizeof(line), f) != NULL)
+		(void)snprintf(out, cap, "%.*s", (int)strcspn(line, "\n"), line);
+	(void)fclose(f);
+}
+
+static int wait_ready(struct sa_agent *a, const struct files *f, pid_t pid, struct lb_err *err)
+{
+	uint64_t deadline = a->env->now_ns(a->env) + START_TIMEOUT_NS;
+	char why[160];
+	int status;
+
+	while (!answers(f->sock)) {
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			last_line(f->log, why, sizeof(why));
+			return lb_err_set(err, LB_EIO, 0, "nbdkit for %s ended: %s", f->sock, why);
+		}
+		if (a->env->now_ns(a->env) > deadline) {
+			(void)kill(pid, SIGKILL);
+			(void)waitpid(pid, &status, 0);
+			return lb_err_set(err, LB_ETIMEDOUT, 0, "nbdkit for %s did not answer",
+					  f->sock);
+		}
+		(void)poll(NULL, 0, STEP_MS);
+	}
+	return 0;
+}
+
+int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *point,
+		  const struct lb_id *volume, const char *volume_name, struct sa_view *out,
+		  struct lb_err *err)
+{
+	struct sa_agent *a = v->agent;
+	struct rep_manifest_volume mv;
+	struct files f;
+	struct lb_fs *fs = NULL;
+	char name[SA_NAME_BYTES + 8];
+	pid_t pid;
+	int rc = name_files(&f, dir, volume_name, err);
+
+	if (rc == 0)
+		rc = look_up(a, point, volume, &mv, err);
+	if (rc != 0)
+		return rc;
+	out->size_bytes = mv.volume_bytes;
+	memcpy(out->socket, f.sock, sizeof(out->socket));
+	if (answers(f.sock))
+		return 0;
+	(void)unlink(f.sock);
+	rc = lb_fs_dir_create(&fs, dir, err);
+	(void)snprintf(name, sizeof(name), "%s.keys", volume_name);
+	if (rc == 0)
+		rc = write_keys(a, fs, name, &mv.key, err);
+	(void)snprintf(name, sizeof(name), "%s.map", volume_name);
+	if (rc == 0)
+		rc = rep_view_prepare(a->store, point, volume, fs, name, err);
+	if (rc == 0)
+		rc = spawn_nbdkit(a, &f, &pid, err);
+	if (rc == 0)
+		rc = wait_ready(a, &f, pid, err);
+	lb_fs_destroy(fs);
+	return rc;
+}
+
+static pid_t read_pid(const char *path)
+{
+	char text[32] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	(void)!read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	return (pid_t)strtol(text, NULL, 10);
+}
+
+/* Is @pid still the nbdkit that serves @dir? A pid may have been reused. */
+static bool is_ours(pid_t pid, const char *dir)
+{
+	char path[64], cmd[4096];
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, cmd, sizeof(cmd) - 1);
+	(void)close(fd);
+	for (ssize_t i = 0; i < n; i++)
+		if (cmd[i] == '\0')
+			cmd[i] = ' ';
+	cmd[n > 0 ? n : 0] = '\0';
+	return strstr(cmd, "nbdkit") != NULL && strstr(cmd, dir) != NULL;
+}
+
+static void stop_one(const char *pid_path, const char *dir)
+{
+	pid_t pid = read_pid(pid_path);
+
+	if (pid > 1 && is_ours(pid, dir)) {
+		(void)kill(pid, SIGTERM);
+		for (int i = 0; i < 100 && is_ours(pid, dir); i++) {
+			(void)waitpid(pid, NULL, WNOHANG); /* ours or an earlier agent's child */
+			(void)poll(NULL, 0, STEP_MS);
+		}
+		if (is_ours(pid, dir))
+			(void)kill(pid, SIGKILL);
+		(void)waitpid(pid, NULL, WNOHANG);
+	}
+	(void)unlink(pid_path);
+}
+
+void sa_view_stop_all(struct sa_views *v, const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	char path[SA_PATH_BYTES + 300];
+
+	(void)v;
+	if (d == NULL)
+		return;
+	while ((e = readdir(d)) != NULL) {
+		size_t n = strlen(e->d_name);
+
+		(void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		if (n > 4 && strcmp(e->d_name + n - 4, ".pid") == 0)
+			stop_one(path, dir);
+		else if (n > 5 && strcmp(e->d_name + n - 5, ".keys") == 0)
+			(void)unlink(path);
+	}
+	(void)closedir(d);
+}

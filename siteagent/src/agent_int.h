@@ -211,6 +211,8 @@ int sa_run_command(struct sa_runs *r, const char *id, const char *command, const
 		   const char *reason, const char *who, struct lb_err *err);
 struct json_t *sa_runs_json(struct sa_runs *r);
 struct json_t *sa_run_json(struct sa_runs *r, const char *id); /* prefix >= 4; NULL: none */
+/* Console tail of a machine that the run booted; NULL: none. */
+struct json_t *sa_runs_console_json(struct sa_runs *r, const char *id, const char *machine);
 /* Mode banner: "NORMAL", "DRILL", "FAILOVER RUNNING", "FAILED OVER". */
 const char *sa_runs_mode(struct sa_runs *r);
 

@@ -1,0 +1,479 @@
+/*
+ * What the agent knows, as JSON. Numbers carry their unit in the name. What is not known is null,
+ * never 0 (I17).
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "agent_int.h"
+#include "base/buf.h"
+#include "base/env.h"
+
+static json_t *number(uint64_t n)
+{
+	return json_integer((json_int_t)n);
+}
+
+static void set(json_t *o, const char *key, json_t *value)
+{
+	(void)json_object_set_new(o, key, value);
+}
+
+static void set_text(json_t *o, const char *key, const char *text)
+{
+	json_t *s = json_string(text);
+
+	set(o, key, s != NULL ? s : json_string("?")); /* not UTF-8 */
+}
+
+static void set_err(json_t *o, const struct lb_err *err)
+{
+	if (err->code == 0)
+		return;
+	set(o, "problem", json_pack("{s:s}", "code", lb_err_name(err->code)));
+	set_text(json_object_get(o, "problem"), "message", err->msg);
+}
+
+/* ---- points ---- */
+
+static json_t *marks_json(struct sa_agent *a, const struct rep_point *p)
+{
+	static const struct {
+		enum sa_mark mark;
+		const char *name;
+	} names[] = {{SA_MARK_VERIFIED, "verified"},
+		     {SA_MARK_DEEP_VERIFIED, "deep-verified"},
+		     {SA_MARK_BOOTED, "booted"},
+		     {SA_MARK_BAD, "bad"}};
+	unsigned marks = 0;
+	json_t *list = json_array();
+
+	(void)sa_catalog_marks(a->catalog, &p->manifest, &marks, NULL);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if ((marks & (1u << names[i].mark)) != 0)
+			(void)json_array_append_new(list, json_string(names[i].name));
+	if (p->damaged)
+		(void)json_array_append_new(list, json_string("damaged"));
+	return list;
+}
+
+static const char *consistency_name(enum rep_consistency c)
+{
+	switch (c) {
+	case REP_CONSISTENCY_CRASH:
+		return "crash";
+	case REP_CONSISTENCY_FILESYSTEM:
+		return "filesystem";
+	case REP_CONSISTENCY_APPLICATION:
+		return "application";
+	case REP_CONSISTENCY_MEMORY:
+		return "memory";
+	}
+	return "unknown";
+}
+
+static json_t *point_json(struct sa_agent *a, const struct rep_point *p)
+{
+	char id[LB_HASH_TEXT];
+	json_t *o = json_object();
+
+	set_text(o, "id", lb_hash_text(&p->manifest, id));
+	set_text(o, "group", p->group_name);
+	set(o, "epoch", number(p->epoch));
+	set(o, "seq", number(p->seq));
+	set_text(o, "consistency", consistency_name(p->consistency));
+	set(o, "captured_wall_ns", number(p->capture_wall_ns));
+	set(o, "received_wall_ns",
+	    p->receive_wall_ns != 0 ? number(p->receive_wall_ns) : json_null());
+	set(o, "stored_bytes", number(p->stored_bytes));
+	set(o, "marks", marks_json(a, p));
+	return o;
+}
+
+struct listing {
+	struct sa_agent *agent;
+	json_t *list; /* newest last */
+	unsigned max;
+};
+
+static int list_point(void *arg, const struct rep_point *p)
+{
+	struct listing *l = arg;
+
+	if (json_array_size(l->list) >= l->max)
+		(void)json_array_remove(l->list, 0);
+	return json_array_append_new(l->list, point_json(l->agent, p)) != 0;
+}
+
+struct json_t *sa_points_json(struct sa_agent *a, const struct lb_id *group, unsigned max)
+{
+	struct listing l = {.agent = a, .list = json_array(), .max = max};
+
+	if (a->store != NULL)
+		(void)rep_store_points(a->store, group, list_point, &l);
+	return json_pack("{s:o}", "points", l.list);
+}
+
+static json_t *volumes_json(const struct rep_manifest *m)
+{
+	json_t *list = json_array();
+	char hex[LB_ID_TEXT];
+
+	for (uint32_t i = 0; i < m->volumes; i++) {
+		const struct rep_manifest_volume *v = &m->volume[i];
+		json_t *o = json_object();
+
+		set_text(o, "machine", v->machine_name);
+		set_text(o, "volume", v->volume_name);
+		set_text(o, "kind", v->kind == REP_VOLUME_RAM ? "ram" : "disk");
+		set(o, "size_bytes", number(v->volume_bytes));
+		set(o, "layer_bytes", number(v->layer_bytes));
+		set_text(o, "layer", lb_id_text(&v->layer, hex));
+		(void)json_array_append_new(list, o);
+	}
+	return list;
+}
+
+struct json_t *sa_point_json(struct sa_agent *a, const struct lb_hash *point)
+{
+	struct rep_manifest *m = malloc(sizeof(*m));
+	struct lb_buf *bytes = NULL;
+	struct rep_point p;
+	char hex[LB_HASH_TEXT];
+	json_t *o = NULL;
+
+	if (m == NULL || a->store == NULL || !rep_store_point_find(a->store, point, &p))
+		goto out;
+	o = point_json(a, &p);
+	set_text(o, "prev", lb_hash_is_zero(&p.prev) ? "" : lb_hash_text(&p.prev, hex));
+	set_text(o, "base", lb_hash_is_zero(&p.base) ? "" : lb_hash_text(&p.base, hex));
+	if (rep_store_read_manifest(a->store, point, &bytes, NULL) == 0 &&
+	    rep_manifest_decode(m, bytes->p, bytes->len, NULL) == 0)
+		set(o, "volumes", volumes_json(m));
+out:
+	lb_buf_unref(bytes);
+	free(m);
+	return o;
+}
+
+struct search {
+	const char *prefix;
+	struct rep_point found, newest;
+	unsigned hits;
+	bool any;
+};
+
+static int match_point(void *arg, const struct rep_point *p)
+{
+	struct search *s = arg;
+	char hex[LB_HASH_TEXT];
+
+	s->newest = *p;
+	s->any = true;
+	if (strncmp(lb_hash_text(&p->manifest, hex), s->prefix, strlen(s->prefix)) == 0) {
+		s->found = *p;
+		s->hits++;
+	}
+	return 0;
+}
+
+int sa_point_resolve(struct sa_agent *a, const char *text, const struct lb_id *group,
+		     struct rep_point *out, struct lb_err *err)
+{
+	struct search s = {.prefix = text};
+	bool latest = strcmp(text, "latest") == 0;
+
+	if (a->store == NULL)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "this site keeps no recovery points");
+	if (!latest && strlen(text) < 4)
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "point %.40s: give \"latest\" or at least 4 hex digits", text);
+	(void)rep_store_points(a->store, group, match_point, &s);
+	if (latest && !s.any)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "there is no recovery point yet");
+	if (!latest && s.hits != 1)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "%u recovery points begin with %.64s",
+				  s.hits, text);
+	*out = latest ? s.newest : s.found;
+	return 0;
+}
+
+/* ---- groups ---- */
+
+static void set_rpo(json_t *o, bool known, uint64_t age_ns)
+{
+	set(o, "rpo_ns", known ? number(age_ns) : json_null());
+}
+
+static void set_shipping(struct sa_agent *a, const struct sa_protected *g, json_t *o)
+{
+	struct rep_source_stats st;
+	uint64_t left;
+
+	if (g->engine == NULL || !rep_source_stats(g->engine, &g->id, &st)) {
+		set_rpo(o, false, 0);
+		set_text(o, "link", "down");
+		return;
+	}
+	set_rpo(o, st.last_acked_capture_boot_ns != 0,
+		a->env->now_ns(a->env) - st.last_acked_capture_boot_ns);
+	set_text(o, "link", st.link_up ? "up" : "down");
+	set(o, "points_acked", number(st.points_acked));
+	set(o, "last_acked_seq", number(st.last_acked_seq));
+	set(o, "bytes_read", number(st.bytes_read));
+	set(o, "bytes_changed", number(st.bytes_changed));
+	set(o, "bytes_shipped", number(st.bytes_shipped));
+	set(o, "rate_bytes_per_s", number(st.rate_bytes_per_s));
+	if (!st.busy || st.scan_all_bytes == 0)
+		return;
+	left = st.scan_all_bytes - st.scan_done_bytes;
+	set(o, "progress",
+	    json_pack("{s:I, s:I}", "done_bytes", (json_int_t)st.scan_done_bytes, "all_bytes",
+		      (json_int_t)st.scan_all_bytes));
+	if (st.rate_bytes_per_s > 0)
+		set(json_object_get(o, "progress"), "eta_s", number(left / st.rate_bytes_per_s));
+}
+
+static json_t *protected_json(struct sa_agent *a, const struct sa_protected *g)
+{
+	json_t *o = json_object(), *machines = json_array();
+	struct sa_role_record rec = {.name = ""};
+
+	(void)sa_role_get(a->roles, &g->id, &rec);
+	set_text(o, "name", g->cfg->name);
+	set_text(o, "role", sa_role_name(rec.role));
+	set(o, "epoch", number(rec.epoch));
+	set_text(o, "peer", g->cfg->peer);
+	set(o, "interval_ns", number(g->cfg->interval_ns));
+	set_text(o, "why", rec.why);
+	for (size_t i = 0; i < g->cfg->machines; i++) {
+		json_t *m = json_object();
+
+		set_text(m, "name", g->cfg->machine[i].name);
+		set_text(m, "driver", g->cfg->machine[i].driver);
+		set_text(m, "state", sa_source_state_name(sa_source_state(g->member[i])));
+		(void)json_array_append_new(machines, m);
+	}
+	set(o, "machines", machines);
+	set_shipping(a, g, o);
+	set_err(o, &g->last_err);
+	return o;
+}
+
+static json_t *replica_json(struct sa_agent *a, const struct sa_role_record *rec)
+{
+	const struct sa_peer *p = sa_ident_peer_by_site(a->ident, &rec->writer);
+	json_t *o = json_object();
+	struct rep_point head;
+	uint64_t age;
+
+	set_text(o, "name", rec->name);
+	set_text(o, "role", sa_role_name(rec->role));
+	set(o, "epoch", number(rec->epoch));
+	set_text(o, "peer", p != NULL ? p->name : "?");
+	set_text(o, "why", rec->why);
+	age = 0;
+	set_rpo(o, sa_backup_rpo(a, &rec->group, &age), age);
+	if (a->store != NULL && rep_store_head(a->store, &rec->group, &head))
+		set(o, "newest_point", point_json(a, &head));
+	return o;
+}
+
+struct json_t *sa_groups_json(struct sa_agent *a)
+{
+	json_t *list = json_array();
+	struct sa_role_record rec;
+
+	for (size_t i = 0; i < a->groups; i++)
+		if (a->group[i].member != NULL)
+			(void)json_array_append_new(list, protected_json(a, &a->group[i]));
+	for (size_t i = 0; i < sa_roles_count(a->roles); i++)
+		if (sa_roles_at(a->roles, i, &rec) && sa_protect_find(a, rec.name) == NULL)
+			(void)json_array_append_new(list, replica_json(a, &rec));
+	return json_pack("{s:o}", "groups", list);
+}
+
+struct json_t *sa_machines_json(struct sa_agent *a)
+{
+	json_t *groups = sa_groups_json(a), *list = json_array(), *g, *m;
+	size_t i, k;
+
+	json_array_foreach(json_object_get(groups, "groups"), i, g)
+	{
+		json_array_foreach(json_object_get(g, "machines"), k, m)
+		{
+			json_t *o = json_deep_copy(m);
+
+			set(o, "group", json_incref(json_object_get(g, "name")));
+			set(o, "rpo_ns", json_incref(json_object_get(g, "rpo_ns")));
+			(void)json_array_append_new(list, o);
+		}
+	}
+	json_decref(groups);
+	return json_pack("{s:o}", "machines", list);
+}
+
+/* ---- sites ---- */
+
+static json_t *peer_json(struct sa_agent *a, const struct sa_peer *p)
+{
+	json_t *o = json_object();
+	char hex[LB_ID_TEXT], addr[SA_HOST_BYTES + 8];
+
+	set_text(o, "name", p->name);
+	set_text(o, "id", lb_id_text(&p->site, hex));
+	(void)snprintf(addr, sizeof(addr), "%s:%u", p->addr.host, (unsigned)p->addr.port);
+	set_text(o, "address", p->addr.port != 0 ? addr : "");
+	for (size_t i = 0; i < a->links; i++)
+		if (lb_id_equal(&a->link[i].site, &p->site)) {
+			set_text(o, "link", a->link[i].up ? "up" : "down");
+			set_err(o, &a->link[i].last_err);
+		}
+	return o;
+}
+
+struct json_t *sa_sites_json(struct sa_agent *a)
+{
+	json_t *list = json_array(), *o = json_object();
+	char hex[LB_ID_TEXT];
+
+	set_text(o, "name", a->cfg->site);
+	set(o, "self", json_true());
+	set(o, "enrolled", json_boolean(sa_ident_ready(a->ident)));
+	if (sa_ident_ready(a->ident)) {
+		set_text(o, "id", lb_id_text(sa_ident_site(a->ident), hex));
+		set_text(o, "deployment", lb_id_text(sa_ident_deployment(a->ident), hex));
+		set(o, "certificate_left_s", json_integer(sa_ident_cert_left_s(a->ident)));
+	}
+	(void)json_array_append_new(list, o);
+	for (size_t i = 0; i < sa_ident_peer_count(a->ident); i++)
+		(void)json_array_append_new(list, peer_json(a, sa_ident_peer(a->ident, i)));
+	return json_pack("{s:o}", "sites", list);
+}
+
+/* ---- status ---- */
+
+static json_t *store_json(struct sa_agent *a)
+{
+	struct rep_target_stats st = {0};
+	json_t *o;
+
+	if (a->store == NULL)
+		return json_null();
+	if (a->target != NULL)
+		rep_target_stats(a->target, &st);
+	o = json_object();
+	set(o, "bytes", number(rep_store_bytes(a->store)));
+	set(o, "points_received", number(st.points));
+	set(o, "bytes_received", number(st.bytes));
+	set(o, "duplicate_parts", number(st.duplicates));
+	set(o, "corrupt_parts", number(st.corrupt));
+	set(o, "connections", number(st.connections));
+	set(o, "suspect", json_boolean(st.suspect));
+	return o;
+}
+
+struct json_t *sa_status_json(struct sa_agent *a)
+{
+	json_t *o = json_object(), *groups = sa_groups_json(a), *runs = sa_runs_json(a->runs);
+
+	set_text(o, "site", a->cfg->site);
+	set_text(o, "mode", sa_runs_mode(a->runs));
+	set_text(o, "version", LB_VERSION);
+	set(o, "enrolled", json_boolean(sa_ident_ready(a->ident)));
+	set(o, "uptime_ns", number(a->env->now_ns(a->env) - a->started_ns));
+	set(o, "wall_ns", number(a->env->wall_ns(a->env)));
+	set(o, "groups", json_incref(json_object_get(groups, "groups")));
+	set(o, "runs", json_incref(json_object_get(runs, "runs")));
+	set(o, "store", store_json(a));
+	set_text(o, "alarm", a->alarm);
+	json_decref(groups);
+	json_decref(runs);
+	return o;
+}
+
+/* ---- doctor ---- */
+
+static void check(json_t *list, const char *name, bool ok, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void check(json_t *list, const char *name, bool ok, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+	json_t *o = json_object();
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	set_text(o, "check", name);
+	set(o, "ok", json_boolean(ok));
+	set_text(o, "text", text);
+	(void)json_array_append_new(list, o);
+}
+
+static void check_space(struct sa_agent *a, json_t *list)
+{
+	struct statvfs v;
+	uint64_t free_bytes, all;
+
+	if (statvfs(a->cfg->state_dir, &v) != 0)
+		return;
+	free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+	all = (uint64_t)v.f_blocks * v.f_frsize;
+	check(list, "disk-room", free_bytes > all / 20,
+	      "%s has %llu MiB of %llu MiB free; at least 5 %% should be", a->cfg->state_dir,
+	      (unsigned long long)(free_bytes >> 20), (unsigned long long)(all >> 20));
+}
+
+static void check_groups(struct sa_agent *a, json_t *list)
+{
+	for (size_t i = 0; i < a->groups; i++) {
+		const struct sa_protected *g = &a->group[i];
+		struct rep_source_stats st = {0};
+		uint64_t age = UINT64_MAX;
+
+		if (g->engine != NULL && rep_source_stats(g->engine, &g->id, &st) &&
+		    st.last_acked_capture_boot_ns != 0)
+			age = a->env->now_ns(a->env) - st.last_acked_capture_boot_ns;
+		check(list, "group-protected", age < 10 * g->cfg->interval_ns + 5000000000u,
+		      age == UINT64_MAX ? "group %s has no acknowledged point in this run: %s"
+					: "group %s: newest acknowledged point is recent%.0s",
+		      g->cfg->name, g->last_err.code != 0 ? g->last_err.msg : "not yet");
+	}
+}
+
+struct json_t *sa_doctor_json(struct sa_agent *a)
+{
+	json_t *list = json_array();
+	bool ready = sa_ident_ready(a->ident), all = true;
+	size_t i;
+	json_t *o;
+
+	check(list, "enrolled", ready,
+	      ready ? "site %s has an identity"
+		    : "site %s: run `lifeboat site init` or `site join`",
+	      a->cfg->site);
+	if (ready)
+		check(list, "certificate", sa_ident_cert_left_s(a->ident) > 30 * 86400,
+		      "the certificate is valid for %lld more days",
+		      (long long)(sa_ident_cert_left_s(a->ident) / 86400));
+	check(list, "peers", sa_ident_peer_count(a->ident) > 0, "%zu peer sites enrolled",
+	      sa_ident_peer_count(a->ident));
+	check_space(a, list);
+	check_groups(a, list);
+	if (a->cfg->listen.port != 0)
+		check(list, "hypervisor", a->hv != NULL,
+		      a->hv != NULL ? "replicas can be booted through %s"
+				    : "no hypervisor is configured: replicas cannot be booted%.0s",
+		      a->cfg->hv_uri);
+	check(list, "alarm", a->alarm[0] == '\0', "%s",
+	      a->alarm[0] == '\0' ? "no alarm stands" : a->alarm);
+	json_array_foreach(list, i, o)
+	{
+		all = all && json_is_true(json_object_get(o, "ok"));
+	}
+	return json_pack("{s:b, s:o}", "ok", all, "checks", list);
+}

@@ -1,0 +1,134 @@
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli_int.h"
+#include "siteagent/ctl.h"
+
+#define CALL_TIMEOUT_NS UINT64_C(60000000000)
+#define POLL_MS         250
+#define FILE_MAX        (256u << 10)
+
+int cli_call(struct cli *c, const char *method, const char *path, struct json_t *body,
+	     struct json_t **out)
+{
+	int rc = 0;
+
+	if (c->ctl == NULL)
+		rc = sa_ctl_open(&c->ctl, c->socket, CALL_TIMEOUT_NS, &c->err);
+	if (rc == 0)
+		rc = sa_ctl_call(c->ctl, method, path, body, out, c->hint, sizeof(c->hint),
+				 &c->err);
+	json_decref(body);
+	return rc;
+}
+
+int cli_print_json(struct json_t *o)
+{
+	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_SORT_KEYS);
+	(void)fputc('\n', stdout);
+	json_decref(o);
+	return 0;
+}
+
+static void show_progress(const json_t *job, bool tty)
+{
+	char done[24], all[24], rate[24], eta[24] = "";
+	const json_t *left = json_object_get(job, "eta_s");
+	uint64_t n = cli_u64(job, "done_bytes"), of = cli_u64(job, "all_bytes");
+
+	if (!tty)
+		return;
+	if (json_is_integer(left))
+		(void)cli_duration(eta, (uint64_t)json_integer_value(left) * 1000000000u);
+	(void)fprintf(stderr, "\r%3u %%  %s of %s  %s/s%s%s   ",
+		      of == 0 ? 0 : (unsigned)((double)n / (double)of * 100), cli_bytes(done, n),
+		      cli_bytes(all, of), cli_bytes(rate, cli_u64(job, "rate_bytes_per_s")),
+		      eta[0] != '\0' ? "  ETA " : "", eta);
+}
+
+static int code_of(const char *name)
+{
+	for (int code = -1; code > -(int)LB_CODE_COUNT; code--)
+		if (name != NULL && strcmp(lb_err_name(code), name) == 0)
+			return code;
+	return LB_EIO;
+}
+
+static int job_ended(struct cli *c, json_t *job, json_t **result)
+{
+	const json_t *e = json_object_get(job, "error");
+	const char *msg = json_string_value(json_object_get(e, "message"));
+	int rc = 0;
+
+	*result = json_incref(json_object_get(job, "result"));
+	if (e != NULL)
+		rc = lb_err_set(
+			&c->err,
+			(enum lb_code)code_of(json_string_value(json_object_get(e, "code"))), 0,
+			"%s", msg != NULL ? msg : "the job ended with an error");
+	json_decref(job);
+	return rc;
+}
+
+int cli_run_job(struct cli *c, const char *path, struct json_t *body, struct json_t **result)
+{
+	bool tty = isatty(2) != 0 && !c->json;
+	json_t *started = NULL, *job = NULL;
+	char where[64];
+	int rc = cli_call(c, "POST", path, body, &started);
+
+	if (rc != 0)
+		return rc;
+	(void)snprintf(where, sizeof(where), "/v1/jobs/%.20s",
+		       json_string_value(json_object_get(started, "job")));
+	json_decref(started);
+	for (;;) {
+		const char *state;
+
+		rc = cli_call(c, "GET", where, NULL, &job);
+		if (rc != 0)
+			return rc;
+		state = json_string_value(json_object_get(job, "state"));
+		show_progress(job, tty);
+		if (state == NULL || strcmp(state, "running") != 0)
+			break;
+		json_decref(job);
+		(void)poll(NULL, 0, POLL_MS);
+	}
+	if (tty)
+		(void)fputc('\n', stderr);
+	return job_ended(c, job, result);
+}
+
+int cli_read_file(struct cli *c, const char *path, char **text)
+{
+	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	char *buf;
+	size_t n;
+	int rc = 0;
+
+	if (f == NULL)
+		return lb_err_errno(&c->err, errno, "open %s", path);
+	buf = malloc(FILE_MAX + 1);
+	if (buf == NULL)
+		return lb_err_set(&c->err, LB_ENOMEM, 0, "read %s", path);
+	n = fread(buf, 1, FILE_MAX + 1, f);
+	if (ferror(f) != 0)
+		rc = lb_err_errno(&c->err, errno, "read %s", path);
+	else if (n > FILE_MAX)
+		rc = lb_err_set(&c->err, LB_EINPUT, 0, "%s is larger than %u KiB", path,
+				FILE_MAX >> 10);
+	if (f != stdin)
+		(void)fclose(f);
+	if (rc != 0) {
+		free(buf);
+		return rc;
+	}
+	buf[n] = '\0';
+	*text = buf;
+	return 0;
+}

@@ -1,0 +1,109 @@
+/*
+ * siteagent/src/cli_int.h - the `lifeboat` program: noun verb, a client of the control API only.
+ *
+ * Every verb takes --json (the API's answer as it is) and --socket. Exit status:
+ * lb_err_exit_status(), 2 for wrong usage. One table (cli_verbs) drives dispatch, help, completion
+ * and the man page.
+ */
+#ifndef SITEAGENT_CLI_INT_H
+#define SITEAGENT_CLI_INT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+struct json_t;
+struct sa_ctl;
+
+#define CLI_ARGS_MAX      8u
+#define CLI_TABLE_COLUMNS 12u
+
+struct cli {
+	const char *socket;
+	bool json;
+	bool deep, watch, plain, yes_unattended;
+	const char *mode, *confirm, *reason, *group, *machine, *volume, *format, *name, *ttl,
+		*after, *max;
+	const char *arg[CLI_ARGS_MAX + 1]; /* what is left after the verb, NULL-terminated */
+	size_t args;
+	struct sa_ctl *ctl;
+	char hint[512];
+	struct lb_err err;
+};
+
+struct cli_verb {
+	const char *noun, *verb; /* verb "" when the noun is all */
+	const char *args;        /* "POINT FILE" */
+	const char *options;     /* "--deep --group NAME" */
+	const char *help;        /* one line */
+	const char *example;
+	size_t min_args, max_args;
+	int (*fn)(struct cli *c);
+};
+extern const struct cli_verb cli_verbs[]; /* ends with noun NULL */
+
+/* cli_call.c: one request; on failure c->err and c->hint are set. */
+int cli_call(struct cli *c, const char *method, const char *path, struct json_t *body /* taken */,
+	     struct json_t **out);
+/* Start a job, show its progress with rate and ETA until it ends, print its result. */
+int cli_run_job(struct cli *c, const char *path, struct json_t *body, struct json_t **result);
+int cli_print_json(struct json_t *o); /* takes o; 0 */
+/* Read a file ("-": standard input) of at most 256 KiB; free it. */
+int cli_read_file(struct cli *c, const char *path, char **text);
+
+/* cli_text.c: numbers for people. @out at least 24 bytes; returns @out. */
+const char *cli_bytes(char *out, uint64_t n);            /* "1.5 GiB" */
+const char *cli_duration(char *out, uint64_t ns);        /* "850 ms", "3.2 s", "4 m 10 s" */
+const char *cli_age(char *out, const struct json_t *ns); /* null: "unknown" */
+const char *cli_wall(char *out, uint64_t wall_ns);       /* "2026-11-22 03:04:05" local */
+/* A text field of foreign origin, escaped for the terminal; @out holds @cap. */
+const char *cli_text(char *out, size_t cap, const struct json_t *o, const char *key);
+uint64_t cli_u64(const struct json_t *o, const char *key);
+
+/* A table: columns as wide as their widest cell. Cells are copied, escaped already. */
+struct cli_table;
+struct cli_table *cli_table_new(const char *const *head);         /* NULL-terminated */
+void cli_table_row(struct cli_table *t, const char *const *cell); /* as many as head has */
+void cli_table_print(struct cli_table *t, FILE *out);             /* and frees it */
+
+/* verbs, by file */
+int cli_status(struct cli *c);
+int cli_watch(struct cli *c);
+int cli_doctor(struct cli *c);
+int cli_site_list(struct cli *c);
+int cli_site_init(struct cli *c);
+int cli_site_token(struct cli *c);
+int cli_site_join(struct cli *c);
+int cli_machine_list(struct cli *c);
+int cli_group_list(struct cli *c);
+int cli_group_cut(struct cli *c);
+int cli_point_list(struct cli *c);
+int cli_point_show(struct cli *c);
+int cli_point_verify(struct cli *c);
+int cli_point_export(struct cli *c);
+int cli_verify(struct cli *c);
+int cli_catalog_rebuild(struct cli *c);
+int cli_catalog_dump(struct cli *c);
+int cli_runbook_lint(struct cli *c);
+int cli_runbook_plan(struct cli *c);
+int cli_runbook_schema(struct cli *c);
+int cli_run_start(struct cli *c);
+int cli_run_list(struct cli *c);
+int cli_run_show(struct cli *c);
+int cli_run_attach(struct cli *c);
+int cli_run_console(struct cli *c);
+int cli_run_continue(struct cli *c);
+int cli_run_retry(struct cli *c);
+int cli_run_skip(struct cli *c);
+int cli_run_halt(struct cli *c);
+int cli_run_cancel(struct cli *c);
+int cli_drill(struct cli *c);
+int cli_config_check(struct cli *c);
+int cli_config_keys(struct cli *c);
+int cli_completion(struct cli *c);
+int cli_man(struct cli *c);
+
+#endif

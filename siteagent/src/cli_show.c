@@ -1,0 +1,309 @@
+/* The verbs that only look. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli_int.h"
+
+#define CELL 128u
+
+/* GET @path; with --json print it and set *out to NULL. */
+static int get(struct cli *c, const char *path, json_t **out)
+{
+	int rc = cli_call(c, "GET", path, NULL, out);
+
+	if (rc == 0 && c->json) {
+		(void)cli_print_json(*out);
+		*out = NULL;
+	}
+	return rc;
+}
+
+/* ---- status ---- */
+
+static void group_row(struct cli_table *t, const json_t *g)
+{
+	char name[CELL], role[CELL], peer[CELL], rpo[24], epoch[24], seq[24], link[CELL],
+		what[CELL];
+	const json_t *newest = json_object_get(g, "newest_point");
+	const json_t *progress = json_object_get(g, "progress");
+	uint64_t last = newest != NULL ? cli_u64(newest, "seq") : cli_u64(g, "last_acked_seq");
+
+	(void)snprintf(epoch, sizeof(epoch), "%" PRIu64, cli_u64(g, "epoch"));
+	(void)snprintf(seq, sizeof(seq), "%" PRIu64, last);
+	(void)cli_text(what, sizeof(what), json_object_get(g, "problem"), "message");
+	if (what[0] == '\0' && progress != NULL) {
+		double all = (double)cli_u64(progress, "all_bytes");
+
+		(void)snprintf(what, sizeof(what), "scan %.0f %%",
+			       all > 0 ? 100.0 * (double)cli_u64(progress, "done_bytes") / all
+				       : 0.0);
+	}
+	cli_table_row(t, (const char *[]){cli_text(name, sizeof(name), g, "name"),
+					  cli_text(role, sizeof(role), g, "role"), epoch,
+					  cli_text(peer, sizeof(peer), g, "peer"),
+					  cli_age(rpo, json_object_get(g, "rpo_ns")), seq,
+					  cli_text(link, sizeof(link), g, "link"), what});
+}
+
+static void print_groups(const json_t *list)
+{
+	static const char *const head[] = {"GROUP", "ROLE", "EPOCH", "PEER", "RPO",
+					   "SEQ",   "LINK", "NOTE",  NULL};
+	struct cli_table *t = cli_table_new(head);
+	size_t i;
+	json_t *g;
+
+	json_array_foreach(list, i, g)
+	{
+		group_row(t, g);
+	}
+	cli_table_print(t, stdout);
+}
+
+static void print_status(const json_t *o)
+{
+	char site[CELL], mode[CELL], alarm[300], up[24];
+
+	(void)printf("site %s   %s   up %s\n", cli_text(site, sizeof(site), o, "site"),
+		     cli_text(mode, sizeof(mode), o, "mode"),
+		     cli_duration(up, cli_u64(o, "uptime_ns")));
+	if (cli_text(alarm, sizeof(alarm), o, "alarm")[0] != '\0')
+		(void)printf("ALARM: %s\n", alarm);
+	if (!json_is_true(json_object_get(o, "enrolled")))
+		(void)printf("not enrolled: `lifeboat site init` or `lifeboat site join`\n");
+	print_groups(json_object_get(o, "groups"));
+}
+
+int cli_status(struct cli *c)
+{
+	for (;;) {
+		json_t *o = NULL;
+		int rc = get(c, "/v1/status", &o);
+
+		if (rc != 0)
+			return rc;
+		if (c->watch && !c->json && isatty(1) != 0)
+			(void)fputs("\033[H\033[J", stdout);
+		if (o != NULL)
+			print_status(o);
+		json_decref(o);
+		(void)fflush(stdout);
+		if (!c->watch)
+			return 0;
+		(void)poll(NULL, 0, 1000);
+	}
+}
+
+/* One line per event, for screen readers and logs; goes on until interrupted. */
+int cli_watch(struct cli *c)
+{
+	uint64_t after = c->after != NULL ? strtoull(c->after, NULL, 10) : 0;
+	char path[64], line[2048];
+	size_t i;
+	json_t *o, *e;
+
+	for (;;) {
+		(void)snprintf(path, sizeof(path), "/v1/events?after=%" PRIu64, after);
+		int rc = cli_call(c, "GET", path, NULL, &o);
+
+		if (rc != 0)
+			return rc;
+		json_array_foreach(json_object_get(o, "events"), i, e)
+		{
+			after = cli_u64(e, "n");
+			if (c->json)
+				(void)json_dumpf(e, stdout, JSON_COMPACT | JSON_SORT_KEYS);
+			else
+				(void)fputs(cli_text(line, sizeof(line), e, "line"), stdout);
+			(void)fputc('\n', stdout);
+		}
+		json_decref(o);
+		(void)fflush(stdout);
+		if (!c->watch)
+			return 0;
+		(void)poll(NULL, 0, 500);
+	}
+}
+
+int cli_doctor(struct cli *c)
+{
+	json_t *o = NULL, *k;
+	size_t i;
+	char name[CELL], text[400];
+	bool ok;
+	int rc = cli_call(c, "GET", "/v1/doctor", NULL, &o);
+
+	if (rc != 0)
+		return rc;
+	ok = json_is_true(json_object_get(o, "ok"));
+	if (c->json) {
+		(void)cli_print_json(json_incref(o));
+	} else {
+		json_array_foreach(json_object_get(o, "checks"), i, k)
+		{
+			(void)printf("%-4s %-16s %s\n",
+				     json_is_true(json_object_get(k, "ok")) ? "ok" : "BAD",
+				     cli_text(name, sizeof(name), k, "check"),
+				     cli_text(text, sizeof(text), k, "text"));
+		}
+	}
+	json_decref(o);
+	return ok ? 0 : lb_err_set(&c->err, LB_EIO, 0, "a check is BAD");
+}
+
+/* ---- lists ---- */
+
+int cli_site_list(struct cli *c)
+{
+	static const char *const head[] = {"SITE", "ID", "ADDRESS", "LINK", NULL};
+	char name[CELL], id[CELL], addr[CELL], link[CELL];
+	struct cli_table *t;
+	json_t *o = NULL, *s;
+	size_t i;
+	int rc = get(c, "/v1/sites", &o);
+
+	if (rc != 0 || o == NULL)
+		return rc;
+	t = cli_table_new(head);
+	json_array_foreach(json_object_get(o, "sites"), i, s)
+	{
+		bool self = json_is_true(json_object_get(s, "self"));
+
+		cli_table_row(t, (const char *[]){cli_text(name, sizeof(name), s, "name"),
+						  cli_text(id, sizeof(id), s, "id"),
+						  self ? "(this site)"
+						       : cli_text(addr, sizeof(addr), s, "address"),
+						  cli_text(link, sizeof(link), s, "link")});
+	}
+	cli_table_print(t, stdout);
+	json_decref(o);
+	return 0;
+}
+
+int cli_machine_list(struct cli *c)
+{
+	static const char *const head[] = {"MACHINE", "GROUP", "DRIVER", "STATE", "RPO", NULL};
+	char name[CELL], group[CELL], driver[CELL], state[CELL], rpo[24];
+	struct cli_table *t;
+	json_t *o = NULL, *m;
+	size_t i;
+	int rc = get(c, "/v1/machines", &o);
+
+	if (rc != 0 || o == NULL)
+		return rc;
+	t = cli_table_new(head);
+	json_array_foreach(json_object_get(o, "machines"), i, m)
+	{
+		cli_table_row(t, (const char *[]){cli_text(name, sizeof(name), m, "name"),
+						  cli_text(group, sizeof(group), m, "group"),
+						  cli_text(driver, sizeof(driver), m, "driver"),
+						  cli_text(state, sizeof(state), m, "state"),
+						  cli_age(rpo, json_object_get(m, "rpo_ns"))});
+	}
+	cli_table_print(t, stdout);
+	json_decref(o);
+	return 0;
+}
+
+int cli_group_list(struct cli *c)
+{
+	json_t *o = NULL;
+	int rc = get(c, "/v1/groups", &o);
+
+	if (rc == 0 && o != NULL)
+		print_groups(json_object_get(o, "groups"));
+	json_decref(o);
+	return rc;
+}
+
+static void join_marks(char *out, size_t cap, const json_t *marks)
+{
+	size_t i, n = 0;
+	json_t *m;
+
+	out[0] = '\0';
+	json_array_foreach(marks, i, m)
+	{
+		int k = snprintf(out + n, cap - n, "%s%s", n > 0 ? "," : "", json_string_value(m));
+
+		n += k > 0 && (size_t)k < cap - n ? (size_t)k : 0;
+	}
+}
+
+int cli_point_list(struct cli *c)
+{
+	static const char *const head[] = {"POINT", "GROUP",  "SEQ",   "CAPTURED",
+					   "CLASS", "STORED", "MARKS", NULL};
+	char path[200], id[CELL], group[CELL], seq[24], when[24], cls[CELL], size[24], marks[CELL];
+	struct cli_table *t;
+	json_t *o = NULL, *p;
+	size_t i;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "/v1/points?max=%.8s%s%.64s",
+		       c->max != NULL ? c->max : "20", c->group != NULL ? "&group=" : "",
+		       c->group != NULL ? c->group : "");
+	rc = get(c, path, &o);
+	if (rc != 0 || o == NULL)
+		return rc;
+	t = cli_table_new(head);
+	json_array_foreach(json_object_get(o, "points"), i, p)
+	{
+		(void)cli_text(id, 13, p, "id");
+		(void)snprintf(seq, sizeof(seq), "%" PRIu64, cli_u64(p, "seq"));
+		join_marks(marks, sizeof(marks), json_object_get(p, "marks"));
+		cli_table_row(t,
+			      (const char *[]){id, cli_text(group, sizeof(group), p, "group"), seq,
+					       cli_wall(when, cli_u64(p, "captured_wall_ns")),
+					       cli_text(cls, sizeof(cls), p, "consistency"),
+					       cli_bytes(size, cli_u64(p, "stored_bytes")), marks});
+	}
+	cli_table_print(t, stdout);
+	json_decref(o);
+	return 0;
+}
+
+int cli_point_show(struct cli *c)
+{
+	char path[160], a[CELL], b[CELL], size[24], layer[24], when[24];
+	json_t *o = NULL, *v;
+	size_t i;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "/v1/points/%.70s", c->arg[0]);
+	rc = get(c, path, &o);
+	if (rc != 0 || o == NULL)
+		return rc;
+	(void)printf("point     %s\n", cli_text(a, sizeof(a), o, "id"));
+	(void)printf("group     %s   epoch %" PRIu64 "   seq %" PRIu64 "\n",
+		     cli_text(a, sizeof(a), o, "group"), cli_u64(o, "epoch"), cli_u64(o, "seq"));
+	(void)printf("captured  %s   consistency %s\n",
+		     cli_wall(when, cli_u64(o, "captured_wall_ns")),
+		     cli_text(a, sizeof(a), o, "consistency"));
+	(void)printf("base      %s\n", cli_text(a, sizeof(a), o, "base"));
+	json_array_foreach(json_object_get(o, "volumes"), i, v)
+	{
+		(void)printf("volume    %s/%s   %s   layer %s\n",
+			     cli_text(a, sizeof(a), v, "machine"),
+			     cli_text(b, sizeof(b), v, "volume"),
+			     cli_bytes(size, cli_u64(v, "size_bytes")),
+			     cli_bytes(layer, cli_u64(v, "layer_bytes")));
+	}
+	json_decref(o);
+	return 0;
+}
+
+int cli_catalog_dump(struct cli *c)
+{
+	json_t *o = NULL;
+	int rc = get(c, "/v1/catalog/dump", &o);
+
+	if (rc == 0 && o != NULL)
+		(void)fputs(json_string_value(json_object_get(o, "dump")), stdout);
+	json_decref(o);
+	return rc;
+}

@@ -1,0 +1,511 @@
+/* The verbs that change something. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/conf.h"
+#include "cli_int.h"
+#include "config_int.h"
+#include "runbooks/lang.h"
+
+#define CELL 160u
+
+static void put(json_t *o, const char *key, const char *text)
+{
+	if (text != NULL)
+		(void)json_object_set_new(o, key, json_string(text));
+}
+
+/* POST @path; with --json print the answer, else @said (may be NULL). */
+static int post(struct cli *c, const char *path, json_t *body, const char *said)
+{
+	json_t *o = NULL;
+	int rc = cli_call(c, "POST", path, body, &o);
+
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(o);
+	if (said != NULL)
+		(void)printf("%s\n", said);
+	json_decref(o);
+	return 0;
+}
+
+/* ---- site ---- */
+
+int cli_site_init(struct cli *c)
+{
+	return post(c, "/v1/site/init", json_object(),
+		    "this site has an identity and a certificate authority now; next: "
+		    "lifeboat site token NAME");
+}
+
+int cli_site_token(struct cli *c)
+{
+	json_t *body = json_object(), *o = NULL;
+	uint64_t ttl_ns;
+	int rc = 0;
+
+	put(body, "name", c->arg[0]);
+	if (c->ttl != NULL) {
+		rc = lb_parse_duration_ns(&ttl_ns, c->ttl, &c->err);
+		(void)json_object_set_new(body, "ttl_ns", json_integer((json_int_t)ttl_ns));
+	}
+	if (rc != 0) {
+		json_decref(body);
+		return rc;
+	}
+	rc = cli_call(c, "POST", "/v1/site/token", body, &o);
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(o);
+	(void)printf("%s\n", json_string_value(json_object_get(o, "token")));
+	json_decref(o);
+	return 0;
+}
+
+/* The token comes from a file or standard input: an argument would be seen by every user of the
+ * host. */
+int cli_site_join(struct cli *c)
+{
+	json_t *body = json_object();
+	char *token = NULL;
+	int rc = cli_read_file(c, c->args > 0 ? c->arg[0] : "-", &token);
+
+	if (rc != 0) {
+		json_decref(body);
+		return rc;
+	}
+	token[strcspn(token, " \r\n")] = '\0';
+	put(body, "token", token);
+	explicit_bzero(token, strlen(token));
+	free(token);
+	return post(c, "/v1/site/join", body, "this site has joined the deployment");
+}
+
+/* ---- group, point, store ---- */
+
+int cli_group_cut(struct cli *c)
+{
+	char path[128];
+
+	(void)snprintf(path, sizeof(path), "/v1/groups/%.64s/cut", c->arg[0]);
+	return post(c, path, json_object(), "a cut will be taken at once");
+}
+
+static int print_scrub(struct cli *c, int rc, json_t *result)
+{
+	char size[24], what[400];
+	size_t i;
+	json_t *d;
+
+	if (c->json && result != NULL) {
+		(void)cli_print_json(json_incref(result));
+	} else if (result != NULL) {
+		json_array_foreach(json_object_get(result, "damage"), i, d)
+		{
+			(void)printf("DAMAGED  %s\n", cli_text(what, sizeof(what), d, "what"));
+		}
+		(void)printf("%s: %" PRIu64 " points, %" PRIu64 " records, %s%s; %" PRIu64
+			     " damaged\n",
+			     rc == 0 ? "verified" : "NOT good", cli_u64(result, "points"),
+			     cli_u64(result, "records"), cli_bytes(size, cli_u64(result, "bytes")),
+			     json_is_true(json_object_get(result, "deep")) ? " decrypted" : "",
+			     cli_u64(result, "damaged"));
+	}
+	json_decref(result);
+	return rc;
+}
+
+int cli_point_verify(struct cli *c)
+{
+	char path[128];
+	json_t *result = NULL;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "/v1/points/%.70s/verify", c->arg[0]);
+	rc = cli_run_job(c, path, json_pack("{s:b}", "deep", c->deep), &result);
+	return print_scrub(c, rc, result);
+}
+
+int cli_verify(struct cli *c)
+{
+	json_t *result = NULL;
+	int rc = cli_run_job(c, "/v1/verify", json_pack("{s:b}", "deep", c->deep), &result);
+
+	return print_scrub(c, rc, result);
+}
+
+int cli_point_export(struct cli *c)
+{
+	char path[128], full[PATH_MAX], size[24];
+	json_t *body = json_object(), *result = NULL;
+	int rc;
+
+	if (c->arg[1][0] == '/')
+		(void)snprintf(full, sizeof(full), "%s", c->arg[1]);
+	else if (getcwd(full, sizeof(full) - strlen(c->arg[1]) - 2) != NULL) {
+		(void)strcat(full, "/"); /* fits: room was left above */
+		(void)strcat(full, c->arg[1]);
+	}
+	put(body, "path", full);
+	put(body, "machine", c->machine);
+	put(body, "volume", c->volume);
+	put(body, "format", c->format);
+	(void)snprintf(path, sizeof(path), "/v1/points/%.70s/export%s%.64s", c->arg[0],
+		       c->group != NULL ? "?group=" : "", c->group != NULL ? c->group : "");
+	rc = cli_run_job(c, path, body, &result);
+	if (rc == 0 && c->json)
+		return cli_print_json(result);
+	if (rc == 0)
+		(void)printf("%s written, %s\n", full,
+			     cli_bytes(size, cli_u64(result, "size_bytes")));
+	json_decref(result);
+	return rc;
+}
+
+int cli_catalog_rebuild(struct cli *c)
+{
+	json_t *result = NULL;
+	int rc = cli_run_job(c, "/v1/catalog/rebuild", json_object(), &result);
+
+	json_decref(result);
+	if (rc == 0 && !c->json)
+		(void)printf("catalog rebuilt from the store\n");
+	return rc;
+}
+
+/* ---- runbooks ---- */
+
+static json_t *runbook_body(struct cli *c, char **text)
+{
+	json_t *body;
+
+	if (cli_read_file(c, c->arg[0], text) != 0)
+		return NULL;
+	body = json_object();
+	put(body, "name", c->arg[0]);
+	put(body, "text", *text);
+	put(body, "mode", c->mode);
+	put(body, "confirm", c->confirm);
+	if (c->yes_unattended)
+		(void)json_object_set_new(body, "unattended", json_true());
+	return body;
+}
+
+/* Lint needs no agent: the language is in this program too. */
+int cli_runbook_lint(struct cli *c)
+{
+	struct rb_runbook *rb = NULL;
+	char *text = NULL, *problems = NULL;
+	int rc = cli_read_file(c, c->arg[0], &text);
+
+	if (rc != 0)
+		return rc;
+	rc = rb_runbook_parse(&rb, c->arg[0], text, strlen(text), &problems, &c->err);
+	if (c->json)
+		(void)cli_print_json(json_pack("{s:b, s:s}", "ok", rc == 0, "problems",
+					       problems != NULL ? problems : ""));
+	else if (problems != NULL)
+		(void)fputs(problems, stderr);
+	else if (rc == 0)
+		(void)printf("%s: ok, %zu steps\n", c->arg[0], rb->step_count);
+	free(problems);
+	free(text);
+	rb_runbook_destroy(rb);
+	return rc;
+}
+
+int cli_runbook_plan(struct cli *c)
+{
+	char *text = NULL;
+	json_t *body = runbook_body(c, &text), *o = NULL;
+	int rc = body == NULL ? c->err.code : cli_call(c, "POST", "/v1/runbooks/plan", body, &o);
+
+	free(text);
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(o);
+	(void)fputs(json_string_value(json_object_get(o, "text")), stdout);
+	json_decref(o);
+	return 0;
+}
+
+int cli_runbook_schema(struct cli *c)
+{
+	char *text = rb_schema_json();
+
+	if (text == NULL)
+		return lb_err_set(&c->err, LB_ENOMEM, 0, "schema");
+	(void)puts(text);
+	free(text);
+	return 0;
+}
+
+/* ---- runs ---- */
+
+static void print_step(const json_t *s)
+{
+	char id[CELL], action[CELL], state[CELL], detail[400], took[24];
+	uint64_t first = cli_u64(s, "first_ns"), end = cli_u64(s, "end_ns");
+
+	(void)printf("  %-16s %-7s %-12s %8s  %s\n", cli_text(id, sizeof(id), s, "id"),
+		     cli_text(action, sizeof(action), s, "action"),
+		     cli_text(state, sizeof(state), s, "state"),
+		     end > first ? cli_duration(took, end - first) : "",
+		     cli_text(detail, sizeof(detail), s, "detail"));
+}
+
+static void print_run(const json_t *o)
+{
+	char a[CELL], b[CELL], d[CELL], took[24];
+	size_t i;
+	json_t *s;
+
+	(void)printf(
+		"run %s  %s  %s  %s  after %s\n", cli_text(a, 9, o, "id"),
+		cli_text(b, sizeof(b), o, "runbook"), json_string_value(json_object_get(o, "mode")),
+		cli_text(d, sizeof(d), o, "state"), cli_duration(took, cli_u64(o, "elapsed_ns")));
+	json_array_foreach(json_object_get(o, "steps"), i, s)
+	{
+		print_step(s);
+	}
+}
+
+static bool ended(const char *state)
+{
+	return strcmp(state, "RUNNING") != 0 && strcmp(state, "NEW") != 0;
+}
+
+static bool went_well(const char *state)
+{
+	return strcmp(state, "DONE") == 0 || strcmp(state, "DONE-WITH-WARNINGS") == 0;
+}
+
+/* Follow run @id until it has ended or waits for a person; the run goes on if we are interrupted.
+ */
+static int follow(struct cli *c, const char *id)
+{
+	char path[80], seen[1024] = "", now[1024];
+	json_t *o = NULL, *s;
+	const char *state;
+	size_t i;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s", id);
+	for (;;) {
+		size_t n = 0;
+
+		rc = cli_call(c, "GET", path, NULL, &o);
+		if (rc != 0)
+			return rc;
+		state = json_string_value(json_object_get(o, "state"));
+		json_array_foreach(json_object_get(o, "steps"), i, s)
+		{
+			const char *st = json_string_value(json_object_get(s, "state"));
+
+			if (n + 8 < sizeof(now))
+				n += (size_t)snprintf(now + n, sizeof(now) - n, "%.6s,", st);
+		}
+		if (!c->json && strcmp(now, seen) != 0)
+			print_run(o);
+		memcpy(seen, now, sizeof(seen));
+		if (state == NULL || ended(state))
+			break;
+		json_decref(o);
+		(void)fflush(stdout);
+		(void)poll(NULL, 0, 300);
+	}
+	if (!went_well(state != NULL ? state : ""))
+		rc = lb_err_set(&c->err, LB_EIO, 0, "run %.8s is %s", id, state);
+	if (rc != 0 && state != NULL && strcmp(state, "HALTED") == 0)
+		(void)snprintf(c->hint, sizeof(c->hint),
+			       "lifeboat run continue|retry|skip %.8s [STEP]", id);
+	if (c->json)
+		(void)cli_print_json(json_incref(o));
+	json_decref(o);
+	return rc;
+}
+
+static int start(struct cli *c)
+{
+	char *text = NULL, id[40];
+	json_t *body = runbook_body(c, &text), *o = NULL;
+	int rc = body == NULL ? c->err.code : cli_call(c, "POST", "/v1/runs", body, &o);
+
+	free(text);
+	if (rc != 0)
+		return rc;
+	(void)snprintf(id, sizeof(id), "%s", json_string_value(json_object_get(o, "run")));
+	json_decref(o);
+	if (!c->json)
+		(void)printf("run %s started; `lifeboat run attach %.8s` follows it again\n", id,
+			     id);
+	return follow(c, id);
+}
+
+int cli_run_start(struct cli *c)
+{
+	if (c->mode == NULL)
+		c->mode = "failover";
+	return start(c);
+}
+
+int cli_drill(struct cli *c)
+{
+	c->mode = "drill";
+	return start(c);
+}
+
+int cli_run_list(struct cli *c)
+{
+	static const char *const head[] = {"RUN",   "RUNBOOK", "MODE", "STATE",
+					   "BEGAN", "TOOK",    NULL};
+	char id[16], name[CELL], mode[CELL], state[CELL], began[24], took[24];
+	struct cli_table *t;
+	json_t *o = NULL, *r;
+	size_t i;
+	int rc = cli_call(c, "GET", "/v1/runs", NULL, &o);
+
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(o);
+	t = cli_table_new(head);
+	json_array_foreach(json_object_get(o, "runs"), i, r)
+	{
+		cli_table_row(t, (const char *[]){cli_text(id, 9, r, "id"),
+						  cli_text(name, sizeof(name), r, "runbook"),
+						  cli_text(mode, sizeof(mode), r, "mode"),
+						  cli_text(state, sizeof(state), r, "state"),
+						  cli_wall(began, cli_u64(r, "began_wall_ns")),
+						  cli_duration(took, cli_u64(r, "elapsed_ns"))});
+	}
+	cli_table_print(t, stdout);
+	json_decref(o);
+	return 0;
+}
+
+int cli_run_show(struct cli *c)
+{
+	char path[80];
+	json_t *o = NULL;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s", c->arg[0]);
+	rc = cli_call(c, "GET", path, NULL, &o);
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(o);
+	print_run(o);
+	json_decref(o);
+	return 0;
+}
+
+int cli_run_attach(struct cli *c)
+{
+	return follow(c, c->arg[0]);
+}
+
+int cli_run_console(struct cli *c)
+{
+	char path[200];
+	json_t *o = NULL;
+	int rc;
+
+	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s/console?machine=%.64s", c->arg[0],
+		       c->arg[1]);
+	rc = cli_call(c, "GET", path, NULL, &o);
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(o);
+	(void)printf("%s\n", json_string_value(json_object_get(o, "text")));
+	json_decref(o);
+	return 0;
+}
+
+static int command(struct cli *c, const char *name)
+{
+	json_t *body = json_object(), *o = NULL;
+	char path[80];
+	int rc;
+
+	put(body, "command", name);
+	put(body, "step", c->args > 1 ? c->arg[1] : NULL);
+	put(body, "reason", c->reason);
+	put(body, "confirm", c->confirm);
+	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s/command", c->arg[0]);
+	rc = cli_call(c, "POST", path, body, &o);
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(o);
+	print_run(o);
+	json_decref(o);
+	return 0;
+}
+
+int cli_run_continue(struct cli *c)
+{
+	return command(c, "continue");
+}
+
+int cli_run_retry(struct cli *c)
+{
+	return command(c, "retry");
+}
+
+int cli_run_skip(struct cli *c)
+{
+	return command(c, "skip");
+}
+
+int cli_run_halt(struct cli *c)
+{
+	return command(c, "halt");
+}
+
+int cli_run_cancel(struct cli *c)
+{
+	return command(c, "cancel");
+}
+
+/* ---- config ---- */
+
+int cli_config_check(struct cli *c)
+{
+	struct sa_config *cfg = NULL;
+	char *problems = NULL;
+	int rc = sa_config_load(&cfg, c->arg[0], &problems, &c->err);
+
+	if (c->json)
+		(void)cli_print_json(json_pack("{s:b, s:s}", "ok", rc == 0, "problems",
+					       problems != NULL ? problems : ""));
+	else if (problems != NULL)
+		(void)fputs(problems, stderr);
+	else if (rc == 0)
+		(void)printf("%s: ok\n", c->arg[0]);
+	free(problems);
+	sa_config_destroy(cfg);
+	return rc;
+}
+
+int cli_config_keys(struct cli *c)
+{
+	char *text = sa_config_keys_text();
+
+	if (text == NULL)
+		return lb_err_set(&c->err, LB_ENOMEM, 0, "keys");
+	(void)fputs(text, stdout);
+	free(text);
+	return 0;
+}

@@ -1,0 +1,230 @@
+/*
+ * lifeboat - the command line: lifeboat NOUN [VERB] [ARG...] [--option...]. A client of the control
+ * API only.
+ */
+#include <getopt.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/conf.h"
+#include "cli_int.h"
+#include "siteagent/ctl.h"
+
+enum {
+	OPT_DEEP = 256,
+	OPT_MODE,
+	OPT_CONFIRM,
+	OPT_REASON,
+	OPT_GROUP,
+	OPT_MACHINE,
+	OPT_VOLUME,
+	OPT_TTL,
+	OPT_AFTER,
+	OPT_MAX,
+	OPT_UNATTENDED,
+	OPT_PLAIN,
+	OPT_VERSION
+};
+
+static const struct option options[] = {
+	{"socket", required_argument, NULL, 's'},
+	{"json", no_argument, NULL, 'j'},
+	{"help", no_argument, NULL, 'h'},
+	{"watch", no_argument, NULL, 'w'},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"deep", no_argument, NULL, OPT_DEEP},
+	{"mode", required_argument, NULL, OPT_MODE},
+	{"confirm", required_argument, NULL, OPT_CONFIRM},
+	{"reason", required_argument, NULL, OPT_REASON},
+	{"group", required_argument, NULL, OPT_GROUP},
+	{"machine", required_argument, NULL, OPT_MACHINE},
+	{"volume", required_argument, NULL, OPT_VOLUME},
+	{"ttl", required_argument, NULL, OPT_TTL},
+	{"after", required_argument, NULL, OPT_AFTER},
+	{"max", required_argument, NULL, OPT_MAX},
+	{"unattended", no_argument, NULL, OPT_UNATTENDED},
+	{"plain", no_argument, NULL, OPT_PLAIN},
+	{NULL, 0, NULL, 0},
+};
+
+static void usage_line(FILE *out, const struct cli_verb *v)
+{
+	char left[80];
+
+	(void)snprintf(left, sizeof(left), "%s%s%s%s%s", v->noun, v->verb[0] != '\0' ? " " : "",
+		       v->verb, v->args[0] != '\0' ? " " : "", v->args);
+	(void)fprintf(out, "  %-28s %s\n", left, v->help);
+}
+
+static void usage(FILE *out, const char *noun)
+{
+	(void)fprintf(out,
+		      "usage: lifeboat NOUN [VERB] [ARG...] [--json] [--socket PATH] [--help]\n\n");
+	for (const struct cli_verb *v = cli_verbs; v->noun != NULL; v++)
+		if (noun == NULL || strcmp(v->noun, noun) == 0)
+			usage_line(out, v);
+	(void)fprintf(out, "\nThe agent's socket: --socket, else $LIFEBOAT_SOCKET, else %s\n",
+		      SA_CTL_DEFAULT_SOCKET);
+}
+
+static void help(const struct cli_verb *v)
+{
+	(void)printf("usage: lifeboat %s%s%s %s %s\n\n%s\n\nexample:\n  %s\n", v->noun,
+		     v->verb[0] != '\0' ? " " : "", v->verb, v->args, v->options, v->help,
+		     v->example);
+}
+
+static void take_option(struct cli *c, int opt)
+{
+	switch (opt) {
+	case 's':
+		c->socket = optarg;
+		break;
+	case 'j':
+		c->json = true;
+		break;
+	case 'w':
+		c->watch = true;
+		break;
+	case OPT_DEEP:
+		c->deep = true;
+		break;
+	case OPT_PLAIN:
+		c->plain = true;
+		break;
+	case OPT_UNATTENDED:
+		c->yes_unattended = true;
+		break;
+	case OPT_MODE:
+		c->mode = optarg;
+		break;
+	case OPT_CONFIRM:
+		c->confirm = optarg;
+		break;
+	case OPT_REASON:
+		c->reason = optarg;
+		break;
+	case OPT_GROUP:
+		c->group = optarg;
+		break;
+	case OPT_MACHINE:
+		c->machine = optarg;
+		break;
+	case OPT_VOLUME:
+		c->volume = optarg;
+		break;
+	case OPT_TTL:
+		c->ttl = optarg;
+		break;
+	case OPT_AFTER:
+		c->after = optarg;
+		break;
+	case OPT_MAX:
+		c->max = optarg;
+		break;
+	default:
+		break;
+	}
+}
+
+static bool noun_known(const char *noun)
+{
+	for (const struct cli_verb *v = cli_verbs; v->noun != NULL; v++)
+		if (strcmp(v->noun, noun) == 0)
+			return true;
+	return false;
+}
+
+static const struct cli_verb *find(const char *noun, const char *verb, size_t *used)
+{
+	for (const struct cli_verb *v = cli_verbs; v->noun != NULL; v++) {
+		if (strcmp(v->noun, noun) != 0)
+			continue;
+		*used = v->verb[0] == '\0' ? 1 : 2;
+		if (v->verb[0] == '\0' || (verb != NULL && strcmp(v->verb, verb) == 0))
+			return v;
+	}
+	return NULL;
+}
+
+static int unknown(const char *noun, const char *verb)
+{
+	const char *words[64];
+	size_t n = 0;
+	bool known = noun_known(noun);
+	const char *near;
+
+	for (const struct cli_verb *v = cli_verbs; v->noun != NULL && n < 63; v++)
+		if (!known || strcmp(v->noun, noun) == 0)
+			words[n++] = known ? v->verb : v->noun;
+	words[n] = NULL;
+	if (known && verb == NULL) {
+		usage(stderr, noun);
+		return 2;
+	}
+	near = lb_nearest_word(known ? verb : noun, words);
+	(void)fprintf(stderr, "lifeboat: unknown %s \"%s\"%s%s%s\n", known ? "verb" : "noun",
+		      known ? verb : noun, near != NULL ? ", did you mean \"" : "",
+		      near != NULL ? near : "", near != NULL ? "\"?" : "");
+	return 2;
+}
+
+static int run(struct cli *c, const struct cli_verb *v)
+{
+	int rc = v->fn(c);
+
+	if (rc != 0) {
+		(void)fprintf(stderr, "lifeboat: %s: %s\n", lb_err_name(rc), c->err.msg);
+		if (c->hint[0] != '\0')
+			(void)fprintf(stderr, "%s\n", c->hint);
+	}
+	sa_ctl_close(c->ctl);
+	return lb_err_exit_status(rc);
+}
+
+int main(int argc, char **argv)
+{
+	const char *env_socket = getenv("LIFEBOAT_SOCKET");
+	struct cli c = {.socket = env_socket != NULL ? env_socket : SA_CTL_DEFAULT_SOCKET};
+	const struct cli_verb *v;
+	bool want_help = false;
+	size_t used = 0, left;
+	int opt;
+
+	(void)setlocale(LC_ALL, "");
+	while ((opt = getopt_long(argc, argv, "s:jhw", options, NULL)) != -1) {
+		if (opt == '?')
+			return 2;
+		if (opt == OPT_VERSION) {
+			(void)puts("lifeboat " LB_VERSION);
+			return 0;
+		}
+		want_help = want_help || opt == 'h';
+		take_option(&c, opt);
+	}
+	if (optind >= argc) {
+		usage(want_help ? stdout : stderr, NULL);
+		return want_help ? 0 : 2;
+	}
+	v = find(argv[optind], optind + 1 < argc ? argv[optind + 1] : NULL, &used);
+	if (v == NULL && want_help && noun_known(argv[optind])) {
+		usage(stdout, argv[optind]);
+		return 0;
+	}
+	if (v == NULL)
+		return unknown(argv[optind], optind + 1 < argc ? argv[optind + 1] : NULL);
+	if (want_help) {
+		help(v);
+		return 0;
+	}
+	left = (size_t)(argc - optind) - used;
+	if (left < v->min_args || left > v->max_args) {
+		(void)fprintf(stderr, "usage: lifeboat %s %s %s %s\n", v->noun, v->verb, v->args,
+			      v->options);
+		return 2;
+	}
+	for (size_t i = 0; i < left && i < CLI_ARGS_MAX; i++)
+		c.arg[c.args++] = argv[(size_t)optind + used + i];
+	return run(&c, v);
+}

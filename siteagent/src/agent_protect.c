@@ -208,6 +208,8 @@ static int member_create(struct sa_agent *a, const struct sa_group_cfg *g,
 		.domain = m->domain[0] != '\0' ? m->domain : m->name,
 		.work_dir = work,
 		.plugin = plugin,
+		.xml_path = m->xml[0] != '\0' ? m->xml : NULL,
+		.address = m->address[0] != '\0' ? m->address : NULL,
 	};
 	int n = snprintf(work, sizeof(work), "%s/mirror/%s.%s", a->cfg->state_dir, g->name,
 			 m->name);

@@ -15,7 +15,8 @@
  *       peer: osaka                   # enrolled backup site
  *       interval: 1s
  *       machines:
- *         - {name: db, driver: libvirt, uri: "qemu:///system", domain: db, volumes: [{name: vda}]}
+ *         - {name: db, driver: libvirt, uri: "qemu:///system", domain: db, volumes: [{name: vda}],
+ *            address: 192.0.2.10}
  *         - {name: old, driver: block, xml: /etc/lifeboat/old.xml, volumes: [{name: hda, path:
  * /dev/sdb}]}
  *
@@ -55,6 +56,7 @@ struct sa_machine_cfg {
 	char driver[SA_NAME_BYTES]; /* "block" or "libvirt" */
 	char uri[SA_URI_BYTES];
 	char domain[SA_NAME_BYTES];
+	char address[SA_HOST_BYTES]; /* numeric IP, for TCP probes of its replica; "" none */
 	char xml[SA_PATH_BYTES]; /* block: file with the libvirt domain XML to boot it by */
 	bool frozen;
 	size_t volumes;

@@ -2,7 +2,9 @@
  * The sources of one group as the engine's driver: begin = prepare, cut, hand over; check; end =
  * release.
  */
+#include <arpa/inet.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +68,8 @@ static int describe(struct sa_source_group *g, struct lb_err *err)
 		ok = m != NULL &&
 		     (s->machine_xml == NULL ||
 		      json_object_set_new(m, "domain_xml", json_string(s->machine_xml)) == 0);
+		ok = ok && (s->cfg.address == NULL ||
+			    json_object_set_new(m, "address", json_string(s->cfg.address)) == 0);
 		ok = json_array_append_new(list, m) == 0 && ok;
 	}
 	if (ok)
@@ -178,4 +182,27 @@ int sa_machine_xml_of(char **out, const char *machine_json, size_t len, const ch
 		return lb_err_set(err, LB_ENOTFOUND, 0, "machine %s is not in the description",
 				  name);
 	return rc != 0 ? lb_err_set(err, LB_ENOMEM, 0, "description of %s", name) : 0;
+}
+
+void sa_machine_address_of(char *out, size_t out_bytes, const char *machine_json, size_t len,
+			   const char *name)
+{
+	json_error_t je;
+	json_t *all = json_loadb(machine_json, len, JSON_REJECT_DUPLICATES, &je), *m;
+	unsigned char ip[16];
+	size_t i;
+
+	out[0] = '\0';
+	json_array_foreach(json_object_get(all, "machines"), i, m)
+	{
+		const char *is = json_string_value(json_object_get(m, "name"));
+		const char *text = json_string_value(json_object_get(m, "address"));
+
+		if (is == NULL || text == NULL || strcmp(is, name) != 0)
+			continue;
+		if (inet_pton(AF_INET, text, ip) == 1 || inet_pton(AF_INET6, text, ip) == 1)
+			(void)snprintf(out, out_bytes, "%s", text);
+		break;
+	}
+	json_decref(all);
 }

@@ -295,12 +295,14 @@ static int describe(struct sa_agent *a, const struct rep_manifest *m, const char
 		if (at->kind != REP_ATTACH_MACHINE ||
 		    sa_keyring_by_id(a->keyring, &at->key, &dek) != 0)
 			continue;
-		if (rep_attachment_open(plain, at, m, &dek, err) == 0)
-			rc = sa_machine_xml_of(xml, (const char *)plain, at->bytes, machine, err);
+		if (rep_attachment_open(plain, at, m, &dek, err) != 0)
+			continue;
+		rc = sa_machine_xml_of(xml, (const char *)plain, at->bytes, machine, err);
+		sa_machine_address_of(address, SA_HOST_BYTES, (const char *)plain, at->bytes,
+				      machine);
 	}
 	lb_key_wipe(&dek);
 	free(plain);
-	address[0] = '\0';
 	if (rc == LB_ENOTFOUND || (rc == 0 && *xml == NULL))
 		return lb_err_set(err, LB_ENOTFOUND, 0,
 				  "the recovery point does not say how machine %s is built",

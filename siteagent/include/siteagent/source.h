@@ -62,6 +62,7 @@ struct sa_source_volume {
 struct sa_source_cfg {
 	const char *driver;  /* "block" or "libvirt" */
 	const char *machine; /* for messages */
+	const char *address; /* numeric IP of the machine, for probes at the other site; or NULL */
 	/* block: what to protect, at least one. libvirt: the targets, or none for every file or
 	 * block disk of the domain that is not read-only, a CD-ROM or a floppy. Copied. */
 	const struct sa_source_volume *volumes;
@@ -168,5 +169,8 @@ void sa_source_group_destroy(struct sa_source_group *g); /* NULL is allowed */
  * (no such machine), LB_ENOMEM. */
 int sa_machine_xml_of(char **out, const char *machine_json, size_t len, const char *name,
 		      struct lb_err *err);
+/* Its address as configured at the source, checked to be a numeric IP, or "" when there is none. */
+void sa_machine_address_of(char *out, size_t out_bytes, const char *machine_json, size_t len,
+			   const char *name);
 
 #endif

@@ -1,7 +1,7 @@
 # lb_flags: every warning and sanitizer flag lives here, once. lb_flags_plain asks for no runtime library: for
 # what is loaded into somebody else's program (lb_nbdkit_plugin).
 add_library(lb_flags_common INTERFACE)
-target_compile_definitions(lb_flags_common INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64)
+target_compile_definitions(lb_flags_common INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64 LB_VERSION="${PROJECT_VERSION}")
 target_compile_options(lb_flags_common INTERFACE
 	-Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wvla -Wundef
 	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition

@@ -136,9 +136,9 @@ static int spawn_nbdkit(struct sa_agent *a, const struct files *f, pid_t *pid, s
 {
 	char plugin[SA_PATH_BYTES + 64], map[SA_PATH_BYTES + 8], store[SA_PATH_BYTES + 16],
 		keys[SA_PATH_BYTES + 16];
-	char *argv[] = {"nbdkit",    "--foreground", "--readonly", "--unix", (char *)f->sock,
-			"--pidfile", (char *)f->pid, "--threads",  "4",      plugin,
-			map,         store,          keys,         NULL};
+	const char *argv[] = {"nbdkit",    "--foreground", "--readonly", "--unix", f->sock,
+			      "--pidfile", f->pid,         "--threads",  "4",      plugin,
+			      map,         store,          keys,         NULL};
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t at;
 	int rc;
@@ -153,7 +153,8 @@ static int spawn_nbdkit(struct sa_agent *a, const struct files *f, pid_t *pid, s
 	(void)posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
 	(void)posix_spawn_file_actions_addopen(&fa, 1, f->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	(void)posix_spawn_file_actions_adddup2(&fa, 1, 2);
-	rc = posix_spawnp(pid, "nbdkit", &fa, &at, argv, environ);
+	/* POSIX promises not to change the strings, only its prototype cannot say so */
+	rc = posix_spawnp(pid, "nbdkit", &fa, &at, (char *const *)(uintptr_t)argv, environ);
 	(void)posix_spawn_file_actions_destroy(&fa);
 	(void)posix_spawnattr_destroy(&at);
 	return rc != 0 ? lb_err_errno(err, rc, "start nbdkit for %s", f->sock) : 0;
@@ -203,7 +204,7 @@ int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *poi
 	struct files f;
 	struct lb_fs *fs = NULL;
 	char name[SA_NAME_BYTES + 8];
-	pid_t pid;
+	pid_t pid = 0;
 	int rc = name_files(&f, dir, volume_name, err);
 
 	if (rc == 0)

@@ -11,19 +11,29 @@
 
 #define POOL_THREADS 4u
 
+size_t sa_read_text(const char *path, char *out, size_t out_bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got;
+
+	out[0] = '\0';
+	if (fd < 0)
+		return 0;
+	got = read(fd, out, out_bytes - 1); /* banned-ok: one small file of /proc or a pid file */
+	(void)close(fd);
+	if (got < 0)
+		got = 0;
+	out[got] = '\0';
+	return (size_t)got;
+}
+
 /* The kernel's boot id: what CLOCK_BOOTTIME counts in. */
 static int read_boot_id(struct lb_id *out, struct lb_err *err)
 {
-	char text[64] = "", hex[LB_ID_TEXT];
-	size_t n = 0;
-	ssize_t got;
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char text[64], hex[LB_ID_TEXT];
+	size_t got = sa_read_text("/proc/sys/kernel/random/boot_id", text, sizeof(text)), n = 0;
 
-	if (fd < 0)
-		return lb_err_set(err, LB_EIO, 0, "open /proc/sys/kernel/random/boot_id");
-	got = read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
-	for (ssize_t i = 0; i < got && n < LB_ID_TEXT - 1; i++)
+	for (size_t i = 0; i < got && n < LB_ID_TEXT - 1; i++)
 		if (text[i] != '-' && text[i] != '\n')
 			hex[n++] = text[i];
 	hex[n] = '\0';

@@ -118,6 +118,10 @@ void sa_agent_destroy(struct sa_agent *a);
 /* The identity was made or completed (init, join): start what waited for it. */
 int sa_agent_enrolled(struct sa_agent *a, struct lb_err *err);
 
+/* At most @out_bytes - 1 bytes of a small file (/proc, pid files), NUL-terminated; 0 when it cannot
+ * be read. */
+size_t sa_read_text(const char *path, char *out, size_t out_bytes);
+
 /* agent_protect.c: the source role. Start what is configured and can start; called again after
  * enrolment. */
 int sa_protect_start(struct sa_agent *a, struct lb_err *err);

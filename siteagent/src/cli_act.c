@@ -144,16 +144,14 @@ int cli_verify(struct cli *c)
 
 int cli_point_export(struct cli *c)
 {
-	char path[128], full[PATH_MAX], size[24];
+	char path[128], cwd[PATH_MAX], full[2 * PATH_MAX], size[24];
 	json_t *body = json_object(), *result = NULL;
 	int rc;
 
-	if (c->arg[1][0] == '/')
-		(void)snprintf(full, sizeof(full), "%s", c->arg[1]);
-	else if (getcwd(full, sizeof(full) - strlen(c->arg[1]) - 2) != NULL) {
-		(void)strcat(full, "/"); /* fits: room was left above */
-		(void)strcat(full, c->arg[1]);
-	}
+	if (c->arg[1][0] != '/' && getcwd(cwd, sizeof(cwd)) == NULL)
+		cwd[0] = '\0';
+	(void)snprintf(full, sizeof(full), "%s%s%s", c->arg[1][0] == '/' ? "" : cwd,
+		       c->arg[1][0] == '/' ? "" : "/", c->arg[1]);
 	put(body, "path", full);
 	put(body, "machine", c->machine);
 	put(body, "volume", c->volume);

@@ -108,12 +108,12 @@ static bool copy_text(const char **field)
  * destroy. */
 static bool copy_cfg(struct sa_source *s, const struct sa_source_cfg *cfg)
 {
-	const char *const *from[] = {&cfg->driver,   &cfg->machine, &cfg->uri,    &cfg->domain,
-				     &cfg->work_dir, &cfg->nbdkit,  &cfg->plugin, &cfg->xml_path,
-			     &cfg->address};
-	const char **to[] = {&s->cfg.driver,   &s->cfg.machine, &s->cfg.uri,    &s->cfg.domain,
-			     &s->cfg.work_dir, &s->cfg.nbdkit,  &s->cfg.plugin, &s->cfg.xml_path,
-			     &s->cfg.address};
+	const char *const *from[] = {&cfg->driver, &cfg->machine,  &cfg->uri,
+				     &cfg->domain, &cfg->work_dir, &cfg->nbdkit,
+				     &cfg->plugin, &cfg->xml_path, &cfg->address};
+	const char **to[] = {&s->cfg.driver, &s->cfg.machine,  &s->cfg.uri,
+			     &s->cfg.domain, &s->cfg.work_dir, &s->cfg.nbdkit,
+			     &s->cfg.plugin, &s->cfg.xml_path, &s->cfg.address};
 
 	s->cfg.frozen = cfg->frozen;
 	s->cfg.side_max_bytes = cfg->side_max_bytes != 0 ? cfg->side_max_bytes : SIDE_DEFAULT;
@@ -136,9 +136,9 @@ static bool copy_cfg(struct sa_source *s, const struct sa_source_cfg *cfg)
 
 static void free_source(struct sa_source *s)
 {
-	const char *text[] = {s->cfg.driver,   s->cfg.machine, s->cfg.uri,    s->cfg.domain,
-			      s->cfg.work_dir, s->cfg.nbdkit,  s->cfg.plugin, s->cfg.xml_path,
-			      s->cfg.address};
+	const char *text[] = {s->cfg.driver, s->cfg.machine,  s->cfg.uri,
+			      s->cfg.domain, s->cfg.work_dir, s->cfg.nbdkit,
+			      s->cfg.plugin, s->cfg.xml_path, s->cfg.address};
 
 	for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)
 		free((void *)(uintptr_t)text[i]);

@@ -233,13 +233,9 @@ int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *poi
 
 static pid_t read_pid(const char *path)
 {
-	char text[32] = "";
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[32];
 
-	if (fd < 0)
-		return 0;
-	(void)!read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
+	(void)sa_read_text(path, text, sizeof(text));
 	return (pid_t)strtol(text, NULL, 10);
 }
 
@@ -247,19 +243,13 @@ static pid_t read_pid(const char *path)
 static bool is_ours(pid_t pid, const char *dir)
 {
 	char path[64], cmd[4096];
-	ssize_t n;
-	int fd;
+	size_t n;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, cmd, sizeof(cmd) - 1);
-	(void)close(fd);
-	for (ssize_t i = 0; i < n; i++)
+	n = sa_read_text(path, cmd, sizeof(cmd));
+	for (size_t i = 0; i < n; i++)
 		if (cmd[i] == '\0')
 			cmd[i] = ' ';
-	cmd[n > 0 ? n : 0] = '\0';
 	return strstr(cmd, "nbdkit") != NULL && strstr(cmd, dir) != NULL;
 }
 

@@ -7,3 +7,5 @@ target_link_libraries(rb_world PUBLIC runbooks PRIVATE lb_flags)
 
 lb_test(sim.runbook-dag sim/test_rb_dag.c DEPS rb_world TIMEOUT 240)
 lb_test(crash.runbook crash/test_rb_crash.c DEPS rb_world TIMEOUT 240)
+lb_test(unit.rb-engine unit/test_rb_engine.c DEPS runbooks)
+lb_test(unit.rb-run unit/test_rb_run.c DEPS rb_world)

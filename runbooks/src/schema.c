@@ -263,6 +263,16 @@ static void add_md_type(struct rb_str *s, const struct rb_key *row)
 		rb_str_add(s, " %s", rb_sec_names[row->sub]);
 }
 
+static void add_md_actions(struct rb_str *s, const char *before, unsigned bits)
+{
+	for (int a = 0; a < RB_ACTION_COUNT; a++) {
+		if (!actions[a].available || (bits & RB_BIT(a)) == 0)
+			continue;
+		rb_str_add(s, "%s%s", before, actions[a].name);
+		before = ", ";
+	}
+}
+
 static void add_md_row(struct rb_str *s, const struct rb_key *row)
 {
 	rb_str_add(s, "| `%s` | ", row->key);
@@ -271,21 +281,16 @@ static void add_md_row(struct rb_str *s, const struct rb_key *row)
 	else {
 		add_md_type(s, row);
 		rb_str_add(s, " | ");
-		if (row->required != 0)
+		if (row->sec == RB_SEC_STEP && row->required != 0 && row->required != row->actions)
+			add_md_actions(s, "**required** for ", row->required);
+		else if (row->required != 0)
 			rb_str_add(s, "**required**");
 		else if (row->dflt != NULL)
 			rb_str_add(s, "%s", row->dflt);
 		rb_str_add(s, " | ");
 	}
 	if (row->sec == RB_SEC_STEP && row->actions != RB_ALL_ACTIONS) {
-		const char *comma = "";
-
-		for (int a = 0; a < RB_ACTION_COUNT; a++) {
-			if (!actions[a].available || (row->actions & RB_BIT(a)) == 0)
-				continue;
-			rb_str_add(s, "%s%s", comma, actions[a].name);
-			comma = ", ";
-		}
+		add_md_actions(s, "", row->actions);
 		rb_str_add(s, ": ");
 	}
 	rb_str_add(s, "%s |\n", row->help);

@@ -70,6 +70,8 @@ const char *rb_duration_text(char out[RB_DURATION_TEXT], uint64_t ns)
 		(void)snprintf(out, RB_DURATION_TEXT, "%llum", sec / 60);
 	else if (sec < 3600)
 		(void)snprintf(out, RB_DURATION_TEXT, "%llum%llus", sec / 60, sec % 60);
+	else if (sec % 86400 == 0)
+		(void)snprintf(out, RB_DURATION_TEXT, "%llud", sec / 86400);
 	else if (sec % 3600 < 60)
 		(void)snprintf(out, RB_DURATION_TEXT, "%lluh", sec / 3600);
 	else

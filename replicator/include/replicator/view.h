@@ -7,6 +7,13 @@
  * every read from disk: bad data is an error, never served. rep_view_prepare() (agent, has the
  * store) writes the merged map as a self-contained "view map" file naming segment files and
  * offsets; rep_view_open_map() (the nbdkit plugin, jailed, no catalog) mmaps it.
+ * docs/formats/viewmap.md has the file's offsets.
+ *
+ * Thread: a view's pread and next_extent may be called from any number of threads at once;
+ * different packs are read and opened in parallel. Memory: 64 bytes a live pack and 32 a live run
+ * in the map (mmap-ed or in RAM), 4 bytes a pack, and the cache; while it is built also 32 bytes
+ * for every pack of the chain. Errors: LB_ENOTFOUND (point, volume, key), LB_ECORRUPT, LB_EIO,
+ * LB_ENOMEM.
  */
 #ifndef REPLICATOR_VIEW_H
 #define REPLICATOR_VIEW_H
@@ -28,7 +35,8 @@ struct rep_view_cfg {
 	void *arg;
 };
 
-/* A view straight over an open store (verify --deep, export, tests). *out is the caller's. */
+/* A view straight over an open store (verify --deep, export, tests). *out is the caller's; the
+ * store must stay open as long. */
 int rep_view_open(struct img_dev **out, struct rep_store *s, const struct lb_hash *manifest,
 		  const struct lb_id *volume, const struct rep_view_cfg *cfg, struct lb_err *err);
 /* Write the view map of a volume to @path of @fs (durable not needed: it can be made again). */

@@ -72,7 +72,7 @@ struct rep_hello {
 		session;                  /* session: random, same on all connections of one */
 	uint16_t connection, connections; /* this one's number and how many there are */
 };
-struct rep_ping { /* PING and PONG; PONG copies sent_ns and adds the answerer's clock */
+struct rep_ping { /* PING and PONG; PONG copies sent_ns and adds the answerer's clock and boot id */
 	uint64_t sent_ns;
 	uint64_t peer_now_ns; /* 0 in PING */
 	struct lb_id peer_boot_id;

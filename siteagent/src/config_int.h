@@ -15,10 +15,15 @@
  *       peer: osaka                   # enrolled backup site
  *       interval: 1s
  *       machines:
- *         - {name: db, driver: libvirt, uri: "qemu:///system", domain: db, volumes: [{name: vda}],
- *            address: 192.0.2.10}
- *         - {name: old, driver: block, xml: /etc/lifeboat/old.xml, volumes: [{name: hda, path:
- * /dev/sdb}]}
+ *         - name: db
+ *           driver: libvirt
+ *           domain: db
+ *           address: 192.0.2.10
+ *           volumes: [{name: vda}]
+ *         - name: old
+ *           driver: block
+ *           xml: /etc/lifeboat/old.xml
+ *           volumes: [{name: hda, path: /dev/sdb}]
  *
  * Errors are collected with line, column and caret (base/conf.h).
  */
@@ -99,7 +104,13 @@ struct sa_config {
  * *problems gets all problems with carets (free it), NULL when there is none.
  * Errors: LB_EINPUT, LB_ENOTFOUND, LB_ENOMEM. */
 int sa_config_load(struct sa_config **out, const char *path, char **problems, struct lb_err *err);
-void sa_config_destroy(struct sa_config *c);
+void sa_config_destroy(struct sa_config *c); /* NULL is allowed */
+
+/* "192.0.2.2:7400" or "[2001:db8::2]:7400": numeric, not the wildcard. Errors: LB_EINPUT. */
+int sa_addr_parse(struct sa_addr *out, const char *text, struct lb_err *err);
+/* The inverse; at most SA_HOST_BYTES + 8 bytes. Returns @out. */
+const char *sa_addr_text(const struct sa_addr *a, char *out, size_t out_bytes);
+
 /* All keys with type, range, default and help, for `lifeboat config keys` and the man page; free.
  */
 char *sa_config_keys_text(void);

@@ -248,6 +248,9 @@ static void fill_one(struct rb_check *k, const struct lb_conf_node *n, const str
 	case RB_KT_NAME:
 		fill_string(at, rb_name_of(k, n, row->key), RB_NAME_BYTES);
 		break;
+	case RB_KT_REF:
+		(void)rb_name_of(k, n, row->key);
+		break;
 	case RB_KT_TEXT:
 		fill_string(at, rb_text_of(k, n, row->key), RB_TEXT_BYTES);
 		break;

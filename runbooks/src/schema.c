@@ -52,6 +52,7 @@ static void add_type(struct rb_str *s, const struct rb_key *row)
 		rb_str_add(s, "\"const\": \"%s\"", row->choices);
 		break;
 	case RB_KT_NAME:
+	case RB_KT_REF:
 		rb_str_add(s, SCALAR ", " NAME);
 		break;
 	case RB_KT_TEXT:
@@ -228,23 +229,15 @@ char *rb_schema_json(void)
 static void add_md_type(struct rb_str *s, const struct rb_key *row)
 {
 	static const char *const names[] = {
-		[RB_KT_CONST] = "constant",
-		[RB_KT_NAME] = "name",
-		[RB_KT_TEXT] = "text",
-		[RB_KT_U32] = "number",
-		[RB_KT_PORT] = "port",
-		[RB_KT_DURATION] = "duration",
-		[RB_KT_RANGE] = "duration or range",
-		[RB_KT_ENUM] = "one of",
-		[RB_KT_SET] = "list of",
-		[RB_KT_CIDR] = "IPv4 range",
-		[RB_KT_NAMES] = "list of step ids",
-		[RB_KT_ARGV] = "list of text",
-		[RB_KT_VARS] = "map of name to text",
-		[RB_KT_MAP] = "map",
-		[RB_KT_MAP_OF] = "map of name to",
-		[RB_KT_LIST_OF] = "list of",
-		[RB_KT_LATER] = "",
+		[RB_KT_CONST] = "constant",    [RB_KT_NAME] = "name",
+		[RB_KT_REF] = "name",          [RB_KT_TEXT] = "text",
+		[RB_KT_U32] = "number",        [RB_KT_PORT] = "port",
+		[RB_KT_DURATION] = "duration", [RB_KT_RANGE] = "duration or range",
+		[RB_KT_ENUM] = "one of",       [RB_KT_SET] = "list of",
+		[RB_KT_CIDR] = "IPv4 range",   [RB_KT_NAMES] = "list of step ids",
+		[RB_KT_ARGV] = "list of text", [RB_KT_VARS] = "map of name to text",
+		[RB_KT_MAP] = "map",           [RB_KT_MAP_OF] = "map of name to",
+		[RB_KT_LIST_OF] = "list of",   [RB_KT_LATER] = "",
 	};
 	char word[RB_NAME_BYTES], from[RB_DURATION_TEXT], to[RB_DURATION_TEXT];
 	const char *at = row->choices != NULL ? row->choices : "";

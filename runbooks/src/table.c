@@ -74,7 +74,7 @@ const struct rb_key rb_keys[] = {
 	  .help = "what it does" },
 	{ STEP("needs", RB_KT_NAMES, needs), .actions = RB_ALL_ACTIONS, .max = RB_MAX_NEEDS,
 	  .help = "steps that must have ended before" },
-	{ STEP("group", RB_KT_NAME, group), .actions = RB_ALL_ACTIONS,
+	{ STEP("group", RB_KT_REF, group), .actions = RB_ALL_ACTIONS,
 	  .help = "priority group; not in `finally`" },
 	{ STEP("modes", RB_KT_SET, modes), .actions = RB_ALL_ACTIONS, .min = 1, .choices = RB_CHOICE_MODES,
 	  .dflt = "those of the runbook", .help = "left out in others; what needs it then waits for what it needs" },

@@ -24,6 +24,7 @@ enum rb_sec { /* which map the key stands in */
 enum rb_kt {
 	RB_KT_CONST, /* exactly .choices */
 	RB_KT_NAME,  /* [A-Za-z0-9._-]{1,64} into char[RB_NAME_BYTES] */
+	RB_KT_REF,   /* NAME of something else; taken up by check.c */
 	RB_KT_TEXT,  /* 1..256 bytes, no control characters, into char[RB_TEXT_BYTES] */
 	RB_KT_U32,
 	RB_KT_PORT,     /* uint16_t, 1..65535 */

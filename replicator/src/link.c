@@ -50,6 +50,7 @@ struct out_piece {
 struct rep_link {
 	struct rep_link_cfg cfg;
 	uint32_t refs; /* atomic: owner, posts */
+	bool was_up;   /* loop thread: on_up was called */
 	bool dropped;  /* loop thread: destroyed, deliver nothing more */
 	bool reported; /* loop thread: on_down was called */
 	int wake_fd;   /* eventfd: queue, close, room to read */
@@ -141,6 +142,7 @@ static void on_post(void *arg)
 
 	switch (p->kind) {
 	case POST_UP:
+		l->was_up = true;
 		if (!l->dropped)
 			l->cfg.on_up(l->cfg.arg, l, &l->peer.site);
 		break;
@@ -447,7 +449,8 @@ static int frame_done(struct rep_link *l, struct lb_err *err)
 
 		if (rc != 0)
 			return rc;
-		if (has_leaf(f.record.kind))
+		out.has_leaf = has_leaf(f.record.kind);
+		if (out.has_leaf)
 			lb_merkle_leaf(&out.leaf, f.record.body, f.record.bytes);
 	}
 	l->payload = NULL;
@@ -766,6 +769,11 @@ int rep_link_send(struct rep_link *l, struct lb_buf *frame, struct lb_err *err)
 	return rep_link_send2(l, frame, NULL, err);
 }
 
+bool rep_link_was_up(const struct rep_link *l)
+{
+	return l->was_up;
+}
+
 uint64_t rep_link_sent_bytes(struct rep_link *l)
 {
 	return __atomic_load_n(&l->sent_bytes, __ATOMIC_RELAXED);
@@ -777,7 +785,7 @@ static void send_error(struct rep_link *l, const struct lb_err *why)
 	struct lb_buf *b = NULL;
 
 	f.error.code = why->code;
-	(void)snprintf(f.error.text, sizeof(f.error.text), "%s", why->msg);
+	(void)snprintf(f.error.text, sizeof(f.error.text), "%.160s", why->msg);
 	if (rep_frame_encode(&b, &f, NULL) == 0)
 		(void)rep_link_send(l, b, NULL);
 	lb_buf_unref(b);

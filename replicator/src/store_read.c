@@ -103,6 +103,41 @@ bool rep_store_have_part(struct rep_store *s, const struct lb_id *layer, enum re
 	return held;
 }
 
+/* Keep @out ascending and at most @max long; the largest falls out. */
+static uint32_t insert_number(uint32_t *out, uint32_t n, uint32_t max, uint32_t number)
+{
+	uint32_t at = n;
+
+	while (at > 0 && out[at - 1] > number)
+		at--;
+	if (at == max)
+		return n;
+	if (n == max)
+		n--;
+	memmove(&out[at + 1], &out[at], (n - at) * sizeof(*out));
+	out[at] = number;
+	return n + 1;
+}
+
+uint32_t rep_store_have_extra(struct rep_store *s, const struct lb_id *layer, uint32_t *out,
+			      uint32_t max)
+{
+	const struct rep_layer *l;
+	uint32_t n = 0;
+
+	rep_lock(s);
+	l = loaded(s, layer);
+	for (uint32_t i = 0; l != NULL && i < l->parts->n; i++) {
+		const struct rep_part *p = &l->parts->v[i];
+
+		if (p->kind == REP_RECORD_PACK && p->number > l->parts->first_missing &&
+		    rep_part_held(p))
+			n = insert_number(out, n, max, p->number);
+	}
+	rep_unlock(s);
+	return n;
+}
+
 /* ---- points ---- */
 
 static void copy_point(struct rep_store *s, struct rep_spoint *p, struct rep_point *out)

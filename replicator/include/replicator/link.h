@@ -32,14 +32,16 @@ void rep_tls_destroy(struct rep_tls *t);
 struct rep_link_frame {
 	enum rep_frame_type type;
 	struct lb_buf *payload; /* reference is the receiver's */
-	struct lb_hash leaf;    /* RECORD of header, pack, digests, index: Merkle leaf of the body,
-				   computed on the link's thread */
+	bool has_leaf;
+	struct lb_hash leaf; /* RECORD of header, pack, digests, index: Merkle leaf of the body,
+				computed on the link's thread */
 };
 struct rep_link_cfg {
 	struct lb_loop *loop;
 	struct rep_tls *tls;
 	uint64_t connect_timeout_ns; /* default 10 s, covers the handshake too */
-	uint64_t idle_timeout_ns;    /* nothing received for so long: dead; default 30 s */
+	uint64_t idle_timeout_ns;    /* nothing received for so long: dead; default 30 s;
+					UINT64_MAX: never */
 	size_t max_queued_bytes;     /* of frames to send; default 16 MiB */
 	/* All on the loop's thread. on_up: @peer is the site id in the verified certificate.
 	 * on_down comes exactly once, last. */
@@ -60,6 +62,7 @@ int rep_link_send(struct rep_link *l, struct lb_buf *frame, struct lb_err *err);
  * Thread: any. */
 int rep_link_send2(struct rep_link *l, struct lb_buf *head, struct lb_buf *body,
 		   struct lb_err *err);
+bool rep_link_was_up(const struct rep_link *l); /* loop's thread: on_up was called */
 uint64_t rep_link_sent_bytes(struct rep_link *l);
 /* Say why to the peer (ERROR frame) if possible, then close. on_down follows. */
 void rep_link_close(struct rep_link *l, const struct lb_err *why);

@@ -56,7 +56,8 @@ struct rep_cut {
 	struct rep_cut_volume *volume; /* as many as the group has, same order */
 	uint64_t capture_boot_ns, capture_wall_ns;
 	enum rep_consistency consistency;
-	const char *machine_json; /* per machine in order of first volume: description, or NULL */
+	const char *machine_json; /* description of all machines of the group, or NULL; goes into
+				     the manifest, sealed with the first volume's machine's key */
 	void *driver;             /* the driver's own */
 };
 struct rep_cut_ops {
@@ -78,6 +79,7 @@ struct rep_source_group {
 	const struct rep_source_volume *volume; /* copied */
 	const struct rep_cut_ops *ops;
 	void *arg;
+	bool keyless; /* custody sealed: the peer is not given the machines' keys */
 };
 
 enum rep_source_event_type {
@@ -128,8 +130,8 @@ struct rep_source_cfg {
 	unsigned connections, workers; /* default 2, 2 */
 	uint64_t window_bytes;         /* in flight over all connections; default 8 MiB */
 	uint32_t seed_pack_bytes, delta_pack_bytes; /* default 256 KiB, 64 KiB */
-	int (*dek_of)(void *arg, const struct lb_id *machine,
-		      struct lb_key *out); /* makes it when new */
+	/* The data key of a machine; makes it when new. On a worker thread, one call at a time. */
+	int (*dek_of)(void *arg, const struct lb_id *machine, struct lb_key *out);
 	void (*on_event)(void *arg, const struct rep_source_event *e);
 	void *arg;
 };
@@ -139,7 +141,8 @@ int rep_source_create(struct rep_source **out, const struct rep_source_cfg *cfg,
 void rep_source_destroy(struct rep_source *s); /* stops workers, ends cuts, closes links */
 int rep_source_group_add(struct rep_source *s, const struct rep_source_group *g,
 			 struct lb_err *err);
-/* Stops the group after ending its cut; the digest stores stay. */
+/* Stops the group: waits for the driver call that runs, ends the cut. Nothing of @group's driver is
+ * called after it returns. The digest stores stay. */
 void rep_source_group_remove(struct rep_source *s, const struct lb_id *group);
 /* Take a cut as soon as possible instead of waiting for the interval. */
 void rep_source_cut_now(struct rep_source *s, const struct lb_id *group);

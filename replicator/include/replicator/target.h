@@ -34,8 +34,8 @@ struct rep_group_role {
 
 struct rep_target_point { /* with on_point */
 	const struct rep_point *point;
-	uint64_t age_bound_ns; /* age of the cut at receive_boot_ns, upper bound (clock rule in
-				  docs/protocol.md) */
+	uint64_t age_bound_ns; /* UINT64_MAX: not known yet; age of the cut at receive_boot_ns,
+				  upper bound (clock rule in docs/protocol.md) */
 	uint64_t receive_boot_ns;
 };
 
@@ -50,7 +50,8 @@ struct rep_target_cfg {
 	const struct lb_signer *signer;
 	unsigned max_connections; /* default 64 */
 	uint64_t commit_delay_ns; /* gather points for one commit at most so long; default 0 */
-	/* Public manifest key of an enrolled site. LB_ENOTFOUND: unknown, refused. */
+	/* Public manifest key of an enrolled site. LB_ENOTFOUND: unknown, refused. On the store's
+	 * thread: the answer must not change under it. */
 	int (*key_of)(void *arg, const struct lb_id *site, struct lb_pubkey *out);
 	/* Is it deny-listed or foreign? Called once a connection with the site id of its
 	 * certificate. */
@@ -69,7 +70,8 @@ struct rep_target_cfg {
 	void (*on_point)(void *arg, const struct rep_target_point *p);
 	void (*on_peer)(void *arg, const struct lb_id *site, bool up, const struct lb_err *err);
 	void (*on_alarm)(void *arg, const char *ev,
-			 const struct lb_err *err); /* store suspect, corrupt part, ... */
+			 const struct lb_err *err); /* "store_suspect", "part_corrupt",
+						       "peer_rejected" (TLS), ... */
 	void *arg;
 };
 

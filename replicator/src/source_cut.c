@@ -1,0 +1,426 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/err.h"
+#include "delta_int.h"
+#include "imaging/dev.h"
+#include "source_int.h"
+
+/* The jobs of a group, on worker threads: everything that reads, hashes, packs, syncs, or waits for
+ * the driver. */
+
+#define PROGRESS_NS UINT64_C(250000000)
+
+/* ---- OPEN ---- */
+
+/* *lost is set (and why) when a store had to be begun anew. */
+static int store_open(struct source_group *g, uint32_t i, bool *lost, struct lb_err *why,
+		      struct lb_err *err)
+{
+	const struct rep_source_cfg *c = &g->s->cfg;
+	const struct lb_id *volume = &g->cfg.volume[i].volume;
+	int rc = rep_digest_open(&g->digest[i], c->env, c->state, volume, err);
+
+	if (rc != LB_ECORRUPT)
+		return rc;
+	*lost = true;
+	*why = *err;
+	rc = rep_digest_discard(c->state, volume, err);
+	return rc != 0 ? rc : rep_digest_open(&g->digest[i], c->env, c->state, volume, err);
+}
+
+static void stores_close(struct source_group *g)
+{
+	(void)pthread_mutex_lock(&g->digest_lock);
+	for (uint32_t i = 0; g->digest != NULL && i < g->cfg.volumes; i++)
+		rep_digest_close(g->digest[i]);
+	free(g->digest);
+	g->digest = NULL;
+	(void)pthread_mutex_unlock(&g->digest_lock);
+}
+
+static bool all_lead_to(const struct source_group *g, const struct lb_hash *manifest)
+{
+	struct lb_hash base;
+
+	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
+		if (!(rep_digest_base(g->digest[i], &base) && lb_hash_equal(&base, manifest)) &&
+		    !rep_digest_pending(g->digest[i], manifest))
+			return false;
+	}
+	return true;
+}
+
+/* A crash between the commits of two volumes: the receipt had come, so the others follow. */
+static int stores_agree(struct source_group *g, struct lb_err *why, struct lb_err *err)
+{
+	struct lb_hash base;
+	bool any = false;
+
+	memset(&g->described, 0, sizeof(g->described));
+	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
+		int rc = 0;
+
+		if (!rep_digest_base(g->digest[i], &base))
+			continue;
+		any = true;
+		if (!all_lead_to(g, &base))
+			continue;
+		for (uint32_t k = 0; rc == 0 && k < g->cfg.volumes; k++)
+			rc = rep_digest_commit(g->digest[k], &base, err);
+		if (rc == 0)
+			g->described = base;
+		return rc;
+	}
+	if (any && why->code == 0)
+		(void)lb_err_set(why, LB_EBASE, 0,
+				 "digest stores of group %s describe different points: "
+				 "everything is sent again",
+				 g->cfg.name);
+	return 0;
+}
+
+static int keys_get(struct source_group *g, struct lb_err *err)
+{
+	struct rep_source *s = g->s;
+	int rc = 0;
+
+	if (g->have_keys)
+		return 0;
+	(void)pthread_mutex_lock(&s->keys_lock);
+	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++) {
+		rc = s->cfg.dek_of(s->cfg.arg, &g->cfg.volume[i].machine, &g->dek[i]);
+		if (rc != 0)
+			rc = lb_err_set(err, (enum lb_code)rc, 0, "data key of machine %s",
+					g->cfg.volume[i].machine_name);
+		else
+			lb_key_id(&g->key_id[i], &g->dek[i]);
+	}
+	(void)pthread_mutex_unlock(&s->keys_lock);
+	g->have_keys = rc == 0;
+	return rc;
+}
+
+static int job_open(struct source_job *j)
+{
+	struct source_group *g = j->g;
+	struct lb_err why = {0};
+	bool lost = false;
+	int rc = 0;
+
+	stores_close(g);
+	g->digest = calloc(g->cfg.volumes, sizeof(struct rep_digest *));
+	if (g->digest == NULL)
+		return lb_err_set(&j->err, LB_ENOMEM, 0, "allocate digest stores");
+	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++)
+		rc = store_open(g, i, &lost, &why, &j->err);
+	if (rc == 0)
+		rc = stores_agree(g, &why, &j->err);
+	if (rc == 0)
+		rc = keys_get(g, &j->err);
+	if (rc != 0)
+		return rc;
+	g->digest_bad = false; /* the core, and so leads_to, does not know the group yet */
+	j->err = why;
+	return 0;
+}
+
+/* ---- BEGIN ---- */
+
+static int job_begin(struct source_job *j)
+{
+	struct source_group *g = j->g;
+	int rc = 0;
+
+	memset(&g->cut, 0, sizeof(g->cut));
+	rc = g->cfg.ops->begin(g->cfg.arg, &g->cut, &j->err);
+	if (rc != 0)
+		return rc;
+	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++) {
+		const struct rep_source_volume *v = &g->cfg.volume[i];
+		uint64_t bytes = g->cut.volume[i].dev->size_bytes;
+
+		if (bytes == 0 || bytes > REP_VOLUME_MAX_BYTES)
+			rc = lb_err_set(&j->err, LB_EINPUT, 0, "volume %s of %s has %llu bytes",
+					v->volume_name, v->machine_name, (unsigned long long)bytes);
+		bytes = (bytes + REP_BLOCK_BYTES - 1) / REP_BLOCK_BYTES * REP_BLOCK_BYTES;
+		g->layer[i] = (struct rep_offer_layer){.machine = v->machine,
+						       .volume = v->volume,
+						       .kind = v->kind,
+						       .volume_bytes = bytes};
+		lb_id_random(&g->layer[i].layer, g->s->cfg.env);
+	}
+	if (rc != 0)
+		g->cfg.ops->end(g->cfg.arg, &g->cut, false);
+	g->have_cut = rc == 0;
+	return rc;
+}
+
+/* ---- SCAN ---- */
+
+struct scan_ctx {
+	struct source_group *g;
+	struct lb_id layer;
+};
+
+static int on_emit(void *arg, enum rep_record_kind kind, uint32_t number, struct lb_buf *body,
+		   struct lb_err *err)
+{
+	struct scan_ctx *x = arg;
+	const struct source_part p = {.layer = x->layer, .kind = kind, .number = number};
+
+	return source_part_put(x->g, &p, body, err);
+}
+
+struct progress_post {
+	struct source_token *token;
+	struct lb_id group;
+};
+
+static void progress_drop(void *arg)
+{
+	struct progress_post *p = arg;
+
+	source_token_unref(p->token);
+	free(p);
+}
+
+static void progress_tell(void *arg)
+{
+	struct progress_post *p = arg;
+	struct rep_source *s = source_of(p->token);
+	struct source_group *g = s != NULL ? source_group_find(s, &p->group) : NULL;
+
+	if (g != NULL) {
+		struct rep_source_event e = {.type = REP_SOURCE_PROGRESS, .group = p->group};
+
+		e.epoch = g->at.epoch;
+		e.seq = g->at.seq;
+		e.bytes_done = __atomic_load_n(&g->scan_done_bytes, __ATOMIC_RELAXED);
+		e.bytes_all = __atomic_load_n(&g->scan_all_bytes, __ATOMIC_RELAXED);
+		source_event(s, &e);
+	}
+	progress_drop(p);
+}
+
+static void on_progress(void *arg, uint64_t bytes)
+{
+	struct scan_ctx *x = arg;
+	struct source_group *g = x->g;
+	uint64_t now = source_now(g->s);
+	uint64_t last = __atomic_load_n(&g->progress_ns, __ATOMIC_RELAXED);
+	struct progress_post *p;
+
+	(void)__atomic_add_fetch(&g->scan_done_bytes, bytes, __ATOMIC_RELAXED);
+	if (now - last < PROGRESS_NS ||
+	    !__atomic_compare_exchange_n(&g->progress_ns, &last, now, false, __ATOMIC_RELAXED,
+					 __ATOMIC_RELAXED))
+		return;
+	p = malloc(sizeof(*p));
+	if (p == NULL)
+		return; /* the next one will tell */
+	*p = (struct progress_post){.token = source_token_ref(g->s), .group = g->cfg.group};
+	lb_loop_post_owned(g->s->cfg.loop, progress_tell, progress_drop, p);
+}
+
+static int log_begin(struct source_group *g, uint32_t i, bool full, struct lb_err *err)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&g->digest_lock);
+	rc = rep_digest_begin(g->digest[i], full, err);
+	g->digest_bad = g->digest_bad || rc != 0;
+	(void)pthread_mutex_unlock(&g->digest_lock);
+	return rc;
+}
+
+static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_volume *out,
+		       struct lb_err *err)
+{
+	const struct rep_source_cfg *c = &g->s->cfg;
+	const struct rep_source_volume *v = &g->cfg.volume[i];
+	bool full = lb_hash_is_zero(&g->at.base);
+	struct rep_layer_header h = {.deployment = c->deployment,
+				     .site = c->site,
+				     .group = g->cfg.group,
+				     .machine = v->machine,
+				     .volume = v->volume,
+				     .layer = g->layer[i].layer,
+				     .key = g->key_id[i],
+				     .epoch = g->at.epoch,
+				     .seq = g->at.seq,
+				     .volume_bytes = g->layer[i].volume_bytes,
+				     .pack_raw_bytes =
+					     full ? c->seed_pack_bytes : c->delta_pack_bytes,
+				     .kind = v->kind,
+				     .codec = REP_CODEC_LZ4,
+				     .full = full,
+				     .base = g->at.base};
+	struct scan_ctx x = {.g = g, .layer = h.layer};
+	struct rep_delta_cfg d = {.env = c->env,
+				  .fs = c->state,
+				  .header = &h,
+				  .dek = &g->dek[i],
+				  .digest = g->digest[i],
+				  .dev = g->cut.volume[i].dev,
+				  .changed = full ? NULL : g->cut.volume[i].changed,
+				  .workers = c->workers,
+				  .emit = on_emit,
+				  .progress = on_progress,
+				  .arg = &x};
+	struct rep_delta_result r;
+	int rc = log_begin(g, i, full, err);
+
+	if (rc == 0)
+		rc = rep_delta_run(&r, &d, err);
+	if (rc != 0)
+		return lb_err_wrap(err, rc, "volume %s of %s", v->volume_name, v->machine_name);
+	(void)__atomic_add_fetch(&g->bytes_read, r.bytes_read, __ATOMIC_RELAXED);
+	(void)__atomic_add_fetch(&g->bytes_changed,
+				 (r.footer.data_blocks + r.footer.zero_blocks) * REP_BLOCK_BYTES,
+				 __ATOMIC_RELAXED);
+	*out = (struct rep_manifest_volume){.machine = v->machine,
+					    .volume = v->volume,
+					    .layer = h.layer,
+					    .key = h.key,
+					    .kind = v->kind,
+					    .volume_bytes = h.volume_bytes,
+					    .layer_bytes = r.footer.bytes,
+					    .root = r.footer.root};
+	memcpy(out->machine_name, v->machine_name, sizeof(out->machine_name));
+	memcpy(out->volume_name, v->volume_name, sizeof(out->volume_name));
+	return 0;
+}
+
+/* The machines' description, sealed. *cipher is the caller's. */
+static int attach(struct source_group *g, struct rep_manifest *m, uint8_t **cipher,
+		  struct lb_err *err)
+{
+	const char *text = g->cut.machine_json;
+	size_t len = text != NULL ? strlen(text) : 0;
+	int rc;
+
+	if (len == 0)
+		return 0;
+	if (len > REP_ATTACHMENT_MAX)
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "description of group %s has %zu bytes, %u can be", g->cfg.name,
+				  len, REP_ATTACHMENT_MAX);
+	*cipher = malloc(len);
+	if (*cipher == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "allocate %zu bytes", len);
+	m->attachment[0].machine = g->cfg.volume[0].machine;
+	m->attachment[0].key = g->key_id[0];
+	m->attachment[0].kind = REP_ATTACH_MACHINE;
+	rc = rep_attachment_seal(&m->attachment[0], *cipher, m, &g->dek[0], g->s->cfg.env, text,
+				 (uint32_t)len, err);
+	if (rc == 0)
+		m->attachments = 1;
+	return rc;
+}
+
+static int manifest_make(struct source_group *g, struct rep_manifest *m, struct lb_err *err)
+{
+	const struct rep_source_cfg *c = &g->s->cfg;
+	uint8_t *cipher = NULL;
+	int rc;
+
+	m->deployment = c->deployment;
+	m->site = c->site;
+	m->group = g->cfg.group;
+	lb_id_random(&m->barrier, c->env);
+	memcpy(m->group_name, g->cfg.name, sizeof(m->group_name));
+	m->epoch = g->at.epoch;
+	m->seq = g->at.seq;
+	m->prev = g->at.prev;
+	m->base = g->at.base;
+	m->capture_boot_ns = g->cut.capture_boot_ns;
+	m->capture_wall_ns = g->cut.capture_wall_ns;
+	m->boot_id = c->boot_id;
+	m->consistency = g->cut.consistency;
+	m->volumes = g->cfg.volumes;
+	rc = attach(g, m, &cipher, err);
+	lb_buf_unref(g->manifest);
+	g->manifest = NULL;
+	if (rc == 0)
+		rc = rep_manifest_encode(&g->manifest, m, c->signer, err);
+	free(cipher);
+	return rc;
+}
+
+static int logs_seal(struct source_group *g, struct lb_err *err)
+{
+	struct lb_hash hash;
+	int rc = 0;
+
+	rep_manifest_hash(&hash, g->manifest->p, g->manifest->len);
+	(void)pthread_mutex_lock(&g->digest_lock);
+	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++)
+		rc = rep_digest_seal(g->digest[i], &hash, err);
+	g->digest_bad = g->digest_bad || rc != 0;
+	(void)pthread_mutex_unlock(&g->digest_lock);
+	return rc;
+}
+
+static int job_scan(struct source_job *j)
+{
+	struct source_group *g = j->g;
+	struct rep_manifest *m = calloc(1, sizeof(*m));
+	uint64_t all = 0;
+	int rc = 0;
+
+	if (m == NULL)
+		return lb_err_set(&j->err, LB_ENOMEM, 0, "allocate a manifest");
+	for (uint32_t i = 0; i < g->cfg.volumes; i++)
+		all += g->layer[i].volume_bytes;
+	__atomic_store_n(&g->scan_done_bytes, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&g->scan_all_bytes, all, __ATOMIC_RELAXED);
+	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++)
+		rc = scan_volume(g, i, &m->volume[i], &j->err);
+	if (rc == 0 && g->cfg.ops->check != NULL)
+		rc = g->cfg.ops->check(g->cfg.arg, &g->cut, &j->err);
+	if (rc == 0)
+		rc = manifest_make(g, m, &j->err);
+	if (rc == 0)
+		rc = logs_seal(g, &j->err);
+	__atomic_store_n(&g->scan_done_bytes, all, __ATOMIC_RELAXED);
+	free(m);
+	return rc;
+}
+
+/* ---- END ---- */
+
+static int job_end(struct source_job *j)
+{
+	struct source_group *g = j->g;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&g->digest_lock);
+	for (uint32_t i = 0; j->commit && rc == 0 && i < g->cfg.volumes; i++)
+		rc = rep_digest_commit(g->digest[i], &j->manifest, &j->err);
+	g->digest_bad = g->digest_bad || rc != 0;
+	(void)pthread_mutex_unlock(&g->digest_lock);
+	if (g->have_cut)
+		g->cfg.ops->end(g->cfg.arg, &g->cut, j->cut_acked);
+	g->have_cut = false;
+	return rc;
+}
+
+void source_job_run(struct source_job *j)
+{
+	switch (j->kind) {
+	case JOB_OPEN:
+		j->rc = job_open(j);
+		break;
+	case JOB_BEGIN:
+		j->rc = job_begin(j);
+		break;
+	case JOB_SCAN:
+		j->rc = job_scan(j);
+		break;
+	case JOB_END:
+		j->rc = job_end(j);
+		break;
+	}
+}

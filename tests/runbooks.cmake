@@ -16,3 +16,8 @@ target_include_directories(unit_rb-lang PRIVATE ${PROJECT_SOURCE_DIR}/runbooks/s
 lb_fuzz(runbook fuzz/fuzz_runbook.c DEPS runbooks)
 lb_fuzz(runlog fuzz/fuzz_runlog.c DEPS runbooks)
 target_include_directories(fuzz_runlog PRIVATE ${PROJECT_SOURCE_DIR}/runbooks/src)
+lb_test(crash.runbook-sigkill crash/test_rb_sigkill.c DEPS runbooks)
+lb_test(unit.rb-nomem unit/test_rb_nomem.c DEPS rb_world)
+foreach(call calloc malloc realloc strdup)
+	target_link_options(unit_rb-nomem PRIVATE -Wl,--wrap=${call})
+endforeach()

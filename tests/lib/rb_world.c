@@ -69,15 +69,17 @@ static int f_pread(struct lb_file *f, void *p, size_t len, uint64_t off, size_t 
 	return dead_disk(o->w, err);
 }
 
-static void set_bytes(uint8_t **p, size_t *bytes, size_t to)
+static bool set_bytes(uint8_t **p, size_t *bytes, size_t to)
 {
 	uint8_t *n = realloc(*p, to + 1);
 
-	LB_ASSERT(n != NULL);
+	if (n == NULL)
+		return false;
 	if (to > *bytes)
 		memset(n + *bytes, 0, to - *bytes);
 	*p = n;
 	*bytes = to;
+	return true;
 }
 
 static int f_pwritev(struct lb_file *f, const struct iovec *iov, int n, uint64_t off,
@@ -88,8 +90,9 @@ static int f_pwritev(struct lb_file *f, const struct iovec *iov, int n, uint64_t
 	if (o->w->dead)
 		return dead_disk(o->w, err);
 	for (int i = 0; i < n; i++) {
-		if (off + iov[i].iov_len > o->d->cache_bytes)
-			set_bytes(&o->d->cache, &o->d->cache_bytes, off + iov[i].iov_len);
+		if (off + iov[i].iov_len > o->d->cache_bytes &&
+		    !set_bytes(&o->d->cache, &o->d->cache_bytes, off + iov[i].iov_len))
+			return lb_err_set(err, LB_ENOMEM, 0, "write %s", o->d->name);
 		if (iov[i].iov_len != 0)
 			memcpy(o->d->cache + off, iov[i].iov_base, iov[i].iov_len);
 		off += iov[i].iov_len;
@@ -106,7 +109,8 @@ static int f_sync(struct lb_file *f, struct lb_err *err)
 		return dead_disk(o->w, err);
 	if (++o->w->syncs == o->w->fail_sync_at)
 		return lb_err_set(err, LB_ENOSPC, 0, "sync %s", o->d->name);
-	set_bytes(&o->d->durable, &o->d->durable_bytes, o->d->cache_bytes);
+	if (!set_bytes(&o->d->durable, &o->d->durable_bytes, o->d->cache_bytes))
+		return lb_err_set(err, LB_ENOMEM, 0, "sync %s", o->d->name);
 	if (o->d->cache_bytes != 0)
 		memcpy(o->d->durable, o->d->cache, o->d->cache_bytes);
 	boundary(o->w);
@@ -117,8 +121,8 @@ static int f_truncate(struct lb_file *f, uint64_t len, struct lb_err *err)
 {
 	struct rw_open *o = (struct rw_open *)f;
 
-	if (!o->w->dead)
-		set_bytes(&o->d->cache, &o->d->cache_bytes, len);
+	if (!o->w->dead && !set_bytes(&o->d->cache, &o->d->cache_bytes, len))
+		return lb_err_set(err, LB_ENOMEM, 0, "truncate %s", o->d->name);
 	return dead_disk(o->w, err);
 }
 
@@ -189,10 +193,11 @@ static int fs_open(struct lb_fs *fs, struct lb_file **out, const char *path, uns
 		if (!w->files[i].used)
 			d = &w->files[i];
 	LB_ASSERT(d != NULL);
+	o = calloc(1, sizeof(*o));
+	if (o == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "open %s", path);
 	d->used = true;
 	(void)snprintf(d->name, sizeof(d->name), "%s", path);
-	o = calloc(1, sizeof(*o));
-	LB_ASSERT(o != NULL);
 	o->f.ops = &file_ops;
 	o->w = w;
 	o->d = d;
@@ -240,7 +245,7 @@ static void tear(struct rb_world *w, struct rw_file_data *d)
 			d->cache[i] = i < d->durable_bytes ? d->durable[i] : 0;
 	}
 	d->cache_bytes = len;
-	set_bytes(&d->durable, &d->durable_bytes, len);
+	LB_ASSERT(set_bytes(&d->durable, &d->durable_bytes, len));
 	if (len != 0)
 		memcpy(d->durable, d->cache, len);
 }

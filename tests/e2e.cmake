@@ -13,3 +13,7 @@ add_executable(source_cuts e2e/source_cuts.c)
 target_link_libraries(source_cuts PRIVATE siteagent lb_flags)
 add_dependencies(source_cuts plugin_journal)
 lb_e2e(source source.sh TIMEOUT 400)
+
+add_executable(boot_machine e2e/boot_machine.c)
+target_link_libraries(boot_machine PRIVATE siteagent lb_flags)
+lb_e2e(boot boot.sh TIMEOUT 400)

@@ -3,12 +3,14 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "proc_int.h"
 
 #define POLL_NS (10u * 1000000ull)
@@ -132,4 +134,10 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 	first_line(log_path, said, sizeof said);
 	return lb_err_set(err, LB_EIO, 0, "%s %s: %s", argv[0], argv[1] != NULL ? argv[1] : "",
 			  said[0] != '\0' ? said : "no message");
+}
+
+_Noreturn void sa_proc_fatal(const char *what)
+{
+	lb_log(LB_LOG_ERROR, "proc", "fatal", "what=%s", what, NULL);
+	abort();
 }

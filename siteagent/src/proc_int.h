@@ -30,5 +30,7 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 /* Sleep, for polling what cannot be waited for. */
 void sa_nap(uint64_t ns);
 uint64_t sa_monotonic_ns(void);
+/* Say @what on stderr and end the process: going on would act in the wrong place. */
+_Noreturn void sa_proc_fatal(const char *what);
 
 #endif

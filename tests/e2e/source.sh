@@ -48,7 +48,6 @@ ask_ok() {
 start_driver() { # KIND
 	coproc driver { lb_site_run a "$build/tests/source_cuts" "$LB_URI_a" "$1" "$dir/w-$1" "$plugin" "$dir/replica"; } 2>> "$dir/driver.log"
 	driver_pid_saved=$driver_PID
-	disown "$driver_pid_saved" # no word from the shell when it is killed
 }
 
 # The replica as a machine would find it after a power cut, judged by the guest's own writer.

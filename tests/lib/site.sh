@@ -5,6 +5,7 @@
 #                             (10.78.0.1 is a, 10.78.0.2 is b), each with a bridge br0 (10.77.0.1/24) for guests
 #   lb_site_libvirtd SITE     a libvirtd of its own there, in a private mount namespace; sets LB_URI_<SITE>
 #   lb_site_run SITE CMD...   run a command in the site's namespaces
+#   lb_sites_drill_net        a third namespace, $LB_NS_drill, with a bridge br0 like the sites' and no way out
 #   lb_site_domain ...        domain XML of a test machine, see below
 #   lb_wait_for SECONDS WHAT CMD...   until CMD succeeds; complains by name otherwise
 #   lb_sites_end              kills everything in the namespaces, removes them and DIR
@@ -74,7 +75,7 @@ lb_sites_kill() { # NS_A NS_B
 
 lb_sites_end() {
 	[ -n "${LB_SITES_DIR:-}" ] || return 0
-	lb_sites_kill "$LB_NS_a" "$LB_NS_b"
+	lb_sites_kill "$LB_NS_a" "$LB_NS_b" "$LB_NS_drill"
 	kill "$LB_SITES_WATCHDOG" 2> /dev/null
 	if [ -z "${LB_SITES_KEEP:-}" ]; then
 		rm -rf "$LB_SITES_DIR"
@@ -95,26 +96,38 @@ lb_sites_watchdog() { # PARENT DIR NS_A NS_B
 
 # ---- setting up
 
+lb_net_with_bridge() { # NS
+	ip netns add "$1"
+	# IPv6 would chatter by itself, and tests count frames.
+	nsenter --net="/run/netns/$1" sh -c 'for c in all default; do
+		echo 1 > /proc/sys/net/ipv6/conf/$c/disable_ipv6; done' 2> /dev/null
+	ip -n "$1" link set lo up
+	ip -n "$1" link add br0 type bridge forward_delay 0
+	ip -n "$1" addr add 10.77.0.1/24 dev br0
+	ip -n "$1" link set br0 up
+}
+
+lb_sites_drill_net() {
+	lb_net_with_bridge "$LB_NS_drill"
+}
+
 lb_sites_begin() { # DIR
 	local ns
 	LB_NS_a=lb$$a
 	LB_NS_b=lb$$b
+	LB_NS_drill=lb$$d
 	mkdir -p "$1"
 	LB_SITES_DIR=$(realpath "$1")
 	export -f lb_sites_watchdog lb_sites_kill
 	LB_SITES_LIMIT_S=$LB_SITES_LIMIT_S setsid bash -c 'lb_sites_watchdog "$@"' watchdog \
-		$$ "$LB_SITES_DIR" "$LB_NS_a" "$LB_NS_b" < /dev/null > /dev/null 2>&1 &
+		$$ "$LB_SITES_DIR" "$LB_NS_a" "$LB_NS_b" "$LB_NS_drill" < /dev/null > /dev/null 2>&1 &
 	LB_SITES_WATCHDOG=$!
 	disown "$LB_SITES_WATCHDOG"
 	trap lb_sites_end EXIT
 	trap 'exit 130' INT TERM HUP
 
 	for ns in "$LB_NS_a" "$LB_NS_b"; do
-		ip netns add "$ns"
-		ip -n "$ns" link set lo up
-		ip -n "$ns" link add br0 type bridge forward_delay 0
-		ip -n "$ns" addr add 10.77.0.1/24 dev br0
-		ip -n "$ns" link set br0 up
+		lb_net_with_bridge "$ns"
 	done
 	ip -n "$LB_NS_a" link add wan0 type veth peer name wan0 netns "$LB_NS_b"
 	ip -n "$LB_NS_a" addr add 10.78.0.1/30 dev wan0

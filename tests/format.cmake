@@ -11,3 +11,8 @@ foreach(format frame record layer pack manifest)
 	lb_fuzz(${format} fuzz/fuzz_${format}.c DEPS replicator)
 	target_include_directories(fuzz_${format} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/lib)
 endforeach()
+
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_test(NAME lint.docs COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/check-docs.py
+	${PROJECT_SOURCE_DIR} --self-test)
+set_tests_properties(lint.docs PROPERTIES LABELS lint)

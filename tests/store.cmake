@@ -6,3 +6,6 @@ target_link_libraries(storefix PUBLIC replicator PRIVATE lb_flags)
 lb_test(unit.store unit/test_store.c DEPS storefix)
 lb_test(unit.view unit/test_view.c DEPS storefix)
 target_include_directories(unit_view PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
+
+lb_test(e2e.view_plugin e2e/test_view_plugin.c DEPS storefix testnbd imaging ARGS $<TARGET_FILE:plugin_view>)
+add_dependencies(e2e_view_plugin plugin_view)

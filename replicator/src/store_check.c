@@ -204,6 +204,7 @@ struct check {
 	uint64_t data, zero, ref, patch; /* blocks the index names */
 	uint64_t next_block;
 	struct sources sources;
+	bool sealed; /* a visible layer is looked at again: nothing of it is given up */
 };
 
 /* One part of the draft. A part that does not read back is given up, so that it is sent again. */
@@ -215,7 +216,7 @@ static int fetch(struct check *c, enum rep_record_kind kind, uint32_t number, st
 
 	if (rc == 0)
 		rc = rep_store_part(c->s, &c->l->id, &part, out, err);
-	if (rc == LB_ECORRUPT) {
+	if (rc == LB_ECORRUPT && !c->sealed) {
 		struct rep_part *p;
 
 		rep_lock(c->s);
@@ -570,6 +571,38 @@ int rep_store_layer_check(struct rep_store *s, const struct rep_manifest_volume 
 		c.l->checked = true;
 		rep_unlock(s);
 	}
+	free(c.sources.v);
+	free(c.leaf);
+	return rc;
+}
+
+int rep_layer_verify(struct rep_store *s, const struct rep_manifest_volume *v,
+		     const struct rep_manifest *m, struct lb_err *err)
+{
+	struct check c = {.s = s, .v = v, .m = m, .sealed = true};
+	int rc = 0;
+
+	rep_lock(s);
+	c.l = rep_layer_find(s, &v->layer);
+	if (c.l == NULL)
+		rc = lb_err_set(err, LB_ECORRUPT, 0, "volume %s: its layer is not in the store",
+				v->volume_name);
+	else
+		rc = rep_layer_load(s, c.l, err);
+	rep_unlock(s);
+	if (rc == 0)
+		rc = rep_layer_leaves(s, &v->layer, &v->root, &c.f, &c.leaf, err);
+	if (rc == 0 && c.f.bytes != v->layer_bytes)
+		rc = lb_err_set(err, LB_ECORRUPT, 0, "volume %s: the footer counts other bytes",
+				v->volume_name);
+	if (rc == 0)
+		rc = check_counts(&c, err);
+	if (rc == 0)
+		rc = check_header(&c, err);
+	if (rc == 0)
+		rc = check_index(&c, err);
+	if (rc == 0)
+		set_sources(s, c.l, &c.sources);
 	free(c.sources.v);
 	free(c.leaf);
 	return rc;

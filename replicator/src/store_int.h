@@ -287,6 +287,10 @@ void rep_unlock(struct rep_store *s);
 
 /* Decode a manifest into a new struct: the caller's, free(). */
 int rep_manifest_alloc(struct rep_manifest **out, const struct lb_buf *bytes, struct lb_err *err);
+/* A layer that @m made visible, once more: root, counts, header, index. Its packs are not read.
+ * Not a part of rep_store_layer_check(), which is for drafts. */
+int rep_layer_verify(struct rep_store *s, const struct rep_manifest_volume *v,
+		     const struct rep_manifest *m, struct lb_err *err);
 /* The foreign layers the index of @l names, read when not known yet. Takes the lock. */
 int rep_layer_sources(struct rep_store *s, struct rep_layer *l, struct lb_err *err);
 /* Leaf hashes of a whole layer from its LEAVES parts, checked against @root (NULL: the footer's).

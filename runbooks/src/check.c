@@ -406,7 +406,7 @@ void rb_check_document(struct rb_check *k, const struct lb_conf_node *root)
 	n_steps = list_count(k, steps, "steps", 1, RB_MAX_STEPS);
 	n_finally = list_count(k, finally, "finally", 0, RB_MAX_STEPS - n_steps);
 	k->rb->steps = alloc_items(k, n_steps + n_finally, sizeof(*k->rb->steps));
-	k->step_nodes = alloc_items(k, n_steps + n_finally, sizeof(*k->step_nodes));
+	k->step_nodes = alloc_items(k, n_steps + n_finally, sizeof(struct lb_conf_node *));
 	k->step_bad = alloc_items(k, n_steps + n_finally, sizeof(*k->step_bad));
 	if (k->no_memory)
 		return;

@@ -197,25 +197,45 @@ static void fill_set(struct rb_check *k, const struct lb_conf_node *n, const str
 	*into = bits;
 }
 
-/* Dotted quad and length, no host bits; strict, as inet_pton() would also take a lone address. */
+/* Up to three digits and what follows them; a value no field takes when there are none. */
+static unsigned small_number(const char **text)
+{
+	unsigned v = 0, digits = 0;
+
+	for (; digits < 3 && **text >= '0' && **text <= '9'; digits++)
+		v = v * 10 + (unsigned)(*(*text)++ - '0');
+	return digits != 0 ? v : UINT32_MAX;
+}
+
+/* Dotted quad and length; strict, as inet_pton() would also take a lone address. */
+static bool parse_cidr(const char *text, uint32_t *addr, unsigned *bits)
+{
+	*addr = 0;
+	for (int i = 0; i < 4; i++) {
+		unsigned byte = small_number(&text);
+
+		if (byte > 255 || *text++ != (i < 3 ? '.' : '/'))
+			return false;
+		*addr = *addr << 8 | byte;
+	}
+	*bits = small_number(&text);
+	return *bits <= 32 && *text == '\0';
+}
+
 static void fill_cidr(struct rb_check *k, const struct lb_conf_node *n, const struct rb_key *row,
 		      struct rb_cidr *into)
 {
 	const char *text = scalar_of(k, n, row->key);
-	unsigned a, b, c, d, bits;
 	uint32_t addr, mask;
-	char tail;
+	unsigned bits;
 
 	if (text == NULL)
 		return;
-	if (strlen(text) > 18 || strspn(text, "0123456789./") != strlen(text) ||
-	    sscanf(text, "%3u.%3u.%3u.%3u/%2u%c", &a, &b, &c, &d, &bits, &tail) != 5 || a > 255 ||
-	    b > 255 || c > 255 || d > 255 || bits > 32) {
+	if (!parse_cidr(text, &addr, &bits)) {
 		lb_conf_problem(k->c, n, "%s: \"%.64s\" is not an IPv4 range, such as 192.0.2.0/24",
 				row->key, text);
 		return;
 	}
-	addr = a << 24 | b << 16 | c << 8 | d;
 	mask = bits == 0 ? 0 : UINT32_MAX << (32 - bits);
 	if ((addr & ~mask) != 0) {
 		lb_conf_problem(k->c, n, "%s: \"%s\" has bits set behind its first %u", row->key,

@@ -85,10 +85,10 @@ bool rb_runbook_edge(const struct rb_runbook *rb, uint32_t a, uint32_t b)
 static void free_step(struct rb_step *s)
 {
 	for (size_t i = 0; i < s->run_count; i++)
-		free((char *)(uintptr_t)s->run[i]);
-	free((void *)(uintptr_t)s->run);
-	free((void *)(uintptr_t)s->needs);
-	free((void *)(uintptr_t)s->probes);
+		free((char *)s->run[i]);
+	free((void *)s->run);
+	free((void *)s->needs);
+	free((void *)s->probes);
 }
 
 void rb_runbook_destroy(struct rb_runbook *rb)

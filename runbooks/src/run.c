@@ -186,15 +186,15 @@ static int take_facts(struct rb_log_begin *b, const struct rb_run_cfg *cfg, stru
 
 /* ---- start, open, load ---- */
 
-static int run_alloc(struct rb_run **out, struct lb_err *err)
+static struct rb_run *run_alloc(struct lb_err *err)
 {
 	struct rb_run *r = calloc(1, sizeof(*r));
 
 	if (r == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "run");
-	r->told_wake_ns = UINT64_MAX;
-	*out = r;
-	return 0;
+		(void)lb_err_set(err, LB_ENOMEM, 0, "run");
+	else
+		r->told_wake_ns = UINT64_MAX;
+	return r;
 }
 
 static int alloc_slots(struct rb_run *r, struct lb_err *err)
@@ -253,12 +253,12 @@ static int log_first(struct rb_run *r, const struct rb_run_cfg *cfg, struct lb_e
 
 int rb_run_start(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_err *err)
 {
-	struct rb_run *r = NULL;
+	struct rb_run *r = run_alloc(err);
 	struct rb_log_begin *b;
-	int rc = run_alloc(&r, err);
+	int rc;
 
-	if (rc != 0)
-		return rc;
+	if (r == NULL)
+		return LB_ENOMEM;
 	b = &r->p.begin;
 	b->mode = cfg->mode;
 	b->unattended = cfg->unattended;
@@ -289,11 +289,11 @@ int rb_run_start(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_er
 static int open_log(struct rb_run **out, struct lb_fs *fs, const char *path, bool own,
 		    enum rb_test_bug bug, struct lb_err *err)
 {
-	struct rb_run *r = NULL;
-	int rc = run_alloc(&r, err);
+	struct rb_run *r = run_alloc(err);
+	int rc;
 
-	if (rc != 0)
-		return rc;
+	if (r == NULL)
+		return LB_ENOMEM;
 	r->p.test_bug = bug;
 	if (own)
 		rc = rb_log_open(&r->log, fs, path, rb_replay_record, &r->p, err);

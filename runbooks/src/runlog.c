@@ -18,18 +18,17 @@ struct rb_log {
 	size_t batch_bytes, batch_cap;
 };
 
-static int log_alloc(struct rb_log **out, const char *path, struct lb_err *err)
+static struct rb_log *log_alloc(const char *path, struct lb_err *err)
 {
 	struct rb_log *l = calloc(1, sizeof(*l));
 
 	if (l != NULL)
 		l->path = strdup(path);
-	if (l == NULL || l->path == NULL) {
-		free(l);
-		return lb_err_set(err, LB_ENOMEM, 0, "open run log %s", path);
-	}
-	*out = l;
-	return 0;
+	if (l != NULL && l->path != NULL)
+		return l;
+	free(l);
+	(void)lb_err_set(err, LB_ENOMEM, 0, "open run log %s", path);
+	return NULL;
 }
 
 void rb_log_destroy(struct rb_log *l)
@@ -57,11 +56,12 @@ static int sync_parent(struct lb_fs *fs, const char *path, struct lb_err *err)
 
 int rb_log_create(struct rb_log **out, struct lb_fs *fs, const char *path, struct lb_err *err)
 {
-	struct rb_log *l = NULL;
-	int rc = log_alloc(&l, path, err);
+	struct rb_log *l = log_alloc(path, err);
+	int rc;
 
-	if (rc == 0)
-		rc = lb_fs_open(fs, &l->f, path, LB_FS_WRITE | LB_FS_CREATE | LB_FS_EXCL, err);
+	if (l == NULL)
+		return LB_ENOMEM;
+	rc = lb_fs_open(fs, &l->f, path, LB_FS_WRITE | LB_FS_CREATE | LB_FS_EXCL, err);
 	if (rc == 0)
 		rc = lb_file_lock(l->f, err);
 	if (rc == 0)
@@ -110,13 +110,14 @@ static int settle_tail(struct rb_log *l, uint64_t size, struct lb_err *err)
 static int log_open(struct rb_log **out, struct lb_fs *fs, const char *path, bool own, rb_log_fn fn,
 		    void *arg, struct lb_err *err)
 {
-	struct rb_log *l = NULL;
+	struct rb_log *l = log_alloc(path, err);
 	uint8_t *p = NULL;
 	uint64_t size = 0;
-	int rc = log_alloc(&l, path, err);
+	int rc;
 
-	if (rc == 0)
-		rc = lb_fs_open(fs, &l->f, path, own ? LB_FS_WRITE : LB_FS_READ, err);
+	if (l == NULL)
+		return LB_ENOMEM;
+	rc = lb_fs_open(fs, &l->f, path, own ? LB_FS_WRITE : LB_FS_READ, err);
 	if (rc == 0 && own)
 		rc = lb_file_lock(l->f, err);
 	if (rc == 0)

@@ -49,8 +49,8 @@ struct rb_cidr {
 
 struct rb_key {
 	enum rb_sec sec;
-	const char *key;
 	enum rb_kt type;
+	const char *key;
 	size_t offset;       /* in the struct of the section */
 	uint64_t min, max;   /* of numbers, durations (ns) and lists (items); 0,0: the type's own */
 	const char *choices; /* "a|b|c" */

@@ -1,6 +1,7 @@
-foreach(module record layer pack manifest frame bitflip)
+foreach(module record layer pack manifest frame bitflip malformed format_nomem)
 	lb_test(unit.${module} unit/test_${module}.c DEPS replicator)
 endforeach()
+target_link_options(unit_format_nomem PRIVATE -Wl,--wrap=malloc,--wrap=calloc)
 lb_test(golden.formats golden/test_formats.c DEPS replicator
 	ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/formats)
 

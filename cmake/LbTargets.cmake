@@ -10,7 +10,9 @@ target_compile_options(lb_flags_common INTERFACE
 if(CMAKE_C_COMPILER_ID STREQUAL "Clang")
 	target_compile_options(lb_flags_common INTERFACE -Wconditional-uninitialized -Wcomma -Wassign-enum)
 else()
-	target_compile_options(lb_flags_common INTERFACE -Wlogical-op -Wduplicated-cond -Wduplicated-branches)
+	# error texts and names are cut to their buffers on purpose
+	target_compile_options(lb_flags_common INTERFACE -Wlogical-op -Wduplicated-cond -Wduplicated-branches
+		-Wno-format-truncation -Wno-stringop-truncation)
 endif()
 if(LB_WERROR)
 	target_compile_options(lb_flags_common INTERFACE -Werror)

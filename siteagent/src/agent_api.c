@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent_int.h"
+#include "api_parse_int.h"
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/loop.h"
@@ -716,29 +717,13 @@ static const struct path {
 	{"POST", "runs/*/command", post_run_command},
 };
 
-static bool matches(const char *pattern, const char *const *part)
-{
-	size_t i = 0;
-
-	for (; part[i] != NULL && *pattern != '\0'; i++) {
-		size_t n = strcspn(pattern, "/");
-
-		if (!(n == 1 && pattern[0] == '*') &&
-		    (strlen(part[i]) != n || strncmp(part[i], pattern, n) != 0))
-			return false;
-		pattern += n;
-		pattern += *pattern == '/' ? 1 : 0;
-	}
-	return part[i] == NULL && *pattern == '\0';
-}
-
 void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_call *api)
 {
 	struct call c = {.agent = arg, .rq = rq, .api = api};
 
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
 		if (strcmp(paths[i].method, api->method) == 0 &&
-		    matches(paths[i].pattern, api->part)) {
+		    sa_api_matches(paths[i].pattern, api->part)) {
 			paths[i].fn(&c);
 			return;
 		}

@@ -7,17 +7,54 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "api_int.h"
+#include "api_parse_int.h"
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/loop.h"
 
 #define BODY_MAX        (1u << 20)
-#define PARTS_MAX       8u
 #define CONNECTIONS_MAX 64u
-#define IDLE_TIMEOUT_S  120u
+#define IDLE_TIMEOUT_S  60u
+#define DRAIN_MAX_S     1
+
+/*
+ * One request lives on two threads in turn, never on both:
+ *   MHD thread: READING --body complete [hand_over]--> loop: ASKED --[finish]--> MHD thread:
+ * ANSWERED The connection is suspended while the loop has it, so MHD cannot touch or free it. What
+ * is ASKED is in the list of its sa_api: when that is destroyed first, it is answered LB_ECLOSED
+ * there.
+ */
+enum stage {
+	READING,
+	ASKED,
+	ANSWERED
+};
+
+/* What is posted to the loop. It outlives its request when the API is destroyed in between. */
+struct ticket {
+	struct sa_api_request *rq; /* NULL: answered already */
+};
+
+struct sa_api_request {
+	struct sa_api *api;
+	struct MHD_Connection *conn;
+	struct sa_api_request *next, **link; /* while ASKED */
+	struct ticket *ticket;               /* while posted */
+	enum stage stage;
+	char *body;
+	size_t body_len;
+	bool too_large;
+	char method[8];
+	struct sa_api_parsed parsed;
+	uid_t uid;
+	bool may_write;
+	char *answer;
+	unsigned status;
+};
 
 struct sa_api {
 	struct MHD_Daemon *daemon;
@@ -25,64 +62,21 @@ struct sa_api {
 	sa_api_fn fn;
 	void *arg;
 	int fd;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-};
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" until it is ours */
 
-/*
- * One request lives on two threads in turn, never on both:
- *   MHD thread: READING --body complete [hand_over]--> loop: ASKED --[sa_api_answer]--> MHD thread:
- * ANSWERED The connection is suspended while the loop has it, so MHD cannot touch or free it.
- */
-enum stage {
-	READING,
-	ASKED,
-	ANSWERED
-};
-struct sa_api_request {
-	struct sa_api *api;
-	struct MHD_Connection *conn;
-	enum stage stage;
-	char *body;
-	size_t body_len;
-	bool too_large;
-	char method[8];
-	char *url; /* owned; parts point into it */
-	const char *part[PARTS_MAX + 1];
-	json_t *query, *json;
-	uid_t uid;
-	bool may_write;
-	char *answer;
-	unsigned status;
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t idle;  /* open became 0 */
+	struct sa_api_request *asked;
+	unsigned open; /* requests not completed */
+	bool closing;
 };
 
 static void request_free(struct sa_api_request *rq)
 {
-	json_decref(rq->query);
-	json_decref(rq->json);
+	sa_api_parsed_fini(&rq->parsed);
 	free(rq->body);
-	free(rq->url);
 	free(rq->answer);
 	free(rq);
-}
-
-static unsigned http_status(int code)
-{
-	switch (lb_err_class(code)) {
-	case LB_CLASS_INPUT:
-		if (code == LB_ENOTFOUND)
-			return MHD_HTTP_NOT_FOUND;
-		return code == LB_EDENIED ? MHD_HTTP_FORBIDDEN : MHD_HTTP_BAD_REQUEST;
-	case LB_CLASS_RETRY:
-		return MHD_HTTP_SERVICE_UNAVAILABLE;
-	case LB_CLASS_FENCE:
-		return MHD_HTTP_CONFLICT;
-	case LB_CLASS_PEER:
-	case LB_CLASS_LOCAL:
-	case LB_CLASS_DATA:
-	case LB_CLASS_BUG:
-		return MHD_HTTP_INTERNAL_SERVER_ERROR;
-	}
-	return MHD_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 static void set_answer(struct sa_api_request *rq, unsigned status, json_t *body)
@@ -97,43 +91,50 @@ static void set_answer(struct sa_api_request *rq, unsigned status, json_t *body)
 	json_decref(body);
 }
 
-static json_t *error_json(const struct lb_err *err, const char *hint)
+/* Lock held. */
+static void finish(struct sa_api_request *rq, unsigned status, json_t *body)
 {
-	json_t *e = json_pack("{s:s, s:s}", "code", lb_err_name(err->code), "message",
-			      err->msg[0] != '\0' ? err->msg : lb_err_text(err->code));
-
-	if (e == NULL) /* a message that is not UTF-8 */
-		e = json_pack("{s:s, s:s}", "code", lb_err_name(err->code), "message",
-			      lb_err_text(err->code));
-	if (hint != NULL)
-		(void)json_object_set_new(e, "hint", json_string(hint));
-	return json_pack("{s:o}", "error", e);
+	LB_ASSERT(rq->stage == ASKED);
+	set_answer(rq, status, body);
+	*rq->link = rq->next;
+	if (rq->next != NULL)
+		rq->next->link = rq->link;
+	rq->stage = ANSWERED;
+	MHD_resume_connection(rq->conn);
 }
 
 void sa_api_answer(struct sa_api_request *rq, struct json_t *body)
 {
-	LB_ASSERT(rq->stage == ASKED);
-	set_answer(rq, MHD_HTTP_OK, body);
-	rq->stage = ANSWERED;
-	MHD_resume_connection(rq->conn);
+	struct sa_api *a = rq->api;
+
+	(void)pthread_mutex_lock(&a->lock);
+	finish(rq, MHD_HTTP_OK, body);
+	(void)pthread_mutex_unlock(&a->lock);
 }
 
 void sa_api_fail(struct sa_api_request *rq, const struct lb_err *err, const char *hint)
 {
-	LB_ASSERT(rq->stage == ASKED);
-	set_answer(rq, http_status(err->code), error_json(err, hint));
-	rq->stage = ANSWERED;
-	MHD_resume_connection(rq->conn);
+	struct sa_api *a = rq->api;
+
+	(void)pthread_mutex_lock(&a->lock);
+	finish(rq, sa_api_http_status(err->code), sa_api_error_json(err, hint));
+	(void)pthread_mutex_unlock(&a->lock);
 }
 
 static void on_loop(void *arg)
 {
-	struct sa_api_request *rq = arg;
+	struct ticket *t = arg;
+	struct sa_api_request *rq = t->rq;
+
+	free(t);
+	if (rq == NULL)
+		return;
+	rq->ticket = NULL;
 	struct sa_api_call call = {
 		.method = rq->method,
-		.part = rq->part,
-		.query = rq->query,
-		.body = rq->json,
+		.part = rq->parsed.part,
+		.query = rq->parsed.query,
+		.body = rq->parsed.body,
 		.uid = rq->uid,
 		.read_only = !rq->may_write,
 	};
@@ -144,66 +145,9 @@ static void on_loop(void *arg)
 static enum MHD_Result add_query(void *cls, enum MHD_ValueKind kind, const char *key,
 				 const char *value)
 {
-	json_t *query = cls;
-
 	(void)kind;
-	/* a value that is not UTF-8 is dropped: json_string() gives NULL */
-	(void)json_object_set_new(query, key, json_string(value != NULL ? value : ""));
+	sa_api_parsed_query(cls, key, value);
 	return MHD_YES;
-}
-
-/* "/v1/points/ab12/verify" -> {"points", "ab12", "verify"} */
-static int split_url(struct sa_api_request *rq, const char *url, struct lb_err *err)
-{
-	size_t n = 0;
-	char *save = NULL;
-
-	if (strncmp(url, "/v1/", 4) != 0)
-		return lb_err_set(err, LB_ENOTFOUND, 0, "no such path: %.100s", url);
-	rq->url = strdup(url + 4);
-	if (rq->url == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "request path");
-	for (char *p = strtok_r(rq->url, "/", &save); p != NULL; p = strtok_r(NULL, "/", &save)) {
-		if (n == PARTS_MAX)
-			return lb_err_set(err, LB_ENOTFOUND, 0, "path has more than %u parts",
-					  PARTS_MAX);
-		rq->part[n++] = p;
-	}
-	return n == 0 ? lb_err_set(err, LB_ENOTFOUND, 0, "no such path: /v1/") : 0;
-}
-
-static unsigned depth_of(const char *p, size_t len)
-{
-	unsigned depth = 0, max = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		if (p[i] == '{' || p[i] == '[')
-			max = ++depth > max ? depth : max;
-		else if ((p[i] == '}' || p[i] == ']') && depth > 0)
-			depth--;
-	}
-	return max;
-}
-
-static int parse_body(struct sa_api_request *rq, struct lb_err *err)
-{
-	json_error_t je;
-
-	if (rq->too_large)
-		return lb_err_set(err, LB_EINPUT, 0, "request body is larger than %u bytes",
-				  BODY_MAX);
-	if (rq->body_len == 0)
-		return 0;
-	/* brackets inside strings count too: a limit on hostile nesting, not a grammar */
-	if (depth_of(rq->body, rq->body_len) > 512)
-		return lb_err_set(err, LB_EINPUT, 0, "request body is nested too deep");
-	rq->json = json_loadb(rq->body, rq->body_len, JSON_REJECT_DUPLICATES, &je);
-	if (rq->json == NULL)
-		return lb_err_set(err, LB_EINPUT, 0, "request body line %d column %d: %s", je.line,
-				  je.column, je.text);
-	if (!json_is_object(rq->json))
-		return lb_err_set(err, LB_EINPUT, 0, "request body is not a JSON object");
-	return 0;
 }
 
 static int authority(struct sa_api_request *rq, struct lb_err *err)
@@ -226,15 +170,14 @@ static int prepare(struct sa_api_request *rq, const char *url, struct lb_err *er
 {
 	int rc = authority(rq, err);
 
-	if (rc == 0 && strcmp(rq->method, "GET") != 0 && strcmp(rq->method, "POST") != 0)
-		rc = lb_err_set(err, LB_EINPUT, 0, "method %s: only GET and POST", rq->method);
+	if (rc == 0 && rq->too_large)
+		rc = lb_err_set(err, LB_EINPUT, 0, "request body is larger than %u bytes",
+				BODY_MAX);
 	if (rc == 0)
-		rc = split_url(rq, url, err);
+		rc = sa_api_parse(&rq->parsed, rq->method, url, rq->body, rq->body_len, err);
 	if (rc == 0)
-		rc = parse_body(rq, err);
-	rq->query = json_object();
-	if (rc == 0 && rq->query == NULL)
-		rc = lb_err_set(err, LB_ENOMEM, 0, "request query");
+		(void)MHD_get_connection_values(rq->conn, MHD_GET_ARGUMENT_KIND, add_query,
+						&rq->parsed);
 	return rc;
 }
 
@@ -254,20 +197,47 @@ static enum MHD_Result send_answer(struct sa_api_request *rq)
 	return rc;
 }
 
+/* The loop has it from here, unless the API is being closed. */
+static int ask(struct sa_api_request *rq, struct lb_err *err)
+{
+	struct sa_api *a = rq->api;
+	struct ticket *t = malloc(sizeof(*t));
+	int rc = 0;
+
+	if (t == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "request");
+	(void)pthread_mutex_lock(&a->lock);
+	if (a->closing) {
+		free(t);
+		rc = lb_err_set(err, LB_ECLOSED, 0, "agent is stopping");
+	} else {
+		*t = (struct ticket){.rq = rq};
+		rq->ticket = t;
+		rq->stage = ASKED;
+		rq->next = a->asked;
+		rq->link = &a->asked;
+		if (rq->next != NULL)
+			rq->next->link = &rq->next;
+		a->asked = rq;
+		MHD_suspend_connection(rq->conn);
+		lb_loop_post_owned(a->loop, on_loop, free, t);
+	}
+	(void)pthread_mutex_unlock(&a->lock);
+	return rc;
+}
+
 static enum MHD_Result hand_over(struct sa_api_request *rq, const char *url)
 {
 	struct lb_err err = {0};
+	int rc = prepare(rq, url, &err);
 
-	if (prepare(rq, url, &err) != 0) {
-		set_answer(rq, http_status(err.code), error_json(&err, NULL));
-		rq->stage = ANSWERED;
-		return send_answer(rq);
-	}
-	(void)MHD_get_connection_values(rq->conn, MHD_GET_ARGUMENT_KIND, add_query, rq->query);
-	rq->stage = ASKED;
-	MHD_suspend_connection(rq->conn);
-	lb_loop_post(rq->api->loop, on_loop, rq);
-	return MHD_YES;
+	if (rc == 0)
+		rc = ask(rq, &err);
+	if (rc == 0)
+		return MHD_YES;
+	set_answer(rq, sa_api_http_status(rc), sa_api_error_json(&err, NULL));
+	rq->stage = ANSWERED;
+	return send_answer(rq);
 }
 
 static void take_body(struct sa_api_request *rq, const char *p, size_t len)
@@ -288,6 +258,13 @@ static void take_body(struct sa_api_request *rq, const char *p, size_t len)
 	rq->body_len += len;
 }
 
+static void opened(struct sa_api *a)
+{
+	(void)pthread_mutex_lock(&a->lock);
+	a->open++;
+	(void)pthread_mutex_unlock(&a->lock);
+}
+
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
 				 const char *method, const char *version, const char *data,
 				 size_t *data_len, void **state)
@@ -301,6 +278,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
 			return MHD_NO;
 		rq->api = cls;
 		rq->conn = conn;
+		opened(rq->api);
 		strncpy(rq->method, method, sizeof(rq->method) - 1);
 		*state = rq;
 		return MHD_YES;
@@ -318,32 +296,64 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
 static void on_completed(void *cls, struct MHD_Connection *conn, void **state,
 			 enum MHD_RequestTerminationCode toe)
 {
-	(void)cls;
+	struct sa_api *a = cls;
+
 	(void)conn;
 	(void)toe;
-	if (*state != NULL)
-		request_free(*state);
+	if (*state == NULL)
+		return;
+	request_free(*state);
 	*state = NULL;
+	(void)pthread_mutex_lock(&a->lock);
+	if (--a->open == 0)
+		(void)pthread_cond_signal(&a->idle);
+	(void)pthread_mutex_unlock(&a->lock);
+}
+
+/* The state directory's lock says that no other agent is alive on the same state, so a socket that
+ * nobody serves is stale. Anything else at @sa is not ours to remove. */
+static int remove_stale(const struct sockaddr_un *sa, struct lb_err *err)
+{
+	struct stat st;
+	int fd, rc;
+
+	if (lstat(sa->sun_path, &st) != 0)
+		return errno == ENOENT ? 0 : lb_err_errno(err, errno, "look at %s", sa->sun_path);
+	if (!S_ISSOCK(st.st_mode))
+		return lb_err_set(err, LB_EEXIST, 0, "control socket %s: a file is in its place",
+				  sa->sun_path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return lb_err_errno(err, errno, "socket for %s", sa->sun_path);
+	rc = connect(fd, (const struct sockaddr *)sa, sizeof(*sa));
+	(void)close(fd);
+	if (rc == 0)
+		return lb_err_set(err, LB_EBUSY, 0,
+				  "another agent answers on control socket %s; stop it first",
+				  sa->sun_path);
+	if (unlink(sa->sun_path) != 0)
+		return lb_err_errno(err, errno, "unlink stale %s", sa->sun_path);
+	return 0;
 }
 
 static int listen_unix(struct sa_api *a, const char *path, struct lb_err *err)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int rc;
 
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return lb_err_set(err, LB_EINPUT, 0, "control socket path is longer than %zu: %s",
 				  sizeof(sa.sun_path) - 1, path);
 	memcpy(sa.sun_path, path, strlen(path) + 1);
-	memcpy(a->path, sa.sun_path, sizeof(a->path));
+	rc = remove_stale(&sa, err);
+	if (rc != 0)
+		return rc;
 	a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (a->fd < 0)
 		return lb_err_errno(err, errno, "socket for %s", path);
-	/* the state directory's lock says that no other agent is alive, so what is there is stale
-	 */
-	if (unlink(path) != 0 && errno != ENOENT)
-		return lb_err_errno(err, errno, "unlink stale %s", path);
 	if (bind(a->fd, (struct sockaddr *)&sa, sizeof(sa)) != 0)
 		return lb_err_errno(err, errno, "bind control socket %s", path);
+	memcpy(a->path, sa.sun_path, sizeof(a->path));
 	if (chmod(path, 0660) != 0 || listen(a->fd, 64) != 0)
 		return lb_err_errno(err, errno, "listen on control socket %s", path);
 	return 0;
@@ -358,6 +368,8 @@ int sa_api_create(struct sa_api **out, struct lb_loop *loop, const char *socket_
 	if (a == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "control API");
 	*a = (struct sa_api){.loop = loop, .fn = fn, .arg = arg, .fd = -1};
+	(void)pthread_mutex_init(&a->lock, NULL);
+	(void)pthread_cond_init(&a->idle, NULL);
 	rc = listen_unix(a, socket_path, err);
 	if (rc != 0)
 		goto out;
@@ -379,15 +391,40 @@ out:
 	return rc;
 }
 
+/* Answer what waits and give slow readers a moment to take it; MHD_stop_daemon() would abort on a
+ * suspended connection. */
+static void drain(struct sa_api *a)
+{
+	const struct lb_err err = {.code = LB_ECLOSED, .msg = "agent is stopping"};
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += DRAIN_MAX_S;
+	(void)pthread_mutex_lock(&a->lock);
+	a->closing = true;
+	while (a->asked != NULL) {
+		if (a->asked->ticket != NULL)
+			a->asked->ticket->rq = NULL;
+		finish(a->asked, sa_api_http_status(err.code), sa_api_error_json(&err, NULL));
+	}
+	while (a->open > 0 && pthread_cond_timedwait(&a->idle, &a->lock, &until) == 0)
+		continue;
+	(void)pthread_mutex_unlock(&a->lock);
+}
+
 void sa_api_destroy(struct sa_api *a)
 {
 	if (a == NULL)
 		return;
-	if (a->daemon != NULL)
+	if (a->daemon != NULL) {
+		drain(a);
 		MHD_stop_daemon(a->daemon);
+	}
 	if (a->fd >= 0)
 		(void)close(a->fd);
 	if (a->path[0] != '\0')
 		(void)unlink(a->path);
+	(void)pthread_cond_destroy(&a->idle);
+	(void)pthread_mutex_destroy(&a->lock);
 	free(a);
 }

@@ -32,8 +32,12 @@ struct sa_api_call {
 /* On the loop's thread; answer exactly once, now or later. */
 typedef void (*sa_api_fn)(void *arg, struct sa_api_request *rq, const struct sa_api_call *call);
 
+/* Errors: LB_EINPUT (path too long), LB_EBUSY (another agent answers there), LB_EEXIST (something
+ * that is no socket is there), LB_EIO. */
 int sa_api_create(struct sa_api **out, struct lb_loop *loop, const char *socket_path, sa_api_fn fn,
 		  void *arg, struct lb_err *err);
+/* On the loop's thread. What was not answered yet is answered LB_ECLOSED, and its request is gone:
+ * nobody may answer it any more. Waits at most a second for clients to take their answers. */
 void sa_api_destroy(struct sa_api *a);
 /* Takes @body. Thread: the loop's. */
 void sa_api_answer(struct sa_api_request *rq, struct json_t *body);

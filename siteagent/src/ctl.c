@@ -1,6 +1,7 @@
 #include "siteagent/ctl.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@ struct sa_ctl {
 	CURL *curl;
 	char *socket_path;
 	char *answer;
-	size_t answer_len;
+	size_t answer_len, answer_cap;
 	bool too_large;
 };
 
@@ -28,11 +29,14 @@ static size_t on_data(char *p, size_t size, size_t n, void *arg)
 		c->too_large = true;
 		return 0;
 	}
-	grown = realloc(c->answer, c->answer_len + len + 1);
-	if (grown == NULL)
-		return 0;
-	memcpy(grown + c->answer_len, p, len);
-	c->answer = grown;
+	if (c->answer_len + len >= c->answer_cap) {
+		grown = realloc(c->answer, 2 * (c->answer_len + len) + 1);
+		if (grown == NULL)
+			return 0;
+		c->answer = grown;
+		c->answer_cap = 2 * (c->answer_len + len) + 1;
+	}
+	memcpy(c->answer + c->answer_len, p, len);
 	c->answer_len += len;
 	c->answer[c->answer_len] = '\0';
 	return len;
@@ -75,6 +79,28 @@ void sa_ctl_close(struct sa_ctl *c)
 	free(c);
 }
 
+static int call_error(struct sa_ctl *c, CURLcode res, const char *method, const char *path,
+		      struct lb_err *err)
+{
+	long sys = 0;
+
+	(void)curl_easy_getinfo(c->curl, CURLINFO_OS_ERRNO, &sys);
+	if (res == CURLE_OPERATION_TIMEDOUT)
+		return lb_err_set(err, LB_ETIMEDOUT, 0, "agent on %s did not answer %s %s",
+				  c->socket_path, method, path);
+	if (res == CURLE_URL_MALFORMAT)
+		return lb_err_set(err, LB_EINPUT, 0, "not a path: %.100s", path);
+	if (res == CURLE_COULDNT_CONNECT && sys == EACCES)
+		return lb_err_set(err, LB_EDENIED, EACCES,
+				  "control socket %s: be root or a member of its group",
+				  c->socket_path);
+	if (res == CURLE_COULDNT_CONNECT)
+		return lb_err_set(err, LB_EAGAIN, (int)sys,
+				  "no agent answers on %s; is lifeboatd running?", c->socket_path);
+	return lb_err_set(err, LB_ECLOSED, (int)sys, "agent on %s broke off %s %s: %s",
+			  c->socket_path, method, path, curl_easy_strerror(res));
+}
+
 static int perform(struct sa_ctl *c, const char *method, const char *path, const char *body,
 		   struct lb_err *err)
 {
@@ -87,6 +113,7 @@ static int perform(struct sa_ctl *c, const char *method, const char *path, const
 	free(c->answer);
 	c->answer = NULL;
 	c->answer_len = 0;
+	c->answer_cap = 0;
 	c->too_large = false;
 	(void)curl_easy_setopt(c->curl, CURLOPT_URL, url);
 	(void)curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
@@ -100,11 +127,7 @@ static int perform(struct sa_ctl *c, const char *method, const char *path, const
 	if (c->too_large)
 		return lb_err_set(err, LB_EPROTO, 0, "answer of %s is larger than %u bytes", path,
 				  ANSWER_MAX);
-	if (res == CURLE_OPERATION_TIMEDOUT)
-		return lb_err_set(err, LB_ETIMEDOUT, 0, "agent on %s did not answer %s %s",
-				  c->socket_path, method, path);
-	return lb_err_set(err, LB_EAGAIN, 0, "no agent answers on %s (%s); is lifeboatd running?",
-			  c->socket_path, curl_easy_strerror(res));
+	return call_error(c, res, method, path, err);
 }
 
 static int code_of_name(const char *name)

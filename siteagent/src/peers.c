@@ -173,6 +173,8 @@ int sa_peers_open(struct sa_peers **out, struct lb_fs *fs, struct lb_err *err)
 	p->fs = fs;
 	rc = lb_fs_mkdir(fs, PEERS_DIR, err);
 	if (rc == 0)
+		rc = lb_fs_sync_dir(fs, "ident", err);
+	if (rc == 0)
 		rc = lb_fs_list(fs, PEERS_DIR, on_name, &scan, err);
 	if (rc != 0) {
 		sa_peers_close(p);

@@ -213,6 +213,8 @@ int sa_roles_open(struct sa_roles **out, struct lb_env *env, struct lb_fs *fs, s
 	r->fs = fs;
 	(void)pthread_mutex_init(&r->lock, NULL);
 	rc = lb_fs_mkdir(fs, "roles", err);
+	if (rc == 0) /* a record in a directory whose name is lost is lost too */
+		rc = lb_fs_sync_dir(fs, "", err);
 	if (rc == 0)
 		rc = lb_fs_list(fs, "roles", load_one, &o, err);
 	if (rc != 0) {

@@ -249,6 +249,8 @@ int sa_runs_create(struct sa_runs **out, struct sa_agent *a, struct lb_err *err)
 		rc = lb_fs_mkdir(a->state, "boots", err);
 	if (rc == 0)
 		rc = lb_fs_mkdir(a->state, "reports", err);
+	if (rc == 0) /* a run's log is only as durable as the name of its directory */
+		rc = lb_fs_sync_dir(a->state, "", err);
 	if (rc == 0)
 		rc = lb_fs_list(a->state, "runs", collect, &found, err);
 	for (size_t i = 0; i < found.n && i < RUNS_KEPT && rc == 0; i++)

@@ -6,8 +6,9 @@
  * message:
  *   {"error": {"code": "LB_EDENIED", "message": "...", "hint": "type the site's name: --confirm
  * tokyo"}} docs/control-api.md lists every path. Thread: one at a time per handle. Errors of our
- * own: LB_EAGAIN when nobody answers on the socket (names it), LB_ETIMEDOUT, LB_EPROTO when the
- * answer is not JSON or larger than 16 MiB.
+ * own: LB_EAGAIN when nobody answers on the socket (names it), LB_EDENIED when the socket may not
+ * be opened, LB_ECLOSED when the agent breaks off, LB_ETIMEDOUT, LB_EPROTO when the answer is not
+ * JSON or larger than 16 MiB.
  */
 #ifndef SITEAGENT_CTL_H
 #define SITEAGENT_CTL_H

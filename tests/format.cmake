@@ -17,3 +17,6 @@ find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME lint.docs COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/check-docs.py
 	${PROJECT_SOURCE_DIR} --self-test)
 set_tests_properties(lint.docs PROPERTIES LABELS lint)
+add_test(NAME golden.vectors COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/golden/check_vectors.py
+	${CMAKE_CURRENT_SOURCE_DIR}/golden/formats)
+set_tests_properties(golden.vectors PROPERTIES LABELS golden)

@@ -30,13 +30,14 @@ static struct rep_seg *active(struct rep_store *s)
 
 static int suspect(struct rep_store *s, struct lb_err *err, const char *what)
 {
-	char why[200] = "";
+	struct lb_err why = {0};
 
 	s->suspect = true;
 	if (err != NULL)
-		(void)snprintf(why, sizeof(why), "%s", err->msg);
+		why = *err;
 	return lb_err_set(err, LB_ESUSPECT, 0,
-			  "%s: %s; the store takes nothing until it is opened again", what, why);
+			  "%s: %s; the store takes nothing until it is opened again", what,
+			  why.msg);
 }
 
 static int check_usable(struct rep_store *s, struct lb_err *err)

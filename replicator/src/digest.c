@@ -16,7 +16,8 @@
 
 /*
  * base file:  sector 0 identity {magic, version, store id, volume, secret, CRC}, written once
- *             sector 1 state {generation, has base, base manifest, CRC}
+ *             sectors 1 and 2: state {serial, generation, has base, base manifest, CRC}, written
+ *             in turn; the whole one with the higher serial counts
  *             from 4096: 16 bytes a block, zero for zero
  * log file:   sector 0 header {store id, generation, number, base, manifest, body bytes, CRCs}
  *             sector 1 decision {store id, manifest, CRC}: the receipt came
@@ -25,7 +26,7 @@
  *   begin ──► open log ──[seal: body, header, sync]──► pending ──[commit: decision, sync]──►
  * decided │ base names the manifest ◄──[apply: digests + state, one sync]
  *
- * What is rewritten in place is at most one sector, so a power cut leaves the old or the new one.
+ * A header or decision that a failed write tore counts as not written; of the states one is whole.
  * A decided log is applied again at open when it leads from the base, or to it: digests and state
  * share one sync, so the state may be there before the digests are. The two log files alternate, so
  * that a pending log outlives the cut after it: its receipt may still come.
@@ -66,6 +67,7 @@ struct rep_digest {
 	struct lb_file *file;
 	struct lb_id volume, store;
 	uint8_t secret[LB_XXH_SECRET_BYTES];
+	uint64_t serial; /* of the state */
 	uint64_t generation;
 	bool has_base;
 	struct lb_hash base;
@@ -117,15 +119,15 @@ static bool sector_check(const uint8_t sector[SECTOR_BYTES], struct lb_rd *rd)
 	return !rd->bad && lb_rd_u32le(rd) == lb_crc32c(0, sector, body);
 }
 
-static void state_encode(uint8_t sector[SECTOR_BYTES], uint64_t generation, bool has_base,
-			 const struct lb_hash *base)
+static void state_encode(uint8_t sector[SECTOR_BYTES], const struct rep_digest *d)
 {
 	struct lb_wr wr = lb_wr_init(sector, SECTOR_BYTES);
 
 	lb_wr_u32le(&wr, STATE_MAGIC);
-	lb_wr_u32le(&wr, has_base ? 1 : 0);
-	lb_wr_u64le(&wr, generation);
-	lb_wr_hash(&wr, base);
+	lb_wr_u32le(&wr, d->has_base ? 1 : 0);
+	lb_wr_u64le(&wr, d->serial);
+	lb_wr_u64le(&wr, d->generation);
+	lb_wr_hash(&wr, &d->base);
 	sector_finish(sector, &wr);
 }
 
@@ -133,14 +135,32 @@ static int state_write(struct rep_digest *d, struct lb_err *err)
 {
 	uint8_t sector[SECTOR_BYTES];
 
-	state_encode(sector, d->generation, d->has_base, &d->base);
-	return lb_file_pwrite(d->file, sector, sizeof(sector), SECTOR_BYTES, err);
+	d->serial++;
+	state_encode(sector, d);
+	return lb_file_pwrite(d->file, sector, sizeof(sector), SECTOR_BYTES * (1 + d->serial % 2),
+			      err);
+}
+
+/* Take the state in @sector when it is whole and newer. */
+static void state_take(struct rep_digest *d, const uint8_t *sector)
+{
+	struct lb_rd rd = lb_rd_init(sector, SECTOR_BYTES);
+	uint32_t magic = lb_rd_u32le(&rd), flags = lb_rd_u32le(&rd);
+	uint64_t serial = lb_rd_u64le(&rd), generation = lb_rd_u64le(&rd);
+	struct lb_hash base = lb_rd_hash(&rd);
+
+	if (magic != STATE_MAGIC || flags > 1 || !sector_check(sector, &rd) || serial <= d->serial)
+		return;
+	d->serial = serial;
+	d->generation = generation;
+	d->has_base = flags == 1;
+	d->base = base;
 }
 
 static int base_create(struct rep_digest *d, struct lb_fs *fs, const char *path, struct lb_err *err)
 {
-	static const struct lb_hash none;
-	uint8_t head[2 * SECTOR_BYTES];
+	const struct rep_digest fresh = {.serial = 1, .generation = 1};
+	uint8_t head[3 * SECTOR_BYTES] = {0};
 	struct lb_wr wr = lb_wr_init(head, SECTOR_BYTES);
 	struct lb_id store;
 	uint8_t secret[LB_XXH_SECRET_BYTES];
@@ -153,16 +173,16 @@ static int base_create(struct rep_digest *d, struct lb_fs *fs, const char *path,
 	lb_wr_id(&wr, &d->volume);
 	lb_wr_bytes(&wr, secret, sizeof(secret));
 	sector_finish(head, &wr);
-	state_encode(head + SECTOR_BYTES, 1, false, &none);
+	state_encode(head + 2 * SECTOR_BYTES, &fresh);
 	return lb_fs_replace(fs, path, head, sizeof(head), err);
 }
 
 static int base_load(struct rep_digest *d, struct lb_err *err)
 {
-	uint8_t head[2 * SECTOR_BYTES];
+	uint8_t head[3 * SECTOR_BYTES];
 	struct lb_rd rd = lb_rd_init(head, SECTOR_BYTES);
 	struct lb_id volume;
-	uint32_t magic, version, flags;
+	uint32_t magic, version;
 	int rc = lb_file_pread_full(d->file, head, sizeof(head), 0, err);
 
 	if (rc != 0)
@@ -179,14 +199,10 @@ static int base_load(struct rep_digest *d, struct lb_err *err)
 	if (!lb_id_equal(&volume, &d->volume))
 		return corrupt(d, "is of another volume", err);
 
-	rd = lb_rd_init(head + SECTOR_BYTES, SECTOR_BYTES);
-	magic = lb_rd_u32le(&rd);
-	flags = lb_rd_u32le(&rd);
-	d->generation = lb_rd_u64le(&rd);
-	d->base = lb_rd_hash(&rd);
-	if (magic != STATE_MAGIC || flags > 1 || !sector_check(head + SECTOR_BYTES, &rd))
+	state_take(d, head + SECTOR_BYTES);
+	state_take(d, head + 2 * SECTOR_BYTES);
+	if (d->serial == 0)
 		return corrupt(d, "state fails its checksum", err);
-	d->has_base = flags == 1;
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@
 #include "replicator/journal.h"
 
 enum {
-	LINE_BYTES = 384
+	LINE_BYTES = 384,
+	HOLD_MAX_MS = 60000,
 };
 
 /* A connection with its read-ahead. Used by both ends. */
@@ -57,12 +59,29 @@ static int io_recv(const struct line_io *io, void *p, size_t len, size_t *got, s
 	return 0;
 }
 
+/* @n numbers, each after a space, and nothing else. */
+static bool read_numbers(const char *text, uint64_t *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char *end;
+
+		if (text[0] != ' ' || text[1] < '0' || text[1] > '9')
+			return false;
+		errno = 0;
+		out[i] = strtoull(text + 1, &end, 10);
+		if (errno != 0)
+			return false;
+		text = end;
+	}
+	return *text == '\0';
+}
+
 /* One line without its newline into @out (LINE_BYTES). */
 static int io_line(struct line_io *io, char *out, struct lb_err *err)
 {
 	for (;;) {
 		char *end = memchr(io->buf, '\n', io->have);
-		size_t got, len;
+		size_t got = 0, len;
 		int rc;
 
 		if (end != NULL) {
@@ -92,7 +111,7 @@ static int io_bytes(struct line_io *io, uint8_t *out, size_t len, struct lb_err 
 	io->have -= n;
 	memmove(io->buf, io->buf + n, io->have);
 	while (n < len) {
-		size_t got;
+		size_t got = 0;
 		int rc = io_recv(io, out + n, len - n, &got, err);
 
 		if (rc != 0)
@@ -158,13 +177,12 @@ static int do_status(struct rep_journal *j, char *text, size_t len)
 static int do_request(struct rep_journal *j, const char *line, char *text, size_t len,
 		      struct lb_err *err)
 {
-	unsigned ms;
-	uint64_t dirty;
+	uint64_t ms, dirty = 0;
 	int rc;
 
 	text[0] = '\0';
-	if (sscanf(line, "hold %5u", &ms) == 1)
-		return rep_journal_hold(j, (uint64_t)ms * 1000000u, err);
+	if (strncmp(line, "hold", 4) == 0 && read_numbers(line + 4, &ms, 1) && ms <= HOLD_MAX_MS)
+		return rep_journal_hold(j, ms * 1000000u, err);
 	if (strcmp(line, "mark") == 0) {
 		rc = rep_journal_mark(j, &dirty, err);
 		if (rc == 0)
@@ -299,7 +317,7 @@ int rep_jctl_mark(struct rep_jctl *c, uint64_t *dirty_blocks, struct lb_err *err
 	char answer[LINE_BYTES];
 	int rc = ask(c, "mark\n", answer, err);
 
-	if (rc == 0 && sscanf(answer, " %20" SCNu64, dirty_blocks) != 1)
+	if (rc == 0 && !read_numbers(answer, dirty_blocks, 1))
 		rc = lb_err_set(err, LB_EPROTO, 0, "the journal answered \"ok%.60s\"", answer);
 	return rc;
 }
@@ -328,7 +346,7 @@ int rep_jctl_bitmap(struct rep_jctl *c, uint8_t **out, uint64_t *bytes, uint64_t
 
 	if (rc != 0)
 		return rc;
-	if (sscanf(answer, " %20" SCNu64, &n) != 1 || n == 0 || n > max_bytes)
+	if (!read_numbers(answer, &n, 1) || n == 0 || n > max_bytes)
 		return lb_err_set(err, LB_EPROTO, 0, "the journal offers a bitmap of \"%.30s\"",
 				  answer);
 	map = malloc(n);
@@ -346,22 +364,23 @@ int rep_jctl_bitmap(struct rep_jctl *c, uint8_t **out, uint64_t *bytes, uint64_t
 
 int rep_jctl_status(struct rep_jctl *c, struct rep_journal_status *out, struct lb_err *err)
 {
-	struct rep_journal_status st = {0};
+	uint64_t n[8];
 	char answer[LINE_BYTES];
-	int held, open, broken, lost;
 	int rc = ask(c, "status\n", answer, err);
 
 	if (rc != 0)
 		return rc;
-	if (sscanf(answer,
-		   " %20" SCNu64 " %20" SCNu64 " %20" SCNu64 " %20" SCNu64 " %1d %1d %1d %1d",
-		   &st.size_bytes, &st.dirty_blocks, &st.side_bytes, &st.writes, &held, &open,
-		   &broken, &lost) != 8)
+	if (!read_numbers(answer, n, 8))
 		return lb_err_set(err, LB_EPROTO, 0, "the journal's status is \"%.60s\"", answer);
-	st.held = held != 0;
-	st.cut_open = open != 0;
-	st.cut_broken = broken != 0;
-	st.lost = lost != 0;
-	*out = st;
+	*out = (struct rep_journal_status){
+		.size_bytes = n[0],
+		.dirty_blocks = n[1],
+		.side_bytes = n[2],
+		.writes = n[3],
+		.held = n[4] != 0,
+		.cut_open = n[5] != 0,
+		.cut_broken = n[6] != 0,
+		.lost = n[7] != 0,
+	};
 	return 0;
 }

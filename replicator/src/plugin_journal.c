@@ -42,7 +42,7 @@ static struct {
 	struct img_dev *mirror, *side;
 	struct rep_journal *journal;
 	int ctl_fd;
-} plugin = {.side_max_bytes = 1024 * 1024 * 1024, .ctl_fd = -1};
+} plugin = {.side_max_bytes = INT64_C(1) << 30, .ctl_fd = -1};
 
 /* One NBD connection. */
 struct conn {

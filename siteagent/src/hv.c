@@ -153,7 +153,7 @@ int sa_hv_prepare(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_
 	struct sa_hv_machine *m = NULL;
 	int rc = machine_create(&m, hv, cfg, err);
 
-	if (rc != 0)
+	if (m == NULL)
 		return rc;
 	if (mkdir(m->dir, 0700) != 0 && errno != EEXIST)
 		rc = lb_err_errno(err, errno, "make directory %s", m->dir);
@@ -173,7 +173,7 @@ int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv
 	struct sa_hv_machine *m = NULL;
 	int rc = machine_create(&m, hv, cfg, err);
 
-	if (rc != 0)
+	if (m == NULL)
 		return rc;
 	rc = hv->ops->adopt(m, cfg, err);
 	if (rc != 0)

@@ -142,7 +142,7 @@ static int make_overlay(const struct sa_hv_machine *m, size_t i, const struct sa
 
 static int remove_domain(virDomainPtr dom, struct lb_err *err)
 {
-	enum sa_hv_state st;
+	enum sa_hv_state st = SA_HV_GONE;
 	int rc = state_of(dom, &st, err);
 
 	if (rc != 0 || st == SA_HV_GONE)
@@ -234,6 +234,7 @@ static int lv_adopt(struct sa_hv_machine *m, const struct sa_hv_boot_cfg *cfg, s
 
 static int memory_available(uint64_t *out, struct lb_err *err)
 {
+	static const char name[] = "MemAvailable:";
 	FILE *f = fopen("/proc/meminfo", "re");
 	char line[128];
 	uint64_t kib = 0;
@@ -241,8 +242,10 @@ static int memory_available(uint64_t *out, struct lb_err *err)
 	if (f == NULL)
 		return lb_err_errno(err, errno, "read /proc/meminfo");
 	while (fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "MemAvailable: %18" SCNu64 " kB", &kib) == 1)
+		if (strncmp(line, name, strlen(name)) == 0) {
+			kib = strtoull(line + strlen(name), NULL, 10);
 			break;
+		}
 	(void)fclose(f);
 	*out = kib * 1024;
 	return 0;

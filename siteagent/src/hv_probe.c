@@ -57,7 +57,8 @@ static bool scan_log(struct probing *pr, int fd)
 			size_t line = (size_t)(nl - (buf + at));
 
 			for (size_t i = at; i < at + line; i++) /* a guest may print NULs */
-				buf[i] = buf[i] == '\0' ? ' ' : buf[i];
+				if (buf[i] == '\0')
+					buf[i] = ' ';
 			if (line_matches(pr, buf + at, line))
 				return true;
 			at += line + 1;
@@ -101,12 +102,8 @@ static int socket_in(const char *netns, int family)
 	there = open(path, O_RDONLY | O_CLOEXEC);
 	if (here >= 0 && there >= 0 && setns(there, CLONE_NEWNET) == 0) {
 		fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (setns(here, CLONE_NEWNET) != 0) { /* this thread would act for us elsewhere */
-			if (fd >= 0)
-				(void)close(fd);
-			fd = -1;
+		if (setns(here, CLONE_NEWNET) != 0) /* this thread would act for us elsewhere */
 			sa_proc_fatal("return to the agent's network namespace");
-		}
 	}
 	if (there >= 0)
 		(void)close(there);

@@ -104,7 +104,7 @@ static int memory_bytes(uint64_t *out, xmlNodePtr n, struct lb_err *err)
 		unsigned shift;
 	} units[] = {{"", 10}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"b", 0}, {"bytes", 0}};
 	char unit[VALUE_BYTES];
-	uint64_t count;
+	uint64_t count = 0;
 	int rc = number_of(&count, n, "memory", err);
 
 	if (rc != 0)

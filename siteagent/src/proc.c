@@ -56,7 +56,7 @@ static int spawn_with(pid_t *out, const char *const *argv, const char *log_path,
 	if (e == 0)
 		e = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	if (e == 0) /* argv is not written to; the prototype predates const */
-		e = posix_spawnp(out, argv[0], fa, attr, (char *const *)(uintptr_t)argv, environ);
+		e = posix_spawnp(out, argv[0], fa, attr, (char *const *)argv, environ);
 	return e;
 }
 
@@ -118,7 +118,7 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 	uint64_t until = sa_monotonic_ns() + timeout_ns;
 	char said[160];
 	int status = 0;
-	pid_t pid, got;
+	pid_t pid = -1, got;
 	int rc = sa_proc_start(&pid, argv, log_path, err);
 
 	if (rc != 0)

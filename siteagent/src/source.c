@@ -141,9 +141,9 @@ static void free_source(struct sa_source *s)
 			      s->cfg.plugin, s->cfg.xml_path, s->cfg.address};
 
 	for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)
-		free((void *)(uintptr_t)text[i]);
+		free((void *)text[i]);
 	for (size_t i = 0; i < s->volumes; i++)
-		free((void *)(uintptr_t)s->volume[i].path);
+		free((void *)s->volume[i].path);
 	free(s->machine_xml);
 	free(s);
 }

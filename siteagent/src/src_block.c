@@ -30,8 +30,8 @@
 #include "src_int.h"
 
 #define BLOCK     ((uint64_t)SA_SOURCE_BLOCK_BYTES)
-#define RUN_BYTES (256u * 1024u)
-#define XML_MAX   (1024u * 1024u)
+#define RUN_BYTES (UINT64_C(256) * 1024)
+#define XML_MAX   (UINT64_C(1024) * 1024)
 
 /* What the engine reads from: the file, with everything that was read summed up. */
 struct scan_dev {
@@ -342,7 +342,7 @@ static int check_volume(struct sa_source *s, size_t i, struct lb_err *err)
 {
 	const struct block_volume *v = &((struct block_source *)s)->vol[i];
 	const struct stat *was = &v->at_mark;
-	struct stat st;
+	struct stat st = {0};
 	int rc = check_file(s, i, &st, err);
 
 	if (rc != 0)

@@ -27,7 +27,7 @@ int sa_source_group_create(struct sa_source_group **out, struct sa_source *const
 	struct sa_source_group *g = calloc(1, sizeof *g);
 
 	if (g != NULL) {
-		g->member = calloc(count, sizeof *g->member);
+		g->member = calloc(count, sizeof(struct sa_source *));
 		g->capacity = count * SA_SOURCE_VOLUMES_MAX;
 		g->volume = calloc(g->capacity, sizeof *g->volume);
 	}

@@ -242,7 +242,7 @@ static int start_plugin(struct lv_source *l, size_t i, struct lb_err *err)
 		rc = path_of(s, i, "nbdkit.log", log, sizeof log, err);
 	if (rc != 0)
 		return rc;
-	memcpy(dir, "dir=", 4);
+	(void)snprintf(dir, sizeof dir, "dir=");
 	rc = path_of(s, i, "", dir + 4, sizeof dir - 4, err);
 	if (rc == 0)
 		rc = make_dir(s->cfg.work_dir, err);

@@ -37,7 +37,7 @@ judge() { # KIND IP
 	lb_say "$name: $(grep -ao 'LBW UP.*' "$serial" | tail -1)"
 	answer=$(lb_site_run a timeout 10 bash -c "cat < /dev/tcp/$ip/7007") || lb_fail "$name: no answer on $ip:7007"
 	[[ $answer == "LBW seq="*" hash="* ]] || lb_fail "$name answered '$answer'"
-	answer=$(timeout 10 socat -u "UNIX-CONNECT:$dir/$name.beat" - 2> /dev/null | head -1)
+	answer=$(lb_unix_line "$dir/$name.beat") || lb_fail "$name: no heartbeat"
 	[[ $answer == "beat "*" seq="* ]] || lb_fail "$name: heartbeat is '$answer'"
 	lb_say "$name: $answer"
 

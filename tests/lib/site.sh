@@ -57,6 +57,15 @@ lb_wait_for() {
 	done
 }
 
+# The first line that a unix socket says, within 10 seconds.
+lb_unix_line() { # PATH
+	python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(10)
+s.connect(sys.argv[1])
+print(s.makefile().readline(), end="")' "$1"
+}
+
 # ---- taking down
 
 lb_sites_kill() { # NS_A NS_B

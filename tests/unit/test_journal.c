@@ -62,7 +62,7 @@ static void random_write(struct rep_journal *j, uint8_t *model, uint32_t *rng)
 {
 	static uint8_t buf[3 * 4096];
 	uint32_t off = next_random(rng) % SIZE / 512 * 512;
-	uint32_t len = (next_random(rng) % (sizeof buf / 512) + 1) * 512;
+	uint32_t len = (next_random(rng) % (uint32_t)(sizeof(buf) / 512) + 1) * 512;
 
 	if (len > SIZE - off)
 		len = SIZE - off;

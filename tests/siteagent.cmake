@@ -1,7 +1,7 @@
 # The site agent: its configuration, identity, keys, catalog. Tests see its private headers.
-set(config_golden ${CMAKE_CURRENT_SOURCE_DIR}/golden/config)
 lb_test(unit.config unit/test_config.c DEPS siteagent
-	ARGS ${config_golden} ${PROJECT_SOURCE_DIR}/docs/formats/config.md)
-foreach(inside unit_config)
+	ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/config ${PROJECT_SOURCE_DIR}/docs/formats/config.md)
+lb_test(unit.ident unit/test_ident.c DEPS siteagent LIBS LB::ssl LB::crypto)
+foreach(inside unit_config unit_ident)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 endforeach()

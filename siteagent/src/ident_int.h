@@ -63,12 +63,18 @@ int sa_ident_peer_remove(struct sa_ident *id, const char *name, struct lb_err *e
 /*
  * Enrolment. Where the CA is: sa_enrol_token() makes a 128-bit token for one site name, single use,
  * valid for @ttl_ns (at most 15 min); the enrol listener is open only while one is valid. Its text,
- * carried by a person or a pipe, never on argv:  lifeboat-token-v1:<host>:<port>:<32 hex>:<64 hex
- * SHA-256 of the CA certificate's DER> The joining site connects (TLS 1.3, server authenticated by
- * that hash), sends {name, CSR, signing key, listen address, HMAC-SHA-256(token, "lifeboat enrol
- * v1" || name || CSR || key || TLS exporter)} and gets {CA, certificate, site id; the other's site
- * id, name, signing key, listen address}. Its use is durable before the answer. Wrong, used,
- * expired, other name: LB_EAUTH.
+ * carried by a person or a pipe, never on argv:
+ *   lifeboat-token-v1:<host>:<port>:<32 hex>:<64 hex SHA-256 of the CA certificate's DER>
+ * The joining site connects (TLS 1.3, server authenticated by that hash), sends {name, CSR, signing
+ * key, listen address} under an HMAC-SHA-256 keyed with the token that covers the TLS exporter too,
+ * and gets {CA, certificate, site id; the other's site id, name, signing key, listen address}:
+ * enrol_int.h has the bytes. Tokens live in RAM: a restart forgets them. The peer is durable, the
+ * token used and the port closed (unless another token is valid) before the answer.
+ *
+ * Errors of sa_enrol_token(): LB_EINPUT, LB_EEXIST (a site of that name is enrolled: remove it
+ * first), LB_EUNSUPPORTED (the CA is elsewhere), LB_EBUSY. Of sa_enrol_join(): LB_EAUTH (wrong, used
+ * or expired token, other name, foreign CA), LB_ECLOSED (nobody listens: no valid token there),
+ * LB_ETIMEDOUT, LB_EPROTO, LB_EEXIST, LB_EINPUT (that is no token).
  */
 int sa_enrol_create(struct sa_enrol **out, struct lb_env *env, struct lb_loop *loop,
 		    struct sa_ident *id, const struct sa_config *cfg,

@@ -185,16 +185,16 @@ static int mark_batch(struct rep_store *s, struct lb_err *err)
 
 /* ---- closing a segment ---- */
 
-static uint8_t *encode_directory(const struct rep_store *s, const struct rep_seg *g, size_t *len)
+/* The directory record of @g for offset g->bytes; *m becomes the mark that closes it. */
+static uint8_t *encode_directory(const struct rep_store *s, const struct rep_seg *g, size_t *len,
+				 struct rep_mark *m)
 {
 	uint32_t body = REP_DIR_FIXED + g->entries * REP_SEG_ENTRY_BYTES;
-	uint64_t span = rep_record_span(body);
 	struct rep_entry e = {.kind = REP_RECORD_DIRECTORY, .bytes = body};
-	struct rep_mark m = {.commit = s->commit + 1, .dir_off = g->bytes};
 	uint8_t *p;
 	struct lb_wr wr;
 
-	*len = (size_t)(span + 2 * rep_record_span(REP_MARK_FIXED));
+	*len = (size_t)rep_record_span(body);
 	p = calloc(1, *len);
 	if (p == NULL)
 		return NULL;
@@ -207,46 +207,34 @@ static uint8_t *encode_directory(const struct rep_store *s, const struct rep_seg
 					 (size_t)i * REP_SEG_ENTRY_BYTES,
 				 &g->entry[i]);
 	encode_header(p, &e, g->number, g->bytes, lb_crc32c(0, p + REP_RECORD_HEADER_BYTES, body));
-	m.records = g->entries - s->batch + 1; /* the directory is one of the batch */
-	m.headers_crc = lb_crc32c(s->batch_crc, p, REP_RECORD_HEADER_BYTES);
-	encode_mark(p + span, s, &m, g->bytes + span);
-	m.echo = true;
-	encode_mark(p + span + rep_record_span(REP_MARK_FIXED), s, &m,
-		    g->bytes + span + rep_record_span(REP_MARK_FIXED));
+	*m = (struct rep_mark){.commit = s->commit + 1,
+			       .dir_off = g->bytes,
+			       .records = g->entries - s->batch +
+					  1, /* the directory is one of the batch */
+			       .headers_crc = lb_crc32c(s->batch_crc, p, REP_RECORD_HEADER_BYTES)};
 	return p;
 }
 
-/* End the active segment. Everything in it is under a mark afterwards. */
-static int close_segment(struct rep_store *s, struct lb_err *err)
+static int write_closing_marks(struct rep_store *s, uint64_t at, struct rep_mark *m,
+			       struct lb_err *err)
+{
+	uint8_t p[2 * (REP_RECORD_HEADER_BYTES + REP_MARK_FIXED)];
+	uint64_t span = rep_record_span(REP_MARK_FIXED);
+
+	LB_ASSERT(sizeof(p) == 2 * span);
+	encode_mark(p, s, m, at);
+	m->echo = true;
+	encode_mark(p + span, s, m, at + span);
+	return lb_file_pwrite(active(s)->file, p, sizeof(p), at, err);
+}
+
+static void set_closed(struct rep_store *s, uint64_t end)
 {
 	struct rep_seg *g = active(s);
-	struct iovec iov;
-	size_t len;
-	uint8_t *p;
-	int rc = lb_file_sync(g->file, err);
 
-	if (rc != 0)
-		return suspect(s, err, "sync a full segment");
-	/* Only a segment somebody else wrote holds so many: it gets no directory. */
-	if (g->entries > REP_SEG_MAX_RECORDS) {
-		rc = g->entries > s->batch ? mark_batch(s, err) : 0;
-		s->need_successor = rc == 0;
-		return rc;
-	}
-	p = encode_directory(s, g, &len);
-	if (p == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "directory of %u records", g->entries);
-	iov = (struct iovec){.iov_base = p, .iov_len = len};
-	rc = write_tail(s, &iov, 1, err);
-	free(p);
-	if (rc != 0)
-		return rc;
-	rc = lb_file_sync(g->file, err);
-	if (rc != 0)
-		return suspect(s, err, "sync a segment's directory");
 	rep_lock(s);
 	g->dir_off = g->bytes;
-	g->bytes += len;
+	g->bytes = end;
 	g->closed = true;
 	free(g->entry);
 	free(g->sorted);
@@ -257,6 +245,45 @@ static int close_segment(struct rep_store *s, struct lb_err *err)
 	s->batch_crc = 0;
 	s->need_successor = true;
 	rep_unlock(s);
+}
+
+/* End the active segment: its directory is its last record, so one batch more: sync, mark, sync.
+ * Everything in it is under a mark afterwards. */
+static int close_segment(struct rep_store *s, struct lb_err *err)
+{
+	const struct rep_seg *g = active(s);
+	struct rep_mark m;
+	struct iovec iov;
+	uint8_t *p;
+	size_t len;
+	int rc;
+
+	/* Only a segment somebody else wrote holds so many: it gets no directory. */
+	if (g->entries > REP_SEG_MAX_RECORDS) {
+		rc = g->entries > s->batch ? mark_batch(s, err) : 0;
+		s->need_successor = rc == 0;
+		return rc;
+	}
+	p = encode_directory(s, g, &len, &m);
+	if (p == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "directory of %u records", g->entries);
+	iov = (struct iovec){.iov_base = p, .iov_len = len};
+	rc = write_tail(s, &iov, 1, err);
+	free(p);
+	if (rc != 0)
+		return rc;
+	rc = lb_file_sync(g->file, err);
+	if (rc != 0)
+		return suspect(s, err, "sync a full segment");
+	rc = write_closing_marks(s, g->bytes + len, &m, err);
+	if (rc != 0) {
+		s->need_truncate = lb_file_truncate(g->file, g->bytes, NULL) != 0;
+		return rc;
+	}
+	rc = lb_file_sync(g->file, err);
+	if (rc != 0)
+		return suspect(s, err, "sync a segment's closing mark");
+	set_closed(s, g->bytes + len + 2 * rep_record_span(REP_MARK_FIXED));
 	return 0;
 }
 
@@ -388,6 +415,9 @@ int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struc
 	    body->len == 0 || body->len > REP_RECORD_MAX)
 		return lb_err_set(err, LB_EINVAL, 0, "append a part of kind %d, %zu bytes",
 				  (int)kind, body->len);
+	rc = check_usable(s, err); /* before a duplicate is called a success */
+	if (rc != 0)
+		return rc;
 	rep_lock(s);
 	rc = part_reserve(s, layer, kind, number, &l, &part, err);
 	rep_unlock(s);

@@ -209,6 +209,11 @@ struct rep_seg_scan {
 	uint64_t commit;      /* of the newest mark */
 	uint64_t dir_off;     /* not 0: closed */
 	uint32_t tail_crc;    /* over the headers behind the newest mark */
+	/* A mark of which only the echo is good: a torn write if it is the newest, else rot. */
+	uint64_t torn_mark; /* its offset; 0: none */
+	uint64_t torn_commit;
+	uint32_t torn_first, torn_records, torn_crc; /* its batch: index of the first entry, ... */
+	uint32_t torn_damage;                        /* index in damage */
 	struct rep_damage *damage;
 	uint32_t damages, damage_cap;
 };

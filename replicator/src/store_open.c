@@ -456,6 +456,43 @@ static int batch_crc(struct rep_store *s, struct lb_file *f, const struct rep_se
 	return 0;
 }
 
+/* The newest mark was torn, its echo is whole: the batch was committed. Write the mark again. */
+static int mend_mark(struct rep_store *s, struct lb_file *f, uint64_t number,
+		     struct rep_seg_scan *sc, struct lb_err *err)
+{
+	uint32_t body = REP_MARK_FIXED + sc->torn_records * REP_SEG_ENTRY_BYTES;
+	struct rep_mark m = {.commit = sc->torn_commit,
+			     .records = sc->torn_records,
+			     .headers_crc = sc->torn_crc,
+			     .entries = sc->torn_records};
+	struct rep_record r = {
+		.kind = REP_RECORD_MARK, .bytes = body, .segment = number, .offset = sc->torn_mark};
+	uint8_t *p;
+	int rc;
+
+	if (sc->torn_mark == 0 || sc->torn_commit != sc->commit)
+		return 0;
+	p = calloc(1, (size_t)rep_record_span(body));
+	if (p == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "mend a mark");
+	rep_mark_encode(p + REP_RECORD_HEADER_BYTES, &m, s->tag);
+	for (uint32_t i = 0; i < sc->torn_records; i++)
+		rep_entry_encode(p + REP_RECORD_HEADER_BYTES + REP_MARK_FIXED +
+					 (size_t)i * REP_SEG_ENTRY_BYTES,
+				 &sc->entry[sc->torn_first + i]);
+	r.body_crc = lb_crc32c(0, p + REP_RECORD_HEADER_BYTES, body);
+	rep_record_encode(p, &r);
+	rc = lb_file_pwrite(f, p, (size_t)rep_record_span(body), sc->torn_mark, err);
+	free(p);
+	if (rc != 0)
+		return rc;
+	s->recovery.mended_mark = sc->torn_mark;
+	memmove(&sc->damage[sc->torn_damage], &sc->damage[sc->torn_damage + 1],
+		(sc->damages - sc->torn_damage - 1) * sizeof(*sc->damage));
+	sc->damages--;
+	return 0;
+}
+
 static int mend_last(struct rep_store *s, struct rep_seg *g, struct rep_seg_scan *sc,
 		     struct lb_err *err)
 {
@@ -469,6 +506,8 @@ static int mend_last(struct rep_store *s, struct rep_seg *g, struct rep_seg_scan
 	}
 	if (rc == 0)
 		rc = rewrite(g->file, sc->batch_start, sc->tail, err);
+	if (rc == 0)
+		rc = mend_mark(s, g->file, g->number, sc, err);
 	if (rc == 0)
 		rc = void_manifests(s, g->file, g->number, sc, err);
 	if (rc == 0)
@@ -511,7 +550,10 @@ static int load_last(struct rep_store *s, struct lb_err *err)
 		lb_file_close(g->file);
 		s->segs--;
 		rep_seg_scan_fini(&sc);
-		return rep_store_successor(s, err);
+		/* With a predecessor it can wait for the first append: a full disk must not keep
+		 * the store from being read. */
+		s->need_successor = true;
+		return s->segs > 0 ? 0 : rep_store_successor(s, err);
 	}
 	rc = mend_last(s, g, &sc, err);
 	g->bytes = sc.tail;

@@ -479,6 +479,34 @@ static int take_listed(struct scan *c, const struct rep_mark *m, uint64_t at, bo
 	return rc;
 }
 
+/* Are the bad bytes at c->off the first copy of mark @m, whose echo is at @at? Records before them
+ * are the batch, complete; and the length fits. */
+static bool is_torn_mark(const struct scan *c, const struct rep_mark *m, uint64_t at)
+{
+	uint64_t body = REP_MARK_FIXED + (uint64_t)m->records * REP_SEG_ENTRY_BYTES;
+
+	return m->echo && m->dir_off == 0 && !c->hurt && m->records == c->records &&
+	       m->headers_crc == c->crc && m->records <= REP_SEG_MAX_RECORDS &&
+	       at - c->off == rep_record_span((uint32_t)body);
+}
+
+static int take_torn_mark(struct scan *c, const struct rep_mark *m, uint64_t at, struct lb_err *err)
+{
+	struct rep_seg_scan *o = c->o;
+	struct rep_entry e = {.kind = REP_RECORD_MARK,
+			      .off8 = (uint32_t)(c->off / 8),
+			      .bytes = REP_MARK_FIXED + m->records * REP_SEG_ENTRY_BYTES};
+
+	o->torn_mark = c->off;
+	o->torn_commit = m->commit;
+	o->torn_first = o->entries - m->records;
+	o->torn_records = m->records;
+	o->torn_crc = m->headers_crc;
+	o->torn_damage = o->damages;
+	c->off = at;
+	return scan_damage(o, c->number, &e, "only its echo is good", err);
+}
+
 /* The record at c->off is bad. If a mark follows it was durable once: damage, go on behind it.
  * Else it is the torn tail: *stop. */
 static int skip_damage(struct scan *c, bool *stop, struct lb_err *err)
@@ -496,6 +524,11 @@ static int skip_damage(struct scan *c, bool *stop, struct lb_err *err)
 	}
 	if (rc == 0)
 		rc = mark_at(c, at, &r, &m, &body, err);
+	if (rc == 0 && is_torn_mark(c, &m, at)) {
+		rc = take_torn_mark(c, &m, at, err);
+		lb_buf_unref(body);
+		return rc;
+	}
 	if (rc == 0)
 		rc = take_listed(c, &m, at, &told, err);
 	if (rc == 0 && !told) {

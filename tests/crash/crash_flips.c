@@ -222,6 +222,8 @@ static unsigned one_flip(struct world *w, unsigned file, uint64_t off, unsigned 
 	cut = rec.cut_bytes > 0 && rec.cut_segment == f->number &&
 	      rec.cut_offset == (uint64_t)h.record->off8 * 8 &&
 	      rec.cut_offset >= f->scan.mark_end - rep_record_span(REP_MARK_FIXED);
+	/* ... or the newest mark itself, which its echo mends. */
+	cut |= rec.mended_mark != 0 && rec.mended_mark == (uint64_t)h.record->off8 * 8;
 	(void)rep_store_damage(s, hunt, &h);
 	rc = rep_store_scrub(s, &o, NULL, &err);
 	if (!cut && (rc != LB_ECORRUPT || !h.found || (is_part(h.record) && !h.named))) {

@@ -465,10 +465,12 @@ static void test_header_rot(void **state)
 		sf_point_free(&p[i]);
 }
 
-/* The newest mark rots: its echo still says that the batch was committed. */
+/* A mark rots: its echo still says that the batch was committed. The newest one may as well have
+ * been torn by a power cut: it is mended. An older one is damage. */
 static void test_mark_rot(void **state)
 {
 	struct world *w = *state;
+	struct rep_recovery rec;
 	struct told told = {.n = 0};
 	struct sf_point p;
 	uint64_t end;
@@ -481,6 +483,17 @@ static void test_mark_rot(void **state)
 	flip(w, 1, end - 120 - 40, 4);
 	open_store(w);
 	assert_int_equal(points(w), 1);
+	assert_int_equal(rep_store_damage(w->store, tell, &told), 0);
+	rep_store_recovery(w->store, &rec);
+	assert_true(rec.mended_mark > 0);
+	reopen(w);
+	rep_store_recovery(w->store, &rec);
+	assert_int_equal(rec.mended_mark, 0);
+	one_point(w, &w->group[1], NULL);
+	rep_store_close(w->store);
+	flip(w, 1, end - 120 - 40, 4);
+	open_store(w);
+	assert_int_equal(points(w), 2);
 	assert_int_equal(rep_store_damage(w->store, tell, &told), 1);
 	assert_int_equal(told.last.kind, REP_RECORD_MARK);
 	check_parts(w, &p);

@@ -168,7 +168,9 @@ struct rep_recovery {
 	uint64_t voided;       /* manifests behind the mark: they were never committed */
 	uint64_t cut_segment;  /* where the torn tail was cut */
 	uint64_t cut_offset;
-	uint64_t cut_bytes; /* 0: nothing was cut */
+	uint64_t cut_bytes;   /* 0: nothing was cut */
+	uint64_t mended_mark; /* offset of the newest mark in the last segment, when only its echo
+				 was good: written again. 0: not needed */
 };
 void rep_store_recovery(struct rep_store *s, struct rep_recovery *out);
 

@@ -289,9 +289,11 @@ static int scrub_record(struct scrub *c, uint32_t seg, uint64_t off, uint64_t *n
 	struct lb_err why = {.code = 0};
 	struct lb_buf *body = NULL;
 	struct rep_record r;
-	int rc =
-		rep_store_record(c->s, (struct rep_loc){seg, (uint32_t)(off / 8)}, &r, &body, &why);
+	int rc;
 
+	if (c->o->cancelled != NULL && c->o->cancelled(c->o->arg))
+		return lb_err_set(err, LB_ECANCELED, 0, "verify was cancelled");
+	rc = rep_store_record(c->s, (struct rep_loc){seg, (uint32_t)(off / 8)}, &r, &body, &why);
 	if (rc == 0) {
 		*next = off + rep_record_span(r.bytes);
 		rc = check_part(c, &r, body, &why);

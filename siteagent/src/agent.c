@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "export_int.h"
 
 #define POOL_THREADS 4u
 
@@ -177,6 +178,8 @@ static int start_services(struct sa_agent *a, struct lb_err *err)
 	if (rc == 0)
 		rc = sa_views_create(&a->views, a, err);
 	if (rc == 0)
+		sa_export_clean(a);
+	if (rc == 0)
 		rc = start_roles(a, err);
 	if (rc == 0)
 		rc = sa_runs_create(&a->runs, a, err);
@@ -224,6 +227,7 @@ void sa_agent_destroy(struct sa_agent *a)
 	if (a->cfg != NULL || a->group != NULL)
 		sa_protect_stop(a);
 	lb_pool_destroy(a->pool);
+	sa_join_drop(a);
 	sa_views_destroy(a->views);
 	sa_hv_destroy(a->hv);
 	sa_backup_stop(a);

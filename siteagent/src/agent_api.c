@@ -6,31 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent_api_int.h"
 #include "agent_int.h"
 #include "api_parse_int.h"
-#include "base/buf.h"
 #include "base/env.h"
 #include "base/loop.h"
-#include "imaging/dev.h"
-#include "replicator/export.h"
-#include "replicator/view.h"
 #include "runbooks/lang.h"
 #include "runbooks/plan.h"
 
-struct call {
-	struct sa_agent *agent;
-	struct sa_api_request *rq;
-	const struct sa_api_call *api;
-};
-
-static const char *text_of(const struct call *c, const char *key)
+const char *sa_call_text(const struct call *c, const char *key)
 {
 	const char *s = json_string_value(json_object_get(c->api->body, key));
 
 	return s != NULL ? s : json_string_value(json_object_get(c->api->query, key));
 }
 
-static void fail(struct call *c, int code, const char *msg)
+void sa_call_fail(struct call *c, int code, const char *msg)
 {
 	struct lb_err err = {0};
 
@@ -43,7 +34,7 @@ static void answer_or_fail(struct call *c, json_t *o, const char *msg)
 	if (o != NULL)
 		sa_api_answer(c->rq, o);
 	else
-		fail(c, LB_ENOTFOUND, msg);
+		sa_call_fail(c, LB_ENOTFOUND, msg);
 }
 
 /* ---- reading ---- */
@@ -75,12 +66,12 @@ static void get_doctor(struct call *c)
 
 static void get_points(struct call *c)
 {
-	const char *name = text_of(c, "group"), *max = text_of(c, "max");
+	const char *name = sa_call_text(c, "group"), *max = sa_call_text(c, "max");
 	unsigned long n = max != NULL ? strtoul(max, NULL, 10) : 100;
 	struct sa_role_record rec;
 
 	if (name != NULL && !sa_role_by_name(c->agent->roles, name, &rec)) {
-		fail(c, LB_ENOTFOUND, "no group of that name at this site");
+		sa_call_fail(c, LB_ENOTFOUND, "no group of that name at this site");
 		return;
 	}
 	sa_api_answer(c->rq, sa_points_json(c->agent, name != NULL ? &rec.group : NULL,
@@ -88,14 +79,14 @@ static void get_points(struct call *c)
 }
 
 /* The point a path names; answers the error itself. */
-static bool resolve(struct call *c, const char *text, struct rep_point *out)
+bool sa_call_point(struct call *c, const char *text, struct rep_point *out)
 {
-	const char *name = text_of(c, "group");
+	const char *name = sa_call_text(c, "group");
 	struct sa_role_record rec;
 	struct lb_err err = {0};
 
 	if (name != NULL && !sa_role_by_name(c->agent->roles, name, &rec)) {
-		fail(c, LB_ENOTFOUND, "no group of that name at this site");
+		sa_call_fail(c, LB_ENOTFOUND, "no group of that name at this site");
 		return false;
 	}
 	if (sa_point_resolve(c->agent, text, name != NULL ? &rec.group : NULL, out, &err) == 0)
@@ -108,7 +99,7 @@ static void get_point(struct call *c)
 {
 	struct rep_point p;
 
-	if (resolve(c, c->api->part[1], &p))
+	if (sa_call_point(c, c->api->part[1], &p))
 		answer_or_fail(c, sa_point_json(c->agent, &p.manifest), "no such recovery point");
 }
 
@@ -135,7 +126,7 @@ static void get_run(struct call *c)
 
 static void get_console(struct call *c)
 {
-	const char *machine = text_of(c, "machine");
+	const char *machine = sa_call_text(c, "machine");
 
 	answer_or_fail(c,
 		       sa_runs_console_json(c->agent->runs, c->api->part[1],
@@ -154,7 +145,7 @@ static int add_event(void *arg, const struct sa_event *e)
 
 static void get_events(struct call *c)
 {
-	const char *after = text_of(c, "after");
+	const char *after = sa_call_text(c, "after");
 	json_t *list = json_array();
 	struct lb_err err = {0};
 
@@ -165,255 +156,6 @@ static void get_events(struct call *c)
 		return;
 	}
 	sa_api_answer(c->rq, json_pack("{s:o}", "events", list));
-}
-
-/* ---- jobs ---- */
-
-struct work {
-	struct sa_agent *agent;
-	struct sa_job *job;
-	struct lb_hash point;
-	bool one_point, deep;
-	char group[SA_NAME_BYTES], machine[SA_NAME_BYTES], volume[SA_NAME_BYTES];
-	char path[SA_PATH_BYTES];
-	json_t *damage;
-};
-
-static void started(struct call *c, int rc, const char *id, struct lb_err *err)
-{
-	if (rc != 0)
-		sa_api_fail(c->rq, err, NULL);
-	else
-		sa_api_answer(c->rq, json_pack("{s:s}", "job", id));
-}
-
-static void on_damage(void *arg, const struct rep_damage *d)
-{
-	struct work *w = arg;
-
-	if (json_array_size(w->damage) < 1000)
-		(void)json_array_append_new(w->damage, json_pack("{s:s, s:I, s:I}", "what", d->what,
-								 "segment", (json_int_t)d->segment,
-								 "offset", (json_int_t)d->offset));
-}
-
-static void on_scrubbed(void *arg, uint64_t done, uint64_t all)
-{
-	struct work *w = arg;
-
-	sa_job_progress(w->job, done, all);
-}
-
-static int work_key_of(void *arg, const struct lb_id *site, struct lb_pubkey *out)
-{
-	struct work *w = arg;
-	const struct sa_peer *p = sa_ident_peer_by_site(w->agent->ident, site);
-
-	if (p == NULL)
-		return LB_ENOTFOUND;
-	*out = p->key;
-	return 0;
-}
-
-static int work_dek_of(void *arg, const struct lb_id *key_id, struct lb_key *out)
-{
-	struct work *w = arg;
-
-	return sa_keyring_by_id(w->agent->keyring, key_id, out);
-}
-
-static int verify(struct sa_job *job, void *arg, json_t **result, struct lb_err *err)
-{
-	struct work *w = arg;
-	struct sa_agent *a = w->agent;
-	struct rep_scrub_stats st = {0};
-	struct rep_scrub_opts o = {
-		.on_damage = on_damage,
-		.progress = on_scrubbed,
-		.key_of = work_key_of,
-		.dek_of = w->deep ? work_dek_of : NULL,
-		.arg = w,
-		.only = w->one_point ? &w->point : NULL,
-	};
-	int rc;
-
-	w->job = job;
-	w->damage = json_array();
-	rc = rep_store_scrub(a->store, &o, &st, err);
-	if (w->one_point)
-		(void)sa_catalog_mark(a->catalog, &w->point,
-				      rc != 0   ? SA_MARK_BAD
-				      : w->deep ? SA_MARK_DEEP_VERIFIED
-						: SA_MARK_VERIFIED,
-				      a->env->wall_ns(a->env), rc != 0 ? err->msg : "", NULL);
-	*result =
-		json_pack("{s:I, s:I, s:I, s:I, s:b, s:O}", "records", (json_int_t)st.records,
-			  "bytes", (json_int_t)st.bytes, "points", (json_int_t)st.points, "damaged",
-			  (json_int_t)st.damaged, "deep", w->deep, "damage", w->damage);
-	return rc;
-}
-
-static void work_free(void *arg)
-{
-	struct work *w = arg;
-
-	json_decref(w->damage);
-	free(w);
-}
-
-static struct work *work_new(struct call *c)
-{
-	struct work *w = NULL;
-
-	if (c->agent->store == NULL)
-		fail(c, LB_ENOTFOUND, "this site keeps no recovery points");
-	else if ((w = calloc(1, sizeof(*w))) == NULL)
-		fail(c, LB_ENOMEM, "job");
-	else
-		w->agent = c->agent;
-	return w;
-}
-
-static void start_verify(struct call *c, const struct rep_point *p)
-{
-	struct work *w = work_new(c);
-	struct lb_err err = {0};
-	const char *id = NULL;
-	int rc;
-
-	if (w == NULL)
-		return;
-	w->deep = json_is_true(json_object_get(c->api->body, "deep"));
-	w->one_point = p != NULL;
-	if (p != NULL)
-		w->point = p->manifest;
-	rc = sa_job_start(c->agent->jobs, p != NULL ? "verify point" : "verify store", verify, w,
-			  work_free, &id, &err);
-	if (rc != 0)
-		work_free(w);
-	started(c, rc, id, &err);
-}
-
-static void post_verify(struct call *c)
-{
-	start_verify(c, NULL);
-}
-
-static void post_point_verify(struct call *c)
-{
-	struct rep_point p;
-
-	if (resolve(c, c->api->part[1], &p))
-		start_verify(c, &p);
-}
-
-static void on_exported(void *arg, uint64_t done, uint64_t all)
-{
-	struct work *w = arg;
-
-	sa_job_progress(w->job, done, all);
-}
-
-/* The volume to export: by machine and volume name, or the only one. */
-static int find_volume(const struct work *w, struct lb_id *out, struct lb_err *err)
-{
-	struct rep_manifest *m = malloc(sizeof(*m));
-	struct lb_buf *bytes = NULL;
-	unsigned hits = 0;
-	int rc = m == NULL ? lb_err_set(err, LB_ENOMEM, 0, "manifest") : 0;
-
-	if (rc == 0)
-		rc = rep_store_read_manifest(w->agent->store, &w->point, &bytes, err);
-	if (rc == 0)
-		rc = rep_manifest_decode(m, bytes->p, bytes->len, err);
-	for (uint32_t i = 0; rc == 0 && i < m->volumes; i++)
-		if ((w->machine[0] == '\0' || strcmp(w->machine, m->volume[i].machine_name) == 0) &&
-		    (w->volume[0] == '\0' || strcmp(w->volume, m->volume[i].volume_name) == 0)) {
-			*out = m->volume[i].volume;
-			hits++;
-		}
-	if (rc == 0 && hits != 1)
-		rc = lb_err_set(
-			err, LB_EINPUT, 0,
-			"%u volumes of the point fit machine \"%s\" volume \"%s\"; name one", hits,
-			w->machine, w->volume);
-	lb_buf_unref(bytes);
-	free(m);
-	return rc;
-}
-
-static int export(struct sa_job *job, void *arg, json_t **result, struct lb_err *err)
-{
-	struct work *w = arg;
-	struct rep_view_cfg cfg = {.dek_of = work_dek_of, .arg = w};
-	struct img_dev *view = NULL;
-	struct lb_id volume;
-	int rc = find_volume(w, &volume, err);
-
-	w->job = job;
-	if (rc == 0)
-		rc = rep_view_open(&view, w->agent->store, &w->point, &volume, &cfg, err);
-	if (rc == 0)
-		rc = rep_export_raw(view, w->path, on_exported, w, err);
-	if (rc == 0)
-		*result = json_pack("{s:s, s:I}", "path", w->path, "size_bytes",
-				    (json_int_t)view->size_bytes);
-	img_dev_destroy(view);
-	return rc;
-}
-
-static void copy_text(char *out, size_t cap, const char *s)
-{
-	(void)snprintf(out, cap, "%s", s != NULL ? s : "");
-}
-
-static void post_point_export(struct call *c)
-{
-	const char *path = text_of(c, "path");
-	struct lb_err err = {0};
-	struct rep_point p;
-	struct work *w;
-	const char *id = NULL;
-	int rc;
-
-	if (path == NULL || path[0] != '/' || strlen(path) >= SA_PATH_BYTES) {
-		fail(c, LB_EINPUT, "\"path\" must be an absolute path of less than 256 bytes");
-		return;
-	}
-	if (!resolve(c, c->api->part[1], &p) || (w = work_new(c)) == NULL)
-		return;
-	w->point = p.manifest;
-	copy_text(w->path, sizeof(w->path), path);
-	copy_text(w->machine, sizeof(w->machine), text_of(c, "machine"));
-	copy_text(w->volume, sizeof(w->volume), text_of(c, "volume"));
-	rc = sa_job_start(c->agent->jobs, "export point", export, w, work_free, &id, &err);
-	if (rc != 0)
-		work_free(w);
-	started(c, rc, id, &err);
-}
-
-static int rebuild(struct sa_job *job, void *arg, json_t **result, struct lb_err *err)
-{
-	struct work *w = arg;
-
-	(void)job;
-	(void)result;
-	return sa_catalog_rebuild(w->agent->catalog, w->agent->store, err);
-}
-
-static void post_catalog_rebuild(struct call *c)
-{
-	struct work *w = work_new(c);
-	struct lb_err err = {0};
-	const char *id = NULL;
-	int rc;
-
-	if (w == NULL)
-		return;
-	rc = sa_job_start(c->agent->jobs, "catalog rebuild", rebuild, w, work_free, &id, &err);
-	if (rc != 0)
-		work_free(w);
-	started(c, rc, id, &err);
 }
 
 static void get_catalog_dump(struct call *c)
@@ -439,20 +181,20 @@ static void post_job_cancel(struct call *c)
 	if (sa_job_cancel(c->agent->jobs, c->api->part[1]))
 		sa_api_answer(c->rq, json_pack("{s:b}", "cancelled", 1));
 	else
-		fail(c, LB_ENOTFOUND, "no such job");
+		sa_call_fail(c, LB_ENOTFOUND, "no such job");
 }
 
 /* ---- runbooks and runs ---- */
 
 static struct rb_runbook *parse_runbook(struct call *c)
 {
-	const char *text = text_of(c, "text"), *name = text_of(c, "name");
+	const char *text = sa_call_text(c, "text"), *name = sa_call_text(c, "name");
 	struct rb_runbook *rb = NULL;
 	struct lb_err err = {0};
 	char *problems = NULL;
 
 	if (text == NULL) {
-		fail(c, LB_EINPUT, "\"text\" (the runbook) is missing");
+		sa_call_fail(c, LB_EINPUT, "\"text\" (the runbook) is missing");
 		return NULL;
 	}
 	if (rb_runbook_parse(&rb, name != NULL ? name : "runbook", text, strlen(text), &problems,
@@ -475,7 +217,7 @@ static void post_lint(struct call *c)
 static void post_plan(struct call *c)
 {
 	struct rb_runbook *rb = parse_runbook(c);
-	const char *mode_text = text_of(c, "mode");
+	const char *mode_text = sa_call_text(c, "mode");
 	struct rb_plan *plan = NULL;
 	struct lb_err err = {0};
 	enum rb_mode mode = RB_FAILOVER;
@@ -514,7 +256,7 @@ out:
 /* A failover acts on the site it takes over from: that name must be typed. */
 static bool confirmed(struct call *c, const struct rb_runbook *rb, const char *mode)
 {
-	const char *typed = text_of(c, "confirm"), *site = c->agent->cfg->site;
+	const char *typed = sa_call_text(c, "confirm"), *site = c->agent->cfg->site;
 	struct lb_err err = {0};
 	char hint[160];
 
@@ -535,8 +277,8 @@ static bool confirmed(struct call *c, const struct rb_runbook *rb, const char *m
 
 static void post_runs(struct call *c)
 {
-	const char *mode = text_of(c, "mode"), *text = text_of(c, "text"),
-		   *name = text_of(c, "name");
+	const char *mode = sa_call_text(c, "mode"), *text = sa_call_text(c, "text"),
+		   *name = sa_call_text(c, "name");
 	struct rb_runbook *rb;
 	struct lb_err err = {0};
 	char who[32], id[LB_ID_TEXT];
@@ -548,7 +290,7 @@ static void post_runs(struct call *c)
 		.unattended = json_is_true(json_object_get(c->api->body, "unattended"))};
 
 	if (mode == NULL) {
-		fail(c, LB_EINPUT, "\"mode\" is missing: drill, failover or planned");
+		sa_call_fail(c, LB_EINPUT, "\"mode\" is missing: drill, failover or planned");
 		return;
 	}
 	rb = parse_runbook(c);
@@ -567,12 +309,12 @@ static void post_runs(struct call *c)
 
 static void post_run_command(struct call *c)
 {
-	const char *command = text_of(c, "command"), *typed = text_of(c, "confirm");
+	const char *command = sa_call_text(c, "command"), *typed = sa_call_text(c, "confirm");
 	struct lb_err err = {0};
 	char who[32];
 
 	if (command == NULL) {
-		fail(c, LB_EINPUT, "\"command\" is missing");
+		sa_call_fail(c, LB_EINPUT, "\"command\" is missing");
 		return;
 	}
 	/* skipping a step and cancelling a run can leave a site half failed over */
@@ -584,8 +326,8 @@ static void post_run_command(struct call *c)
 		return;
 	}
 	(void)snprintf(who, sizeof(who), "uid:%u", (unsigned)c->api->uid);
-	if (sa_run_command(c->agent->runs, c->api->part[1], command, text_of(c, "step"),
-			   text_of(c, "reason"), who, &err) != 0)
+	if (sa_run_command(c->agent->runs, c->api->part[1], command, sa_call_text(c, "step"),
+			   sa_call_text(c, "reason"), who, &err) != 0)
 		sa_api_fail(c->rq, &err, NULL);
 	else
 		answer_or_fail(c, sa_run_json(c->agent->runs, c->api->part[1]), "run");
@@ -608,13 +350,13 @@ static void post_site_init(struct call *c)
 
 static void post_site_token(struct call *c)
 {
-	const char *name = text_of(c, "name");
+	const char *name = sa_call_text(c, "name");
 	const json_t *ttl = json_object_get(c->api->body, "ttl_ns");
 	struct lb_err err = {0};
 	char token[256];
 
 	if (name == NULL) {
-		fail(c, LB_EINPUT, "\"name\" (of the site that will join) is missing");
+		sa_call_fail(c, LB_EINPUT, "\"name\" (of the site that will join) is missing");
 		return;
 	}
 	if (sa_enrol_token(c->agent->enrol, name,
@@ -626,7 +368,7 @@ static void post_site_token(struct call *c)
 		sa_api_answer(c->rq, json_pack("{s:s}", "token", token));
 }
 
-struct join {
+struct sa_join {
 	struct call call;
 	char token[256];
 	int rc;
@@ -635,37 +377,54 @@ struct join {
 
 static void join_work(void *arg)
 {
-	struct join *j = arg;
+	struct sa_join *j = arg;
 
 	j->rc = sa_enrol_join(j->call.agent->ident, j->token, &j->call.agent->cfg->listen, &j->err);
 }
 
 static void join_done(void *arg)
 {
-	struct join *j = arg;
+	struct sa_join *j = arg;
+	struct sa_agent *a = j->call.agent;
 
 	if (j->rc == 0)
-		j->rc = sa_agent_enrolled(j->call.agent, &j->err);
+		j->rc = sa_agent_enrolled(a, &j->err);
 	if (j->rc != 0)
 		sa_api_fail(j->call.rq, &j->err, NULL);
 	else
-		sa_api_answer(j->call.rq, sa_sites_json(j->call.agent));
-	explicit_bzero(j->token, sizeof(j->token));
-	free(j);
+		sa_api_answer(j->call.rq, sa_sites_json(a));
+	sa_join_drop(a);
+}
+
+void sa_join_drop(struct sa_agent *a)
+{
+	if (a->join != NULL)
+		explicit_bzero(a->join->token, sizeof(a->join->token));
+	free(a->join);
+	a->join = NULL;
 }
 
 static void post_site_join(struct call *c)
 {
-	const char *token = text_of(c, "token");
-	struct join *j = calloc(1, sizeof(*j));
+	const char *token = sa_call_text(c, "token");
+	struct sa_join *j;
 
-	if (j == NULL || token == NULL || strlen(token) >= sizeof(j->token)) {
-		free(j);
-		fail(c, LB_EINPUT, "\"token\" is missing or too long");
+	if (token == NULL || strlen(token) >= sizeof(j->token)) {
+		sa_call_fail(c, LB_EINPUT, "\"token\" is missing or too long");
 		return;
 	}
-	j->call = *c;
+	if (c->agent->join != NULL) {
+		sa_call_fail(c, LB_EBUSY, "this site is joining already");
+		return;
+	}
+	j = calloc(1, sizeof(*j));
+	if (j == NULL) {
+		sa_call_fail(c, LB_ENOMEM, "join");
+		return;
+	}
+	j->call = (struct call){.agent = c->agent, .rq = c->rq}; /* api is the request's */
 	memcpy(j->token, token, strlen(token) + 1);
+	c->agent->join = j;
 	lb_pool_submit(c->agent->pool, join_work, join_done, j);
 }
 
@@ -674,7 +433,7 @@ static void post_group_cut(struct call *c)
 	struct sa_protected *g = sa_protect_find(c->agent, c->api->part[1]);
 
 	if (g == NULL || !g->added) {
-		fail(c, LB_ENOTFOUND, "no group of that name is protected here");
+		sa_call_fail(c, LB_ENOTFOUND, "no group of that name is protected here");
 		return;
 	}
 	rep_source_cut_now(g->engine, &g->id);
@@ -706,10 +465,10 @@ static const struct path {
 	{"POST", "site/token", post_site_token},
 	{"POST", "site/join", post_site_join},
 	{"POST", "groups/*/cut", post_group_cut},
-	{"POST", "points/*/verify", post_point_verify},
-	{"POST", "points/*/export", post_point_export},
-	{"POST", "verify", post_verify},
-	{"POST", "catalog/rebuild", post_catalog_rebuild},
+	{"POST", "points/*/verify", sa_post_point_verify},
+	{"POST", "points/*/export", sa_post_point_export},
+	{"POST", "verify", sa_post_verify},
+	{"POST", "catalog/rebuild", sa_post_catalog_rebuild},
 	{"POST", "jobs/*/cancel", post_job_cancel},
 	{"POST", "runbooks/lint", post_lint},
 	{"POST", "runbooks/plan", post_plan},
@@ -727,5 +486,5 @@ void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_c
 			paths[i].fn(&c);
 			return;
 		}
-	fail(&c, LB_ENOTFOUND, "no such path; docs/control-api.md lists them");
+	sa_call_fail(&c, LB_ENOTFOUND, "no such path; docs/control-api.md lists them");
 }

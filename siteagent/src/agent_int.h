@@ -37,6 +37,7 @@ struct lb_loop;
 struct lb_pool;
 struct lb_timer;
 struct sa_idmap;
+struct sa_join;
 struct sa_jobs;
 struct sa_runs;
 struct sa_views;
@@ -85,6 +86,7 @@ struct sa_agent {
 	uint64_t started_ns;
 	struct sa_ident *ident;
 	struct sa_enrol *enrol;
+	struct sa_join *join; /* under way on the pool; agent_api.c */
 	struct sa_keyring *keyring;
 	struct sa_idmap *ids;
 	struct sa_roles *roles;
@@ -155,6 +157,8 @@ int sa_point_resolve(struct sa_agent *a, const char *text, const struct lb_id *g
 
 /* agent_api.c: the table of paths. */
 void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_call *call);
+/* The agent ends while a join is under way; after sa_api_destroy() and the pool's end. */
+void sa_join_drop(struct sa_agent *a);
 
 /* idmap.c: names of this site's groups, machines, volumes -> random ids, durable in
  * <state_dir>/ids.json. */

@@ -93,9 +93,9 @@ int cli_site_join(struct cli *c)
 
 int cli_group_cut(struct cli *c)
 {
-	char path[128];
+	char path[CLI_PART_BYTES + 32], part[CLI_PART_BYTES];
 
-	(void)snprintf(path, sizeof(path), "/v1/groups/%.64s/cut", c->arg[0]);
+	(void)snprintf(path, sizeof(path), "/v1/groups/%s/cut", cli_part(part, c->arg[0]));
 	return post(c, path, json_object(), "a cut will be taken at once");
 }
 
@@ -125,11 +125,11 @@ static int print_scrub(struct cli *c, int rc, json_t *result)
 
 int cli_point_verify(struct cli *c)
 {
-	char path[128];
+	char path[CLI_PATH_BYTES];
 	json_t *result = NULL;
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "/v1/points/%.70s/verify", c->arg[0]);
+	cli_point_path(c, path, "/verify");
 	rc = cli_run_job(c, path, json_pack("{s:b}", "deep", c->deep), &result);
 	return print_scrub(c, rc, result);
 }
@@ -144,7 +144,7 @@ int cli_verify(struct cli *c)
 
 int cli_point_export(struct cli *c)
 {
-	char path[128], cwd[PATH_MAX], full[2 * PATH_MAX], size[24];
+	char path[CLI_PATH_BYTES], cwd[PATH_MAX], full[2 * PATH_MAX], size[24];
 	json_t *body = json_object(), *result = NULL;
 	int rc;
 
@@ -156,8 +156,7 @@ int cli_point_export(struct cli *c)
 	put(body, "machine", c->machine);
 	put(body, "volume", c->volume);
 	put(body, "format", c->format);
-	(void)snprintf(path, sizeof(path), "/v1/points/%.70s/export%s%.64s", c->arg[0],
-		       c->group != NULL ? "?group=" : "", c->group != NULL ? c->group : "");
+	cli_point_path(c, path, "/export");
 	rc = cli_run_job(c, path, body, &result);
 	if (rc == 0 && c->json)
 		return cli_print_json(result);
@@ -291,13 +290,13 @@ static bool went_well(const char *state)
  */
 static int follow(struct cli *c, const char *id)
 {
-	char path[80], seen[1024] = "", now[1024];
+	char path[CLI_PATH_BYTES], part[CLI_PART_BYTES], seen[1024] = "", now[1024];
 	json_t *o = NULL, *s;
 	const char *state;
 	size_t i;
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s", id);
+	(void)snprintf(path, sizeof(path), "/v1/runs/%s", cli_part(part, id));
 	for (;;) {
 		size_t n = 0;
 
@@ -393,11 +392,11 @@ int cli_run_list(struct cli *c)
 
 int cli_run_show(struct cli *c)
 {
-	char path[80];
+	char path[CLI_PATH_BYTES], part[CLI_PART_BYTES];
 	json_t *o = NULL;
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s", c->arg[0]);
+	(void)snprintf(path, sizeof(path), "/v1/runs/%s", cli_part(part, c->arg[0]));
 	rc = cli_call(c, "GET", path, NULL, &o);
 	if (rc != 0)
 		return rc;
@@ -415,12 +414,12 @@ int cli_run_attach(struct cli *c)
 
 int cli_run_console(struct cli *c)
 {
-	char path[200];
+	char path[2 * CLI_PART_BYTES + 64], run[CLI_PART_BYTES], machine[CLI_PART_BYTES];
 	json_t *o = NULL;
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s/console?machine=%.64s", c->arg[0],
-		       c->arg[1]);
+	(void)snprintf(path, sizeof(path), "/v1/runs/%s/console?machine=%s",
+		       cli_part(run, c->arg[0]), cli_part(machine, c->arg[1]));
 	rc = cli_call(c, "GET", path, NULL, &o);
 	if (rc != 0)
 		return rc;
@@ -434,14 +433,14 @@ int cli_run_console(struct cli *c)
 static int command(struct cli *c, const char *name)
 {
 	json_t *body = json_object(), *o = NULL;
-	char path[80];
+	char path[CLI_PATH_BYTES], part[CLI_PART_BYTES];
 	int rc;
 
 	put(body, "command", name);
 	put(body, "step", c->args > 1 ? c->arg[1] : NULL);
 	put(body, "reason", c->reason);
 	put(body, "confirm", c->confirm);
-	(void)snprintf(path, sizeof(path), "/v1/runs/%.40s/command", c->arg[0]);
+	(void)snprintf(path, sizeof(path), "/v1/runs/%s/command", cli_part(part, c->arg[0]));
 	rc = cli_call(c, "POST", path, body, &o);
 	if (rc != 0)
 		return rc;

@@ -26,6 +26,35 @@ int cli_call(struct cli *c, const char *method, const char *path, struct json_t 
 	return rc;
 }
 
+const char *cli_part(char out[CLI_PART_BYTES], const char *text)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	size_t n = 0;
+
+	for (const unsigned char *p = (const unsigned char *)text;
+	     *p != '\0' && n + 4 < CLI_PART_BYTES; p++) {
+		if ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
+		    (*p >= 'A' && *p <= 'Z') || strchr("-._~", *p) != NULL) {
+			out[n++] = (char)*p;
+			continue;
+		}
+		out[n++] = '%';
+		out[n++] = hex[*p >> 4];
+		out[n++] = hex[*p & 15];
+	}
+	out[n] = '\0';
+	return out;
+}
+
+void cli_point_path(const struct cli *c, char out[CLI_PATH_BYTES], const char *tail)
+{
+	char point[CLI_PART_BYTES], group[CLI_PART_BYTES];
+
+	(void)snprintf(out, CLI_PATH_BYTES, "/v1/points/%s%s%s%s", cli_part(point, c->arg[0]), tail,
+		       c->group != NULL ? "?group=" : "",
+		       cli_part(group, c->group != NULL ? c->group : ""));
+}
+
 int cli_print_json(struct json_t *o)
 {
 	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_SORT_KEYS);

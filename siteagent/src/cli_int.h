@@ -20,11 +20,13 @@ struct sa_ctl;
 
 #define CLI_ARGS_MAX      8u
 #define CLI_TABLE_COLUMNS 12u
+#define CLI_PART_BYTES    200u
+#define CLI_PATH_BYTES    (2u * CLI_PART_BYTES + 64u)
 
 struct cli {
 	const char *socket;
 	bool json;
-	bool deep, watch, plain, yes_unattended;
+	bool deep, watch, once, plain, yes_unattended;
 	const char *mode, *confirm, *reason, *group, *machine, *volume, *format, *name, *ttl,
 		*after, *max;
 	const char *arg[CLI_ARGS_MAX + 1]; /* what is left after the verb, NULL-terminated */
@@ -48,6 +50,11 @@ extern const struct cli_verb cli_verbs[]; /* ends with noun NULL */
 /* cli_call.c: one request; on failure c->err and c->hint are set. */
 int cli_call(struct cli *c, const char *method, const char *path, struct json_t *body /* taken */,
 	     struct json_t **out);
+/* @text as one part of a path or value of a query, percent-encoded; cut when longer than any name
+ * of ours. Returns @out. */
+const char *cli_part(char out[CLI_PART_BYTES], const char *text);
+/* "/v1/points/POINT<tail>" of the first argument, with --group. */
+void cli_point_path(const struct cli *c, char out[CLI_PATH_BYTES], const char *tail);
 /* Start a job, show its progress with rate and ETA until it ends, print its result. */
 int cli_run_job(struct cli *c, const char *path, struct json_t *body, struct json_t **result);
 int cli_print_json(struct json_t *o); /* takes o; 0 */
@@ -104,6 +111,5 @@ int cli_drill(struct cli *c);
 int cli_config_check(struct cli *c);
 int cli_config_keys(struct cli *c);
 int cli_completion(struct cli *c);
-int cli_man(struct cli *c);
 
 #endif

@@ -86,7 +86,7 @@ int cli_status(struct cli *c)
 
 		if (rc != 0)
 			return rc;
-		if (c->watch && !c->json && isatty(1) != 0)
+		if (c->watch && !c->plain && !c->json && isatty(1) != 0)
 			(void)fputs("\033[H\033[J", stdout);
 		if (o != NULL)
 			print_status(o);
@@ -98,12 +98,13 @@ int cli_status(struct cli *c)
 	}
 }
 
-/* One line per event, for screen readers and logs; goes on until interrupted. */
+/* One line per event, for screen readers and logs; goes on until interrupted (--once: ends with the
+ * newest). */
 int cli_watch(struct cli *c)
 {
 	uint64_t after = c->after != NULL ? strtoull(c->after, NULL, 10) : 0;
 	char path[64], line[2048];
-	size_t i;
+	size_t i, n;
 	json_t *o, *e;
 
 	for (;;) {
@@ -121,11 +122,13 @@ int cli_watch(struct cli *c)
 				(void)fputs(cli_text(line, sizeof(line), e, "line"), stdout);
 			(void)fputc('\n', stdout);
 		}
+		n = json_array_size(json_object_get(o, "events"));
 		json_decref(o);
 		(void)fflush(stdout);
-		if (!c->watch)
+		if (c->once && n == 0)
 			return 0;
-		(void)poll(NULL, 0, 500);
+		if (n == 0)
+			(void)poll(NULL, 0, 500);
 	}
 }
 
@@ -238,15 +241,17 @@ int cli_point_list(struct cli *c)
 {
 	static const char *const head[] = {"POINT", "GROUP",  "SEQ",   "CAPTURED",
 					   "CLASS", "STORED", "MARKS", NULL};
-	char path[200], id[CELL], group[CELL], seq[24], when[24], cls[CELL], size[24], marks[CELL];
+	char path[2 * CLI_PART_BYTES + 64], max[CLI_PART_BYTES], of[CLI_PART_BYTES], id[CELL],
+		group[CELL], seq[24], when[24], cls[CELL], size[24], marks[CELL];
 	struct cli_table *t;
 	json_t *o = NULL, *p;
 	size_t i;
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "/v1/points?max=%.8s%s%.64s",
-		       c->max != NULL ? c->max : "20", c->group != NULL ? "&group=" : "",
-		       c->group != NULL ? c->group : "");
+	(void)snprintf(path, sizeof(path), "/v1/points?max=%s%s%s",
+		       cli_part(max, c->max != NULL ? c->max : "20"),
+		       c->group != NULL ? "&group=" : "",
+		       cli_part(of, c->group != NULL ? c->group : ""));
 	rc = get(c, path, &o);
 	if (rc != 0 || o == NULL)
 		return rc;
@@ -269,12 +274,12 @@ int cli_point_list(struct cli *c)
 
 int cli_point_show(struct cli *c)
 {
-	char path[160], a[CELL], b[CELL], size[24], layer[24], when[24];
+	char path[CLI_PATH_BYTES], a[CELL], b[CELL], size[24], layer[24], when[24];
 	json_t *o = NULL, *v;
 	size_t i;
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "/v1/points/%.70s", c->arg[0]);
+	cli_point_path(c, path, "");
 	rc = get(c, path, &o);
 	if (rc != 0 || o == NULL)
 		return rc;

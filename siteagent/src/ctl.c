@@ -95,8 +95,9 @@ static int call_error(struct sa_ctl *c, CURLcode res, const char *method, const 
 				  "control socket %s: be root or a member of its group",
 				  c->socket_path);
 	if (res == CURLE_COULDNT_CONNECT)
-		return lb_err_set(err, LB_EAGAIN, (int)sys,
-				  "no agent answers on %s; is lifeboatd running?", c->socket_path);
+		return lb_err_set(err, LB_EAGAIN, 0,
+				  "no agent answers on %s (%s); is lifeboatd running?",
+				  c->socket_path, strerror((int)sys));
 	return lb_err_set(err, LB_ECLOSED, (int)sys, "agent on %s broke off %s %s: %s",
 			  c->socket_path, method, path, curl_easy_strerror(res));
 }

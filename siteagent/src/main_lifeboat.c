@@ -23,6 +23,8 @@ enum {
 	OPT_AFTER,
 	OPT_MAX,
 	OPT_UNATTENDED,
+	OPT_ONCE,
+	OPT_FORMAT,
 	OPT_PLAIN,
 	OPT_VERSION
 };
@@ -45,6 +47,8 @@ static const struct option options[] = {
 	{"max", required_argument, NULL, OPT_MAX},
 	{"unattended", no_argument, NULL, OPT_UNATTENDED},
 	{"plain", no_argument, NULL, OPT_PLAIN},
+	{"once", no_argument, NULL, OPT_ONCE},
+	{"format", required_argument, NULL, OPT_FORMAT},
 	{NULL, 0, NULL, 0},
 };
 
@@ -68,11 +72,24 @@ static void usage(FILE *out, const char *noun)
 		      SA_CTL_DEFAULT_SOCKET);
 }
 
+static void usage_of(FILE *out, const struct cli_verb *v)
+{
+	(void)fprintf(out, "usage: lifeboat %s%s%s%s%s", v->noun, v->verb[0] != '\0' ? " " : "",
+		      v->verb, v->args[0] != '\0' ? " " : "", v->args);
+	for (const char *p = v->options; *p != '\0';) { /* "--a X --b" -> " [--a X] [--b]" */
+		const char *next = strstr(p + 2, " --");
+		size_t n = next != NULL ? (size_t)(next - p) : strlen(p);
+
+		(void)fprintf(out, " [%.*s]", (int)n, p);
+		p += n + (next != NULL ? 1 : 0);
+	}
+	(void)fputc('\n', out);
+}
+
 static void help(const struct cli_verb *v)
 {
-	(void)printf("usage: lifeboat %s%s%s %s %s\n\n%s\n\nexample:\n  %s\n", v->noun,
-		     v->verb[0] != '\0' ? " " : "", v->verb, v->args, v->options, v->help,
-		     v->example);
+	usage_of(stdout, v);
+	(void)printf("\n%s\n\nexample:\n  %s\n", v->help, v->example);
 }
 
 static void take_option(struct cli *c, int opt)
@@ -92,6 +109,12 @@ static void take_option(struct cli *c, int opt)
 		break;
 	case OPT_PLAIN:
 		c->plain = true;
+		break;
+	case OPT_ONCE:
+		c->once = true;
+		break;
+	case OPT_FORMAT:
+		c->format = optarg;
 		break;
 	case OPT_UNATTENDED:
 		c->yes_unattended = true;
@@ -126,6 +149,44 @@ static void take_option(struct cli *c, int opt)
 	default:
 		break;
 	}
+}
+
+/* getopt's '?' or ':' told for people. */
+static int bad_option(int opt, char **argv)
+{
+	const char *words[sizeof(options) / sizeof(options[0])] = {NULL}, *near, *text;
+
+	text = optopt == 0 || optopt > 255 ? argv[optind - 1] : NULL;
+	if (opt == ':') {
+		(void)fprintf(stderr, "lifeboat: %s needs a value\n", argv[optind - 1]);
+		return 2;
+	}
+	if (text == NULL) {
+		(void)fprintf(stderr, "lifeboat: unknown option -%c\n", optopt);
+		return 2;
+	}
+	for (size_t i = 0; options[i].name != NULL; i++)
+		words[i] = options[i].name;
+	near = strncmp(text, "--", 2) == 0 ? lb_nearest_word(text + 2, words) : NULL;
+	(void)fprintf(stderr, "lifeboat: unknown option %s%s%s%s\n", text,
+		      near != NULL ? ", did you mean --" : "", near != NULL ? near : "",
+		      near != NULL ? "?" : "");
+	return 2;
+}
+
+/* Options that every verb takes have no place in its own list. */
+static bool takes(const struct cli_verb *v, const char *name)
+{
+	static const char *const all[] = {"socket", "json", "help", "version"};
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (strcmp(all[i], name) == 0)
+			return true;
+	for (const char *p = strstr(v->options, "--"); p != NULL; p = strstr(p + 2, "--"))
+		if (strncmp(p + 2, name, len) == 0 && (p[2 + len] == ' ' || p[2 + len] == '\0'))
+			return true;
+	return false;
 }
 
 static bool noun_known(const char *noun)
@@ -188,14 +249,18 @@ int main(int argc, char **argv)
 	const char *env_socket = getenv("LIFEBOAT_SOCKET");
 	struct cli c = {.socket = env_socket != NULL ? env_socket : SA_CTL_DEFAULT_SOCKET};
 	const struct cli_verb *v;
+	bool given[sizeof(options) / sizeof(options[0])] = {false};
 	bool want_help = false;
 	size_t used = 0, left;
 	int opt;
 
 	(void)setlocale(LC_ALL, "");
-	while ((opt = getopt_long(argc, argv, "s:jhw", options, NULL)) != -1) {
-		if (opt == '?')
-			return 2;
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, ":s:jhw", options, NULL)) != -1) {
+		if (opt == '?' || opt == ':')
+			return bad_option(opt, argv);
+		for (size_t i = 0; options[i].name != NULL; i++)
+			given[i] = given[i] || options[i].val == opt;
 		if (opt == OPT_VERSION) {
 			(void)puts("lifeboat " LB_VERSION);
 			return 0;
@@ -218,10 +283,16 @@ int main(int argc, char **argv)
 		help(v);
 		return 0;
 	}
+	for (size_t i = 0; options[i].name != NULL; i++)
+		if (given[i] && !takes(v, options[i].name)) {
+			(void)fprintf(stderr, "lifeboat: --%s is no option of this verb\n",
+				      options[i].name);
+			usage_of(stderr, v);
+			return 2;
+		}
 	left = (size_t)(argc - optind) - used;
 	if (left < v->min_args || left > v->max_args) {
-		(void)fprintf(stderr, "usage: lifeboat %s %s %s %s\n", v->noun, v->verb, v->args,
-			      v->options);
+		usage_of(stderr, v);
 		return 2;
 	}
 	for (size_t i = 0; i < left && i < CLI_ARGS_MAX; i++)

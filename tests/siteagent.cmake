@@ -2,6 +2,8 @@
 lb_test(unit.config unit/test_config.c DEPS siteagent
 	ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/config ${PROJECT_SOURCE_DIR}/docs/formats/config.md)
 lb_test(unit.ident unit/test_ident.c DEPS siteagent LIBS LB::ssl LB::crypto)
-foreach(inside unit_config unit_ident)
+lb_test(unit.keyring unit/test_keyring.c DEPS siteagent)
+lb_test(unit.catalog unit/test_catalog.c DEPS siteagent storefix LIBS LB::sqlite)
+foreach(inside unit_config unit_ident unit_keyring unit_catalog)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 endforeach()

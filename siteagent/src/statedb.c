@@ -37,7 +37,7 @@ static int open_or_set_aside(struct sa_statedb *s, const char *path, struct lb_e
 	if (rc == 0)
 		rc = sa_db_open(&s->db, path, schema, VERSION, err);
 	if (rc == 0)
-		lb_log(LB_LOG_ERROR, "catalog", "state_db_set_aside", "file=%s.bad", path, "err=%s",
+		lb_log(LB_LOG_ERROR, "catalog", "state_db_set_aside", "file=%s", path, "err=%s",
 		       why.msg, NULL);
 	return rc;
 }

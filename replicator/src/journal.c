@@ -25,6 +25,7 @@ struct rep_journal {
 	uint64_t dirty_blocks, moved_blocks, writes;
 	uint64_t hold_until_ns; /* CLOCK_MONOTONIC; 0: not held */
 	bool cut_open, cut_broken, lost;
+	int lost_code;
 	uint8_t block[REP_JOURNAL_BLOCK_BYTES]; /* scratch of move_aside() */
 };
 
@@ -199,6 +200,14 @@ static void note_write(struct rep_journal *j, uint64_t len, uint64_t off)
 	j->writes++;
 }
 
+/* (J4) */
+static void note_lost(struct rep_journal *j, int code)
+{
+	if (!j->lost)
+		j->lost_code = code;
+	j->lost = true;
+}
+
 /* @buf NULL: zeroes. */
 static int change(struct rep_journal *j, const void *buf, uint64_t len, uint64_t off,
 		  struct lb_err *err)
@@ -215,7 +224,7 @@ static int change(struct rep_journal *j, const void *buf, uint64_t len, uint64_t
 	else
 		rc = img_zero(j->mirror, len, off, err);
 	if (rc != 0)
-		j->lost = true; /* (J4) */
+		note_lost(j, rc);
 	(void)pthread_mutex_unlock(&j->lock);
 	return rc;
 }
@@ -235,7 +244,7 @@ int rep_journal_zero(struct rep_journal *j, uint64_t len, uint64_t off, struct l
 void rep_journal_writer_lost(struct rep_journal *j)
 {
 	(void)pthread_mutex_lock(&j->lock);
-	j->lost = true;
+	note_lost(j, LB_ECLOSED);
 	(void)pthread_mutex_unlock(&j->lock);
 }
 
@@ -419,6 +428,7 @@ void rep_journal_status(struct rep_journal *j, struct rep_journal_status *out)
 		.cut_open = j->cut_open,
 		.cut_broken = j->cut_broken,
 		.lost = j->lost,
+		.lost_code = j->lost_code,
 	};
 	(void)pthread_mutex_unlock(&j->lock);
 }

@@ -37,7 +37,7 @@ static int io_wait(const struct line_io *io, struct lb_err *err)
 		n = poll(&p, 1, io->timeout_ms);
 	while (n < 0 && errno == EINTR);
 	if (n == 0)
-		return lb_err_set(err, LB_ETIMEDOUT, 0, "no answer from the journal in %d ms",
+		return lb_err_set(err, LB_ECLOSED, 0, "no answer from the journal in %d ms",
 				  io->timeout_ms);
 	return n < 0 ? lb_err_errno(err, errno, "poll on the journal's socket") : 0;
 }
@@ -167,9 +167,9 @@ static int do_status(struct rep_journal *j, char *text, size_t len)
 	struct rep_journal_status st;
 
 	rep_journal_status(j, &st);
-	(void)snprintf(text, len, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %d %d %d",
+	(void)snprintf(text, len, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %d %d %d %d",
 		       st.size_bytes, st.dirty_blocks, st.side_bytes, st.writes, st.held,
-		       st.cut_open, st.cut_broken, st.lost);
+		       st.cut_open, st.cut_broken, st.lost, -st.lost_code);
 	return 0;
 }
 
@@ -364,13 +364,13 @@ int rep_jctl_bitmap(struct rep_jctl *c, uint8_t **out, uint64_t *bytes, uint64_t
 
 int rep_jctl_status(struct rep_jctl *c, struct rep_journal_status *out, struct lb_err *err)
 {
-	uint64_t n[8];
+	uint64_t n[9];
 	char answer[LINE_BYTES];
 	int rc = ask(c, "status\n", answer, err);
 
 	if (rc != 0)
 		return rc;
-	if (!read_numbers(answer, n, 8))
+	if (!read_numbers(answer, n, 9) || n[8] >= LB_CODE_COUNT)
 		return lb_err_set(err, LB_EPROTO, 0, "the journal's status is \"%.60s\"", answer);
 	*out = (struct rep_journal_status){
 		.size_bytes = n[0],
@@ -381,6 +381,7 @@ int rep_jctl_status(struct rep_jctl *c, struct rep_journal_status *out, struct l
 		.cut_open = n[5] != 0,
 		.cut_broken = n[6] != 0,
 		.lost = n[7] != 0,
+		.lost_code = -(int)n[8],
 	};
 	return 0;
 }

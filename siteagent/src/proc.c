@@ -98,18 +98,21 @@ void sa_proc_end(pid_t pid, uint64_t grace_ns)
 	}
 }
 
-/* The first line of what it said, for a message. */
-static void first_line(const char *log_path, char *out, size_t len)
+const char *sa_proc_last_line(const char *log_path, char *out, size_t len)
 {
 	FILE *f = fopen(log_path, "re");
+	char line[512];
 
 	out[0] = '\0';
 	if (f == NULL)
-		return;
-	if (fgets(out, (int)len, f) == NULL)
-		out[0] = '\0';
-	out[strcspn(out, "\n")] = '\0';
+		return out;
+	while (fgets(line, sizeof(line), f) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		if (line[0] != '\0')
+			(void)snprintf(out, len, "%.*s", (int)len - 1, line);
+	}
 	(void)fclose(f);
+	return out;
 }
 
 int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_ns,
@@ -131,7 +134,7 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 	}
 	if (got == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	first_line(log_path, said, sizeof said);
+	(void)sa_proc_last_line(log_path, said, sizeof said);
 	return lb_err_set(err, LB_EIO, 0, "%s %s: %s", argv[0], argv[1] != NULL ? argv[1] : "",
 			  said[0] != '\0' ? said : "no message");
 }

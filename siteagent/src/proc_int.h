@@ -27,6 +27,9 @@ void sa_proc_end(pid_t pid, uint64_t grace_ns);
 int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_ns,
 		struct lb_err *err);
 
+/* The last line of a helper's log into @out, "" when there is none. Returns @out. */
+const char *sa_proc_last_line(const char *log_path, char *out, size_t len);
+
 /* Sleep, for polling what cannot be waited for. */
 void sa_nap(uint64_t ns);
 uint64_t sa_monotonic_ns(void);

@@ -35,7 +35,7 @@
 #include "src_int.h"
 
 #define PLUGIN_START_NS  (20ull * 1000000000u)
-#define CTL_TIMEOUT_NS   (10ull * 1000000000u)
+#define CTL_TIMEOUT_NS   (5ull * 1000000000u)
 #define PLUGIN_END_NS    (2ull * 1000000000u)
 #define READY_POLL_NS    (50ull * 1000000u)
 #define BITMAP_MAX_BYTES (1ull << 31) /* 64 TiB of disk */
@@ -79,7 +79,13 @@ static int path_of(const struct sa_source *s, size_t vol, const char *name, char
 static void disarm_volume(struct lv_source *l, size_t i)
 {
 	struct lv_volume *v = &l->vol[i];
+	struct rep_journal_status st;
 
+	/* A job is cancelled in good order only while its target answers. */
+	if (v->nbdkit > 0 && v->ctl != NULL && rep_jctl_status(v->ctl, &st, NULL) != 0) {
+		sa_proc_end(v->nbdkit, 0);
+		v->nbdkit = 0;
+	}
 	if (v->copying && l->dom != NULL)
 		(void)virDomainBlockJobAbort(l->dom, l->base.volume[i].name, 0);
 	img_dev_destroy(v->cut);
@@ -256,12 +262,25 @@ static int start_plugin(struct lv_source *l, size_t i, struct lb_err *err)
 	return sa_proc_start(&l->vol[i].nbdkit, argv, log, err);
 }
 
+/* Why something ended, as far as nbdkit knows it. */
+static const char *said_last(const struct sa_source *s, size_t i, char *said, size_t len)
+{
+	char log[4096];
+
+	said[0] = '\0';
+	if (path_of(s, i, "nbdkit.log", log, sizeof(log), NULL) == 0)
+		(void)sa_proc_last_line(log, said, len);
+	if (said[0] == '\0')
+		(void)snprintf(said, len, "no message from nbdkit");
+	return said;
+}
+
 /* The plugin's control socket comes first, nbdkit's own after it. */
 static int connect_plugin(struct lv_source *l, size_t i, struct lb_err *err)
 {
 	struct lv_volume *v = &l->vol[i];
 	uint64_t until = sa_monotonic_ns() + PLUGIN_START_NS;
-	char ctl[108], nbd[108];
+	char ctl[108], nbd[108], said[200];
 	struct stat st;
 	int rc = path_of(&l->base, i, "ctl", ctl, sizeof ctl, err);
 
@@ -272,9 +291,8 @@ static int connect_plugin(struct lv_source *l, size_t i, struct lb_err *err)
 	while (stat(nbd, &st) != 0) {
 		if (!sa_proc_alive(v->nbdkit)) {
 			v->nbdkit = 0;
-			return lb_err_set(err, LB_EIO, 0,
-					  "nbdkit ended at once, see %s/%s/nbdkit.log",
-					  l->base.cfg.work_dir, l->base.volume[i].name);
+			return lb_err_set(err, LB_EIO, 0, "nbdkit ended at once: %.160s",
+					  said_last(&l->base, i, said, sizeof(said)));
 		}
 		if (sa_monotonic_ns() > until)
 			return lb_err_set(err, LB_ETIMEDOUT, 0, "nbdkit made no socket %s", nbd);
@@ -325,6 +343,19 @@ static int start_copy(struct lv_source *l, size_t i, struct lb_err *err)
 	return rc;
 }
 
+static int mirror_ended(struct lv_source *l, size_t i, struct lb_err *err)
+{
+	const struct sa_source *s = &l->base;
+	struct rep_journal_status st;
+	char said[200];
+
+	if (rep_jctl_status(l->vol[i].ctl, &st, NULL) == 0 && st.lost_code == LB_ENOSPC)
+		return lb_err_set(err, LB_ENOSPC, 0, "mirror of disk %s: no space left in %s",
+				  s->volume[i].name, s->cfg.work_dir);
+	return lb_err_set(err, LB_EAGAIN, 0, "the mirror of disk %s ended: %.160s",
+			  s->volume[i].name, said_last(s, i, said, sizeof(said)));
+}
+
 /* 1: in sync, 0: not yet. */
 static int mirror_ready(struct lv_source *l, struct lb_err *err)
 {
@@ -342,7 +373,7 @@ static int mirror_ready(struct lv_source *l, struct lb_err *err)
 		char text[8];
 
 		if (m == NULL)
-			rc = lb_err_set(err, LB_EAGAIN, 0, "the mirror of disk %s ended", target);
+			rc = mirror_ended(l, i, err);
 		else if (strcmp(sa_xml_attr(m, "ready", text, sizeof text), "yes") != 0)
 			ready = 0;
 	}
@@ -386,6 +417,22 @@ static int arm(struct lv_source *l, struct lb_err *err)
 	return rc != 0 ? rc : wait_ready(l, err);
 }
 
+/* What a plugin says when it or its mirror is no more; other errors leave the source READY. A
+ * plugin that is silent may be keeping the guest's writes waiting: it is ended at once, so that
+ * QEMU gives its mirror up (C4). */
+static int note_loss(struct sa_source *s, size_t i, int rc, struct lb_err *err)
+{
+	struct lv_volume *v = &lv_of(s)->vol[i];
+
+	if (rc == LB_ECLOSED || rc == LB_EPROTO) {
+		sa_source_set_state(s, SA_SRC_LOST);
+		if (v->nbdkit > 0)
+			sa_proc_end(v->nbdkit, 0);
+		v->nbdkit = 0;
+	}
+	return lb_err_wrap(err, rc == LB_EPROTO ? LB_ECLOSED : rc, "disk %s", s->volume[i].name);
+}
+
 /* Is every mirror still fed? Cheap: one question to each plugin and one to QEMU per disk. */
 static int still_mirrored(struct lv_source *l, struct lb_err *err)
 {
@@ -395,7 +442,9 @@ static int still_mirrored(struct lv_source *l, struct lb_err *err)
 		virDomainBlockJobInfo job;
 		int rc = rep_jctl_status(l->vol[i].ctl, &st, err);
 
-		if (rc == 0 && st.lost)
+		if (rc != 0)
+			return note_loss(&l->base, i, rc, err);
+		if (st.lost)
 			rc = lb_err_set(err, LB_ECLOSED, 0, "the writer left");
 		if (rc == 0 && virDomainGetBlockJobInfo(l->dom, target, &job, 0) != 1)
 			rc = lb_err_set(err, LB_ECLOSED, 0, "QEMU's copy job is gone");
@@ -424,14 +473,6 @@ static int lv_prepare(struct sa_source *s, struct lb_err *err)
 }
 
 /* ---- cuts ---- */
-
-/* What a plugin says when it or its mirror is no more; other errors leave the source READY. */
-static int note_loss(struct sa_source *s, size_t i, int rc, struct lb_err *err)
-{
-	if (rc == LB_ECLOSED || rc == LB_EPROTO)
-		sa_source_set_state(s, SA_SRC_LOST);
-	return lb_err_wrap(err, rc == LB_EPROTO ? LB_ECLOSED : rc, "disk %s", s->volume[i].name);
-}
 
 static int lv_hold(struct sa_source *s, uint64_t limit_ns, struct lb_err *err)
 {

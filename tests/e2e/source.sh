@@ -16,6 +16,9 @@ plugin=$build/bin/lifeboat-journal-plugin.so
 
 lb_sites_begin "$(mktemp -d /tmp/lb-source.XXXXXX)"
 dir=$LB_SITES_DIR/a
+# A file system that a mirror does not fit on; made before libvirtd, whose namespace must see it.
+mkdir -p "$dir/w-legacy"
+mount -t tmpfs -o size=6m lbsmall "$dir/w-legacy" || lb_fail "mounting a small file system"
 lb_site_libvirtd a
 
 boot() { # KIND
@@ -97,6 +100,12 @@ run_kind() { # KIND VOLUME
 	[[ $reply == "err LB_"*"$kind"* ]] || lb_fail "preparing a machine that is not there: $reply"
 	boot "$kind"
 	lb_wait_for 120 "10 records of $kind" records_reach "$dir/$kind.serial" 10
+	if [ "$kind" = legacy ]; then
+		ask prepare
+		[[ $reply == "err LB_ENOSPC"*"hda"*"no space left"* ]] || lb_fail "a mirror on a full disk: $reply"
+		grows "$dir/$kind.serial"
+		mount -o remount,size=100m "$dir/w-legacy"
+	fi
 	ask_ok prepare
 	cuts "$kind" "$vol" 6
 }
@@ -116,6 +125,14 @@ ask state
 [[ $reply == "ok lost" ]] || lb_fail "state is $reply"
 ask_ok prepare
 cuts data vda 3
+
+# nbdkit hangs: the guest's writes wait for it, but not for longer than we do.
+kill -STOP "$(nbdkit_pid data vda)"
+ask "cut kept"
+[[ $reply == "err LB_ECLOSED"*"no answer"* ]] || lb_fail "cut with a hung plugin: $reply"
+grows "$dir/data.serial"
+ask_ok prepare
+cuts data vda 2
 
 # The job is cancelled behind our back.
 virsh -q -c "$LB_URI_a" blockjob data vda --abort > /dev/null || lb_fail "cancelling the mirror"

@@ -82,9 +82,17 @@ lb_sites_kill() { # NS_A NS_B
 	return 0
 }
 
+# What a test has mounted below DIR.
+lb_sites_umount() { # DIR
+	awk -v d="$1/" 'index($2, d) == 1 { print $2 }' /proc/mounts | sort -r | while read -r m; do
+		umount -l "$m"
+	done
+}
+
 lb_sites_end() {
 	[ -n "${LB_SITES_DIR:-}" ] || return 0
 	lb_sites_kill "$LB_NS_a" "$LB_NS_b" "$LB_NS_drill"
+	lb_sites_umount "$LB_SITES_DIR"
 	kill "$LB_SITES_WATCHDOG" 2> /dev/null
 	if [ -z "${LB_SITES_KEEP:-}" ]; then
 		rm -rf "$LB_SITES_DIR"
@@ -100,6 +108,7 @@ lb_sites_watchdog() { # PARENT DIR NS_A NS_B
 	timeout "$LB_SITES_LIMIT_S" tail --pid="$parent" -f /dev/null
 	kill -9 "$parent" 2> /dev/null
 	lb_sites_kill "$@"
+	lb_sites_umount "$dir"
 	rm -rf "$dir"
 }
 
@@ -127,7 +136,7 @@ lb_sites_begin() { # DIR
 	LB_NS_drill=lb$$d
 	mkdir -p "$1"
 	LB_SITES_DIR=$(realpath "$1")
-	export -f lb_sites_watchdog lb_sites_kill
+	export -f lb_sites_watchdog lb_sites_kill lb_sites_umount
 	LB_SITES_LIMIT_S=$LB_SITES_LIMIT_S setsid bash -c 'lb_sites_watchdog "$@"' watchdog \
 		$$ "$LB_SITES_DIR" "$LB_NS_a" "$LB_NS_b" "$LB_NS_drill" < /dev/null > /dev/null 2>&1 &
 	LB_SITES_WATCHDOG=$!

@@ -352,7 +352,7 @@ static void test_control(void **state)
 		exchange(sv[0], "mark\n", "err LB_EBUSY ");
 		exchange(sv[0], "bitmap\n", "ok 8\n");
 		assert_int_equal(recv(sv[0], map, sizeof map, MSG_WAITALL), sizeof map);
-		exchange(sv[0], "status\n", "ok 261120 0 0 0 1 1 0 0\n");
+		exchange(sv[0], "status\n", "ok 261120 0 0 0 1 1 0 0 0\n");
 		exchange(sv[0], "nonsense\n", "err LB_EPROTO ");
 		if (bad) { /* a line without an end is cut off, not buffered */
 			memset(huge, 'x', sizeof huge);

@@ -88,6 +88,7 @@ struct rep_journal_status {
 	uint64_t side_bytes;
 	uint64_t writes; /* since creation, zeroes included */
 	bool held, cut_open, cut_broken, lost;
+	int lost_code; /* why: LB_ECLOSED for the writer, else what the first failed write gave */
 };
 void rep_journal_status(struct rep_journal *j, struct rep_journal_status *out);
 
@@ -105,7 +106,8 @@ void rep_journal_status(struct rep_journal *j, struct rep_journal_status *out);
 void rep_jctl_serve(struct rep_journal *j, int fd);
 
 /* Agent's end. @path at most 107 bytes. Every call waits at most @timeout_ns for the plugin.
- * Errors of all: LB_ECLOSED (plugin gone), LB_ETIMEDOUT, LB_EPROTO, else what the plugin answered.
+ * Errors of all: LB_ECLOSED (plugin gone or silent: close, its answer may still come), LB_EPROTO,
+ * else what the plugin answered.
  */
 int rep_jctl_connect(struct rep_jctl **out, const char *path, uint64_t timeout_ns,
 		     struct lb_err *err);

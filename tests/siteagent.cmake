@@ -7,3 +7,10 @@ lb_test(unit.catalog unit/test_catalog.c DEPS siteagent storefix LIBS LB::sqlite
 foreach(inside unit_config unit_ident unit_keyring unit_catalog)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 endforeach()
+
+lb_fuzz(config fuzz/fuzz_config.c DEPS siteagent)
+lb_fuzz(enrol fuzz/fuzz_enrol.c DEPS siteagent)
+foreach(inside config enrol)
+	target_include_directories(fuzz_${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
+endforeach()
+target_link_libraries(fuzz_enrol PRIVATE LB::crypto LB::ssl)

@@ -140,6 +140,9 @@ static void begin_done(struct source_group *g, const struct source_job *j)
 	struct rep_source_event told;
 
 	if (j->rc != 0) {
+		/* The core was not told of this cut, so it says READY only when it has a reason of
+		 * its own; the place it named is still good, or source_step() refuses it. */
+		g->ready = true;
 		retry_later(g);
 		event_err(g, REP_SOURCE_ABANDONED, &j->err);
 		return;

@@ -69,6 +69,7 @@ static int serve(struct sa_config *cfg)
 	if (rc == 0) {
 		cfg = NULL; /* the agent's now */
 		rc = lb_loop_run(loop, &err);
+		lb_log(LB_LOG_INFO, "agent", "stopping", NULL);
 	}
 	if (rc != 0)
 		(void)fprintf(stderr, "lifeboatd: %s: %s\n", lb_err_name(rc), err.msg);

@@ -1,0 +1,271 @@
+#!/usr/bin/env bash
+# tests/e2e/agent.sh SOURCE_DIR BUILD_DIR - two agents and the command line, from an empty disk to a full one.
+#
+# tokyo protects an image file, osaka takes it: enrolment, points, verify, export, catalog; then what an operator meets
+# when something is wrong: no agent, a second agent, bad configuration, a dead peer, SIGKILL of both, a source that
+# is away, a full store. Everything runs in network, mount and process namespaces of its own: nothing is left.
+set -euo pipefail
+top=$1 bin=$2/bin
+if [ "${3:-}" != inside ]; then
+	for tool in unshare jq qemu-img nbdkit mkfs.ext4 cmp; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
+	done
+	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces, a small file system)"; exit 77; }
+	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
+	work=$(mktemp -d "${TMPDIR:-/tmp}/lbagent.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	LB_WORK=$work timeout -k 5 "${LB_AGENT_LIMIT_S:-280}" \
+		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
+	exit
+fi
+. "$top/tests/lib/site.sh"
+PATH=$PATH:/usr/sbin:/sbin
+work=$LB_WORK
+ip link set lo up
+declare -A pid
+
+# ---- helpers
+
+tokyo() { "$bin/lifeboat" --socket "$work/tokyo/s" "$@"; }
+osaka() { "$bin/lifeboat" --socket "$work/osaka/s" "$@"; }
+
+say() { printf '== %s\n' "$*"; }
+
+on_exit() {
+	local rc=$?
+	if [ $rc != 0 ]; then
+		tail -n 15 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
+		cat "$work/said" 2> /dev/null
+	fi
+	exit $rc
+}
+trap on_exit EXIT
+
+# refused STATUS WORDS COMMAND...: it must end with STATUS and say WORDS.
+refused() {
+	local want=$1 words=$2 rc=0
+	shift 2
+	"$@" > "$work/said" 2>&1 || rc=$?
+	[ $rc = "$want" ] || lb_fail "exit $rc, expected $want: $*"
+	grep -qF -- "$words" "$work/said" || lb_fail "does not say \"$words\": $*"
+	rm -f "$work/said"
+}
+
+start() { # SITE
+	"$bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
+	pid[$1]=$!
+	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
+}
+
+stop() { # SITE: SIGTERM, must end by itself and well
+	local rc=0
+	kill "${pid[$1]}"
+	lb_wait_for 20 "lifeboatd of $1 to end" not_alive "${pid[$1]}"
+	wait "${pid[$1]}" || rc=$?
+	[ $rc = 0 ] || lb_fail "lifeboatd of $1 ended with $rc"
+	[ ! -e "$work/$1/s" ] || lb_fail "lifeboatd of $1 left its socket"
+}
+
+not_alive() { [ ! -d "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status" 2> /dev/null; }
+
+kill9() { # SITE...
+	local s
+	for s in "$@"; do kill -9 "${pid[$s]}"; done
+	for s in "$@"; do wait "${pid[$s]}" 2> /dev/null || true; done
+}
+
+group() { "$1" status --json | jq -r ".groups[0]$2"; }
+acked() { group tokyo .last_acked_seq; }
+newest() { osaka point show latest --json | jq .seq; }
+is_over() { local n; n=$("$1" 2> /dev/null) && [ "$n" != null ] && [ "$n" -gt "$2" ]; }
+
+# A point whose cut began after now is visible at osaka.
+fresh_point() {
+	local seq
+	seq=$(acked)
+	[ "$seq" != null ] || seq=0
+	lb_wait_for "${1:-60}" "a point after $seq" is_over acked $((seq + 1))
+}
+
+scribble() { # MIB AT_MIB
+	dd if=/dev/urandom of="$work/disk.raw" bs=1M count="$1" seek="$2" conv=notrunc status=none
+}
+
+same_as_source() {
+	rm -f "$work/out.raw"
+	osaka point export latest "$work/out.raw" > /dev/null
+	cmp "$work/out.raw" "$work/disk.raw" || lb_fail "the export differs from the source"
+}
+
+# ---- what is refused before anything runs
+
+say "no agent; configurations that are wrong"
+mkdir -p "$work/tokyo" "$work/osaka"
+refused 4 "is lifeboatd running?" tokyo status
+refused 4 "$work/tokyo/s" tokyo point list
+truncate -s 48M "$work/disk.raw"
+scribble 12 0
+cat > "$work/tokyo/lifeboat.yaml" <<-YAML
+site: tokyo
+state_dir: $work/tokyo/state
+control_socket: $work/tokyo/s
+groups:
+  - name: erp
+    peer: osaka
+    interval: 500ms
+    machines:
+      - {name: db, driver: block, volumes: [{name: hda, path: $work/disk.raw}]}
+YAML
+cat > "$work/osaka/lifeboat.yaml" <<-YAML
+site: osaka
+state_dir: $work/osaka/state
+control_socket: $work/osaka/s
+listen: 127.0.0.1:7400
+enrol_listen: 127.0.0.1:7401
+store: {segment_size: 4MiB, reserve: 4MiB}
+YAML
+"$bin/lifeboatd" --check --config "$work/tokyo/lifeboat.yaml" > /dev/null
+sed 's/^    peer:/    per:/' "$work/tokyo/lifeboat.yaml" > "$work/bad.yaml"
+refused 3 'bad.yaml:6:5: error: unknown key "per", did you mean "peer"?' \
+	"$bin/lifeboatd" --check --config "$work/bad.yaml"
+refused 3 '^~' "$bin/lifeboatd" --config "$work/bad.yaml"
+sed 's/500ms/fast/' "$work/tokyo/lifeboat.yaml" > "$work/bad.yaml"
+refused 3 'bad.yaml:7:' "$bin/lifeboatd" --config "$work/bad.yaml"
+refused 3 'bad.yaml:7:' "$bin/lifeboat" config check "$work/bad.yaml"
+refused 3 "$work/none.yaml" "$bin/lifeboatd" --config "$work/none.yaml"
+
+# ---- enrolment
+
+say "enrolment"
+dd if=/dev/zero of="$work/osaka.img" bs=1M count=0 seek=160 status=none
+mkdir "$work/osaka/state"
+mkfs.ext4 -q "$work/osaka.img"
+if ! mount -o loop "$work/osaka.img" "$work/osaka/state" 2> /dev/null; then
+	echo "(no loop device: the small file system is a tmpfs)"
+	mount -t tmpfs -o size=150m,mode=0700 tmpfs "$work/osaka/state"
+fi
+rm -rf "$work/osaka/state/lost+found"
+chmod 700 "$work/osaka/state"
+start osaka
+start tokyo
+listeners() { awk 'FNR > 1 && $4 == "0A"' /proc/net/tcp /proc/net/tcp6 2> /dev/null | wc -l; }
+[ "$(listeners)" = 0 ] || lb_fail "something listens before enrolment"
+osaka site init > /dev/null
+refused 3 LB_EEXIST osaka site init
+osaka site token tokyo > "$work/token"
+sed 's/:[0-9a-f]\{32\}:/:00000000000000000000000000000000:/' "$work/token" > "$work/forged"
+refused 1 LB_EAUTH tokyo site join "$work/forged"
+osaka site token tokyo > "$work/token"
+tokyo site join - < "$work/token" > /dev/null
+refused 3 LB_EEXIST tokyo site join "$work/token"
+tokyo site list --json | jq -e '[.sites[].name] | index("osaka") != null' > /dev/null
+
+# ---- protect, look, verify, export
+
+say "points"
+lb_wait_for 60 "three acknowledged points" is_over acked 2
+tokyo status --json | jq -e '.groups[0] | .role == "PRIMARY" and .link == "up" and .rpo_ns > 0 and .problem == null' > /dev/null
+lb_wait_for 10 "an RPO at osaka" sh -c "'$bin/lifeboat' --socket '$work/osaka/s' status --json | jq -e '.groups[0].rpo_ns > 0' > /dev/null"
+[ "$(group osaka .role)" = BACKUP ] || lb_fail "osaka is $(group osaka .role)"
+refused 4 "another lifeboatd runs on $work/tokyo/state" "$bin/lifeboatd" --config "$work/tokyo/lifeboat.yaml"
+tokyo status --json > /dev/null || lb_fail "the second daemon took the first one's socket"
+scribble 3 20
+fresh_point
+osaka verify > /dev/null
+osaka verify --deep > /dev/null
+osaka point verify latest --deep > /dev/null
+osaka point list --json --max 10000 | jq -e '[.points[].marks[]] | index("deep-verified") != null' > /dev/null
+same_as_source
+osaka point export latest "$work/out.qcow2" --format qcow2 > /dev/null
+qemu-img compare -q "$work/out.qcow2" "$work/disk.raw" || lb_fail "the qcow2 differs from the source"
+[ "$(qemu-img info --output=json "$work/out.qcow2" | jq -r .format)" = qcow2 ] || lb_fail "not a qcow2"
+[ -z "$(ls "$work/osaka/state/exports")" ] || lb_fail "the export left its view"
+refused 3 LB_EEXIST osaka point export latest "$work/out.raw"
+refused 3 LB_EEXIST osaka point export latest "$work/out.qcow2" --format qcow2
+refused 3 "raw or qcow2" osaka point export latest "$work/x" --format vmdk
+refused 3 'volume "vdz"' osaka point export latest "$work/x" --volume vdz
+refused 3 LB_ENOTFOUND osaka point show 00000000
+refused 3 LB_ENOTFOUND osaka point show latest --group nosuch
+refused 3 LB_ENOTFOUND tokyo point list --group nosuch
+refused 3 LB_ENOTFOUND "$bin/lifeboat" --socket "$work/osaka/s" point show "$(printf 'a/b?c%%00')"
+
+# ---- a source that is away for a while
+
+say "the source disappears and comes back"
+mv "$work/disk.raw" "$work/disk.away"
+has_problem() { [ "$(group tokyo .problem)" != null ]; }
+lb_wait_for 30 "a problem in the status" has_problem
+tokyo status | grep -q "$work/disk.raw" || lb_fail "the status does not name the source"
+mv "$work/disk.away" "$work/disk.raw"
+fresh_point
+
+# ---- the catalog is only an index
+
+say "catalog: rebuilt and lost"
+stop tokyo
+osaka catalog dump > "$work/dump1"
+[ "$(grep -c '^point ' "$work/dump1")" -ge 3 ] || lb_fail "the dump holds no points"
+osaka catalog rebuild > /dev/null
+osaka catalog dump > "$work/dump2"
+stop osaka
+rm -f "$work"/osaka/state/catalog.db*
+start osaka
+osaka catalog dump > "$work/dump3"
+cmp "$work/dump1" "$work/dump2"
+cmp "$work/dump1" "$work/dump3"
+start tokyo
+fresh_point
+
+# ---- a dead peer, SIGKILL
+
+say "the peer dies: said, and repaired by itself"
+rpo() { group tokyo .rpo_ns; }
+kill9 osaka
+link_is() { [ "$(group tokyo .link)" = "$1" ]; }
+lb_wait_for 60 "the link to be down" link_is down
+lb_wait_for 20 "an RPO over two seconds" is_over rpo 2000000000
+refused 4 "no agent answers on $work/osaka/s" osaka status
+start osaka
+lb_wait_for 60 "the link to be up" link_is up
+fresh_point
+
+say "SIGKILL of both while the disk changes, five times"
+for round in 1 2 3 4 5; do
+	scribble 2 $((20 + round * 4))
+	before=$(acked)
+	case $round in
+	1 | 3) kill9 tokyo osaka ;;
+	2) kill9 osaka ;;
+	4) kill9 tokyo ;;
+	5) kill9 osaka tokyo ;;
+	esac
+	for s in osaka tokyo; do not_alive "${pid[$s]}" && start $s; done
+	[ "$(newest)" -ge "$before" ] || lb_fail "point $before was acknowledged, the newest is $(newest)"
+	fresh_point
+done
+osaka verify --deep > /dev/null
+same_as_source
+
+# ---- a full store
+
+say "the store is full: said, and goes on when there is room"
+free=$(df --output=avail -B1M "$work/osaka/state" | tail -n 1)
+fallocate -l $((free - 6))M "$work/osaka/state/ballast"
+scribble 16 4
+no_space() { tokyo status --json | grep -q LB_ENOSPC || osaka status --json | grep -q LB_ENOSPC; }
+lb_wait_for 60 "LB_ENOSPC in a status" no_space
+osaka status --json > /dev/null
+before=$(newest)
+rm "$work/osaka/state/ballast"
+lb_wait_for 90 "a point after the store was full" is_over newest "$before"
+fresh_point
+osaka verify --deep > /dev/null
+same_as_source
+
+# ---- the end
+
+say "the end"
+stop tokyo
+stop osaka
+! grep -lE 'AddressSanitizer|LeakSanitizer|runtime error|ThreadSanitizer' "$work"/*/log || lb_fail "a sanitizer spoke"
+echo "OK: $(grep -c . "$work/dump1") catalog lines, all conditions met in $SECONDS s"

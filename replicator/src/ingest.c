@@ -91,6 +91,11 @@ static int commit(struct rep_ingest *x, struct lb_err *err)
 	return REP_BUG(ack_before_sync) ? 0 : rc;
 }
 
+int rep_ingest_settle(struct rep_ingest *x, struct lb_err *err)
+{
+	return x->unsettled ? commit(x, err) : 0;
+}
+
 /* Commit what waits, answer it. */
 static void settle(struct rep_ingest *x, struct batch *b)
 {

@@ -301,7 +301,7 @@ static uint64_t peer_clock_bound(const struct rprobe *b, uint64_t at_ns)
 {
 	uint64_t since = at_ns > b->sent_ns ? at_ns - b->sent_ns : 0;
 
-	since += since / 2000; /* 500 ppm */
+	since += since / 2000; /* 500 ppm: its clock may be fast */
 	return b->peer_ns > UINT64_MAX - since ? UINT64_MAX : b->peer_ns + since;
 }
 
@@ -324,6 +324,7 @@ bool rep_receiver_age_bound(const struct rep_receiver *r, const struct lb_id *si
 			best = bound;
 	}
 	*age_ns = best > capture_boot_ns ? best - capture_boot_ns : 0;
+	*age_ns += *age_ns / 2000; /* or slow */
 	return true;
 }
 

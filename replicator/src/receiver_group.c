@@ -626,6 +626,7 @@ static void tell_point(struct rep_receiver *r, const struct rpending *p,
 
 	act->site = p->writer;
 	act->point = a->head;
+	act->again = a->again;
 	act->receive_boot_ns = a->receive_boot_ns;
 	act->age_known = rep_receiver_age_bound(r, &p->writer, &p->boot, p->capture_boot_ns,
 						a->receive_boot_ns, &act->age_ns);
@@ -646,10 +647,8 @@ static void on_commit_answer(struct rep_receiver *r, struct rconn *k, const stru
 		g->offer = NULL;
 		g->open = false;
 	}
-	if (!a->again) {
-		r->stats.points++;
-		tell_point(r, p, a);
-	}
+	r->stats.points += !a->again;
+	tell_point(r, p, a);
 	if (!k || r->suspect)
 		return;
 	f.receipt.bytes = a->receipt;

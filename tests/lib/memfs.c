@@ -631,9 +631,10 @@ static int mem_pwritev(struct lb_file *file, const struct iovec *iov, int n, uin
 	if ((rc != 0 && !failed) || !f->writable || off > INT64_MAX)
 		return unlock(f->m, rc);
 	for (int i = 0; i < n; i++) {
-		/* A failing write, or one that the power cut interrupts, stops anywhere. */
+		/* A failing write stops anywhere, one that the power cut interrupts at a sector. */
 		uint64_t want = failed ? draw(f->m, iov[i].iov_len + 1) : iov[i].iov_len;
-		uint64_t fits = fitting(f->m, f->ino, off, want);
+		uint64_t torn = f->m->cut && want < iov[i].iov_len ? (off + want) % SECTOR : 0;
+		uint64_t fits = fitting(f->m, f->ino, off, torn < want ? want - torn : 0);
 
 		write_piece(f->ino, iov[i].iov_base, fits, off);
 		off += fits;

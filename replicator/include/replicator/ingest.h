@@ -40,4 +40,10 @@ void rep_ingest_destroy(struct rep_ingest *x); /* NULL is allowed */
 void rep_ingest_run(struct rep_ingest *x, const struct rep_store_op *op,
 		    struct rep_store_answer *answer, unsigned n);
 
+/* Before a failover chooses its point: a commit that failed (no space, failed sync) left points
+ * that are appended but undecided, and a later commit, or opening the store again, may still make
+ * them visible. This commits them. Errors: as rep_store_commit(); then the newest point is
+ * undecided: wait for space, or open the store again, or go on knowing that. */
+int rep_ingest_settle(struct rep_ingest *x, struct lb_err *err);
+
 #endif

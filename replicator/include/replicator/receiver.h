@@ -152,6 +152,7 @@ struct rep_receiver_action {
 	struct lb_buf *buf;
 	struct rep_store_op op;
 	struct rep_point point;
+	bool again; /* POINT: was told before, or became visible without its receipt */
 	bool age_known;
 	uint64_t age_ns; /* upper bound of the cut's age at receive_boot_ns */
 	uint64_t receive_boot_ns;
@@ -177,7 +178,7 @@ void rep_receiver_stats(const struct rep_receiver *r, struct rep_target_stats *o
  *
  *   a PING left at t0 and its PONG says the peer's clock read S, at some instant not before t0.
  *   So at T the peer's clock reads at most S + (T - t0), and the age is at most
- *   (T - t0) + (S - capture), plus 500 ppm of (T - t0) for clocks that differ in rate.
+ *   (T - t0) + (S - capture), plus 500 ppm of (T - t0) and of the sum: clocks differ in rate.
  *
  * The probe with the smallest bound of the newest few is used; its error is its round trip.
  */

@@ -10,3 +10,11 @@ target_include_directories(unit_view PRIVATE ${PROJECT_SOURCE_DIR}/replicator/sr
 
 lb_test(e2e.view_plugin e2e/test_view_plugin.c DEPS storefix testnbd imaging ARGS $<TARGET_FILE:plugin_view>)
 add_dependencies(e2e_view_plugin plugin_view)
+
+add_executable(seed_store EXCLUDE_FROM_ALL fuzz/seed_store.c)
+target_link_libraries(seed_store PRIVATE testlib storefix lb_flags)
+target_include_directories(seed_store PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
+foreach(format segment viewmap)
+	lb_fuzz(${format} fuzz/fuzz_${format}.c DEPS testlib replicator)
+	target_include_directories(fuzz_${format} PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
+endforeach()

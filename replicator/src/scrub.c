@@ -476,7 +476,7 @@ static int scrub_parts(struct scrub *c, const struct lb_id *id, struct lb_err *e
 		v = malloc(((size_t)n + 1) * sizeof(*v));
 		if (v == NULL)
 			rc = lb_err_set(err, LB_ENOMEM, 0, "scrub %u parts", n);
-		else
+		else if (n > 0)
 			memcpy(v, l->parts->v, n * sizeof(*v));
 	}
 	rep_unlock(c->s);

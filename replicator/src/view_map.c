@@ -8,7 +8,7 @@
 #include "base/wr.h"
 #include "view_int.h"
 
-#define MAP_MAGIC   UINT32_C(0x3156424c) /* "LBV1" */
+#define MAP_MAGIC   UINT32_C(0x3156574c) /* "LWV1" */
 #define MAP_VERSION 1u
 #define MAP_CRC_AT  124u
 
@@ -174,8 +174,8 @@ static int check_packs(const struct rep_viewmap *m, struct lb_err *err)
 		struct rep_viewmap_pack k;
 
 		rep_viewmap_pack(&k, m, i);
-		if (k.layer >= m->layers || k.offset % 8 != 0 || k.bytes > REP_RECORD_MAX ||
-		    k.offset > UINT64_C(1) << 40)
+		if (k.layer >= m->layers || k.segment == 0 || k.offset % 8 != 0 ||
+		    k.bytes > REP_RECORD_MAX || k.offset > UINT64_C(1) << 40)
 			return bad(err, "a pack out of range");
 	}
 	for (uint32_t i = 0; i < m->patches; i++) {

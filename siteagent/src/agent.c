@@ -222,11 +222,12 @@ void sa_agent_destroy(struct sa_agent *a)
 	if (a == NULL)
 		return;
 	sa_api_destroy(a->api);
-	sa_runs_destroy(a->runs);
+	sa_runs_stop(a->runs); /* so that the pool ends soon */
 	sa_jobs_destroy(a->jobs);
 	if (a->cfg != NULL || a->group != NULL)
 		sa_protect_stop(a);
 	lb_pool_destroy(a->pool);
+	sa_runs_destroy(a->runs); /* its verbs were the pool's */
 	sa_join_drop(a);
 	sa_views_destroy(a->views);
 	sa_hv_destroy(a->hv);

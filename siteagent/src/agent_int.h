@@ -185,8 +185,8 @@ struct json_t *sa_job_json(struct sa_jobs *j, const char *id); /* NULL: no such 
 struct json_t *sa_jobs_json(struct sa_jobs *j);
 bool sa_job_cancel(struct sa_jobs *j, const char *id);
 
-/* views.c: nbdkit processes that serve views. A drill's end with their drill; a failover's outlive
- * the agent. */
+/* views.c: nbdkit processes that serve views. They end with their boot (sa_view_stop_all); until
+ * then they outlive the agent, as their machines do. */
 struct sa_view {
 	char socket[SA_PATH_BYTES];
 	uint64_t size_bytes;
@@ -204,6 +204,9 @@ void sa_view_stop_all(struct sa_views *v, const char *dir);
 /* runs.c and verbs.c: runbook runs of this site. */
 int sa_runs_create(struct sa_runs **out, struct sa_agent *a,
 		   struct lb_err *err); /* resumes what was under way */
+/* The agent stops: sa_runs_stop(), lb_pool_destroy(), sa_runs_destroy(), in this order. What was
+ * under way goes on in the next process. */
+void sa_runs_stop(struct sa_runs *r);
 void sa_runs_destroy(struct sa_runs *r);
 struct sa_run_request {
 	const char *name, *text; /* of the runbook */
@@ -212,7 +215,8 @@ struct sa_run_request {
 	const char *who;
 	bool unattended;
 };
-/* *id_out: 33 bytes. */
+/* A failover ends running drills first. *id_out: 33 bytes. Errors: LB_EBUSY: another failover of the
+ * same groups runs; those of rb_run_start(). */
 int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_out,
 		 struct lb_err *err);
 int sa_run_command(struct sa_runs *r, const char *id, const char *command, const char *step,

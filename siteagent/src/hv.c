@@ -228,13 +228,18 @@ int sa_hv_state(struct sa_hv_machine *m, enum sa_hv_state *out, struct lb_err *e
 
 int sa_hv_console(struct sa_hv_machine *m, char *buf, size_t len, size_t *got, struct lb_err *err)
 {
+	return sa_hv_console_at(m->dir, buf, len, got, err);
+}
+
+int sa_hv_console_at(const char *dir, char *buf, size_t len, size_t *got, struct lb_err *err)
+{
 	char path[PATH_MAX];
 	struct stat st;
 	ssize_t n = -1;
-	int fd, rc = sa_hv_path(m, "serial.log", path, err);
+	int fd, rc = 0;
 
-	if (rc != 0)
-		return rc;
+	if (snprintf(path, sizeof(path), "%s/serial.log", dir) >= (int)sizeof(path))
+		return lb_err_set(err, LB_EINPUT, 0, "path too long: %.200s/serial.log", dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd >= 0 && fstat(fd, &st) == 0)
 		n = pread(fd, buf, len, (uint64_t)st.st_size > len ? st.st_size - (off_t)len : 0);

@@ -42,6 +42,11 @@ static enum rb_run_state state_of(const struct sa_run *s)
 	return st.state;
 }
 
+bool sa_run_ended(const struct sa_run *s)
+{
+	return rb_run_state_ended(state_of(s));
+}
+
 /* ---- the run's callbacks ---- */
 
 static void failed(struct sa_run *s, const struct lb_err *err)
@@ -76,7 +81,7 @@ static void log_step(struct sa_run *s, uint32_t step)
 	struct rb_step_status st;
 
 	rb_run_step_status(s->run, step, &st);
-	lb_log(LB_LOG_INFO, "run", "step", "run=%.8s", s->id, "step=%s", st.step->id, "state=%s",
+	lb_log(LB_LOG_INFO, "run", "step", "run=%s", s->id, "step=%s", st.step->id, "state=%s",
 	       rb_step_state_name(st.view.state), "detail=%s", st.view.detail, NULL);
 }
 
@@ -91,34 +96,43 @@ static void changed(void *arg, struct rb_run *run, uint32_t step)
 	}
 	lb_log(LB_LOG_INFO, "run", "state", "run=%s", s->id, "state=%s",
 	       rb_run_state_name(state_of(s)), NULL);
-	if (rb_run_state_ended(state_of(s)) && s->mode == RB_DRILL)
-		sa_verbs_clean_drill(s);
+	sa_verbs_settle(s);
 }
 
 /* ---- start, resume ---- */
-
-static struct sa_run *run_new(struct sa_runs *r, struct lb_err *err)
-{
-	struct sa_run *s = calloc(1, sizeof(*s));
-
-	if (s == NULL) {
-		(void)lb_err_set(err, LB_ENOMEM, 0, "run");
-		return NULL;
-	}
-	s->runs = r;
-	if (lb_timer_create(&s->wake, r->agent->loop, on_wake, s, err) != 0) {
-		free(s);
-		return NULL;
-	}
-	return s;
-}
 
 static void run_free(struct sa_run *s)
 {
 	sa_verbs_drop(s);
 	rb_run_destroy(s->run);
 	lb_timer_destroy(s->wake);
+	lb_timer_destroy(s->again);
 	free(s);
+}
+
+static void on_again(void *arg)
+{
+	sa_verbs_settle(arg);
+}
+
+static struct sa_run *run_new(struct sa_runs *r, struct lb_err *err)
+{
+	struct sa_run *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (s == NULL) {
+		(void)lb_err_set(err, LB_ENOMEM, 0, "run");
+		return NULL;
+	}
+	s->runs = r;
+	rc = lb_timer_create(&s->wake, r->agent->loop, on_wake, s, err);
+	if (rc == 0)
+		rc = lb_timer_create(&s->again, r->agent->loop, on_again, s, err);
+	if (rc != 0) {
+		run_free(s);
+		return NULL;
+	}
+	return s;
 }
 
 static struct rb_run_cfg run_cfg(struct sa_run *s)
@@ -132,85 +146,293 @@ static struct rb_run_cfg run_cfg(struct sa_run *s)
 	};
 }
 
+/* Into the list, newest first. */
 static void adopt(struct sa_run *s)
 {
-	struct rb_run_status st;
+	struct sa_run **at = &s->runs->first;
+	struct rb_run_status st, other;
 
 	rb_run_status(s->run, &st);
 	(void)lb_id_text(&st.id, s->id);
 	s->mode = st.mode;
-	s->next = s->runs->first;
-	s->runs->first = s;
+	for (; *at != NULL; at = &(*at)->next) {
+		rb_run_status((*at)->run, &other);
+		if (other.began_wall_ns <= st.began_wall_ns)
+			break;
+	}
+	s->next = *at;
+	*at = s;
 }
 
-int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_out,
-		 struct lb_err *err)
+/* Only the memory of old runs goes, not their logs. */
+static void forget_old(struct sa_runs *r)
 {
-	struct sa_run *s = run_new(r, err);
-	struct rb_run_cfg cfg;
-	struct rb_fact facts[] = {{"site.target", r->agent->cfg->site}};
-	struct lb_id file;
-	char hex[LB_ID_TEXT];
-	int rc;
+	struct sa_run **p = &r->first;
+	unsigned kept = 0;
 
-	if (s == NULL)
-		return err->code;
-	lb_id_random(&file, r->agent->env);
+	while (*p != NULL) {
+		struct sa_run *s = *p;
+
+		if (!sa_run_ended(s) || s->cleaning || s->verbs != NULL || kept++ < RUNS_KEPT) {
+			p = &s->next;
+			continue;
+		}
+		*p = s->next;
+		run_free(s);
+	}
+}
+
+/* ---- what a real failover does to others ---- */
+
+static const struct rb_step *first_step(const struct rb_runbook *rb, enum rb_action action)
+{
+	for (size_t i = 0; i < rb->step_count; i++)
+		if (rb->steps[i].action == action)
+			return &rb->steps[i];
+	return NULL;
+}
+
+/* Do both touch @machine's group? One that boots nothing fences every group of its site. */
+static bool touches(struct sa_runs *r, const struct rb_runbook *rb, const char *machine)
+{
+	struct lb_id mine, theirs;
+	bool known =
+		r->agent->store != NULL && sa_group_of_machine(r->agent, machine, &mine, NULL) == 0;
+
+	if (first_step(rb, RB_BOOT) == NULL)
+		return true;
+	for (size_t i = 0; i < rb->step_count; i++) {
+		const struct rb_step *st = &rb->steps[i];
+
+		if (st->action != RB_BOOT)
+			continue;
+		if (strcmp(st->machine, machine) == 0)
+			return true;
+		if (known && sa_group_of_machine(r->agent, st->machine, &theirs, NULL) == 0 &&
+		    lb_id_equal(&mine, &theirs))
+			return true;
+	}
+	return false;
+}
+
+static bool overlap(struct sa_runs *r, const struct rb_runbook *a, const struct rb_runbook *b)
+{
+	if (first_step(a, RB_BOOT) == NULL)
+		return true;
+	for (size_t i = 0; i < a->step_count; i++)
+		if (a->steps[i].action == RB_BOOT && touches(r, b, a->steps[i].machine))
+			return true;
+	return false;
+}
+
+/* One failover of a group at a time: two would fence and boot it twice. */
+static int check_alone(struct sa_runs *r, const struct rb_runbook *rb, struct lb_err *err)
+{
+	for (struct sa_run *s = r->first; s != NULL; s = s->next)
+		if (s->live && s->mode != RB_DRILL && !sa_run_ended(s) &&
+		    overlap(r, rb, rb_run_runbook(s->run)))
+			return lb_err_set(err, LB_EBUSY, 0,
+					  "run %.8s (%s) fails over machines of the same group; "
+					  "continue or cancel it first",
+					  s->id, rb_mode_name(s->mode));
+	return 0;
+}
+
+static bool is_in_way(const struct sa_run *s)
+{
+	if (s->mode != RB_DRILL || !s->preempted)
+		return false;
+	for (const struct sa_boot *b = s->boots; b != NULL; b = b->next)
+		if (b->state != SA_BOOT_CLEANED)
+			return true;
+	return false;
+}
+
+bool sa_runs_may_boot(const struct sa_runs *r)
+{
+	if (r->preempt_over)
+		return true;
+	for (const struct sa_run *s = r->first; s != NULL; s = s->next)
+		if (is_in_way(s))
+			return false;
+	return true;
+}
+
+static void on_preempt_over(void *arg)
+{
+	struct sa_runs *r = arg;
+
+	if (sa_runs_may_boot(r))
+		return;
+	lb_log(LB_LOG_ERROR, "run", "drill_in_the_way", "err=%s",
+	       "a drill's machines are still there; the failover boots beside them", NULL);
+	r->preempt_over = true;
+	sa_verbs_unpark(r);
+}
+
+/* Drills end now; the failover's boots wait until they are gone, or for the grace. */
+static void preempt_drills(struct sa_runs *r, const struct sa_run *by)
+{
+	r->preempt_over = false;
+	for (struct sa_run *s = r->first; s != NULL; s = s->next) {
+		struct lb_err err = {0};
+
+		if (s->mode != RB_DRILL || !s->live || sa_run_ended(s) || s->preempted)
+			continue;
+		s->preempted = true;
+		lb_log(LB_LOG_WARN, "run", "drill_preempted", "run=%s", s->id, "by=%s", by->id,
+		       NULL);
+		if (rb_run_command(s->run, RB_CMD_CANCEL, NULL, "lifeboatd",
+				   "a failover pre-empts drills", &err) != 0)
+			lb_log(LB_LOG_WARN, "run", "drill_not_cancelled", "run=%s", s->id, "err=%s",
+			       err.msg, NULL);
+		sa_verbs_settle(s);
+	}
+	lb_timer_start(r->preempt, r->preempt_grace_ns, 0);
+}
+
+/* ---- start ---- */
+
+/* The site that runs @rb's machines now: the one it fences, else who wrote their group, else the
+ * only peer. "" when none of that is known. */
+static const char *source_site(struct sa_runs *r, const struct rb_runbook *rb)
+{
+	struct sa_agent *a = r->agent;
+	const struct rb_step *fence = first_step(rb, RB_FENCE), *boot = first_step(rb, RB_BOOT);
+	const struct sa_peer *p = NULL;
+	struct sa_role_record rec;
+	struct lb_id group;
+
+	if (fence != NULL)
+		return fence->site;
+	if (boot != NULL && a->store != NULL &&
+	    sa_group_of_machine(a, boot->machine, &group, NULL) == 0 &&
+	    sa_role_get(a->roles, &group, &rec))
+		p = sa_ident_peer_by_site(a->ident, &rec.writer);
+	if (p == NULL && sa_ident_peer_count(a->ident) == 1)
+		p = sa_ident_peer(a->ident, 0);
+	return p != NULL ? p->name : "";
+}
+
+static int open_new(struct sa_run *s, const struct sa_run_request *rq, const struct rb_runbook *rb,
+		    enum rb_mode mode, struct lb_err *err)
+{
+	const char *source = source_site(s->runs, rb);
+	struct rb_fact facts[] = {{"site.target", s->runs->agent->cfg->site},
+				  {"site.source", source}};
+	struct rb_run_cfg cfg;
+	char hex[LB_ID_TEXT];
+	struct lb_id file;
+
+	lb_id_random(&file, s->runs->agent->env);
 	(void)snprintf(s->path, sizeof(s->path), "runs/%s.log", lb_id_text(&file, hex));
 	cfg = run_cfg(s);
+	cfg.mode = mode;
 	cfg.source_name = rq->name;
 	cfg.source = rq->text;
 	cfg.source_bytes = rq->text_bytes;
 	cfg.unattended = rq->unattended;
 	cfg.who = rq->who;
 	cfg.facts = facts;
-	cfg.fact_count = 1;
-	rc = rb_mode_parse(&cfg.mode, rq->mode, err);
+	cfg.fact_count = source[0] != '\0' ? 2 : 1;
+	return rb_run_start(&s->run, &cfg, err);
+}
+
+/* Listed, with what held at its start; nothing was asked of the verbs yet. */
+static int make_run(struct sa_runs *r, const struct sa_run_request *rq, struct sa_run **out,
+		    struct lb_err *err)
+{
+	struct sa_run *s = run_new(r, err);
+	struct rb_runbook *rb = NULL;
+	enum rb_mode mode = RB_DRILL;
+	int rc = s == NULL ? LB_ENOMEM : rb_mode_parse(&mode, rq->mode, err);
+
 	if (rc == 0)
-		rc = rb_run_start(&s->run, &cfg, err);
+		rc = rb_runbook_parse(&rb, rq->name, rq->text, rq->text_bytes, NULL, err);
+	if (rc == 0 && mode != RB_DRILL)
+		rc = check_alone(r, rb, err);
+	if (rc == 0)
+		rc = open_new(s, rq, rb, mode, err);
+	rb_runbook_destroy(rb);
 	if (rc != 0) {
-		run_free(s);
+		if (s != NULL)
+			run_free(s);
 		return rc;
 	}
 	s->live = true;
 	adopt(s);
+	sa_run_start_note(s);
+	*out = s;
+	return 0;
+}
+
+int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_out,
+		 struct lb_err *err)
+{
+	struct sa_run *s = NULL;
+	int rc = make_run(r, rq, &s, err);
+
+	if (rc != 0)
+		return rc;
 	memcpy(id_out, s->id, LB_ID_TEXT);
 	lb_log(LB_LOG_WARN, "run", "started", "run=%s", s->id, "mode=%s", rq->mode, "who=%s",
 	       rq->who, NULL);
+	if (s->mode != RB_DRILL)
+		preempt_drills(r, s);
+	forget_old(r);
 	return rb_run_pump(s->run, err);
 }
 
+/* ---- resume ---- */
+
 /* One log of an earlier process: ended ones are only read, others are taken over. */
+static int open_old(struct sa_run *s, struct lb_err *err)
+{
+	struct rb_run_cfg cfg;
+	int rc = rb_run_load(&s->run, s->runs->agent->state, s->path, err);
+
+	if (rc != 0 || sa_run_ended(s))
+		return rc;
+	rb_run_destroy(s->run);
+	s->run = NULL;
+	cfg = run_cfg(s);
+	rc = rb_run_open(&s->run, &cfg, err);
+	s->live = rc == 0;
+	return rc;
+}
+
 static void reopen(struct sa_runs *r, const char *name)
 {
 	struct lb_err err = {0};
 	struct sa_run *s = run_new(r, &err);
-	struct rb_run_cfg cfg;
-	int rc;
 
 	if (s == NULL)
 		return;
 	(void)snprintf(s->path, sizeof(s->path), "runs/%.50s", name);
-	rc = rb_run_load(&s->run, r->agent->state, s->path, &err);
-	if (rc == 0 && !rb_run_state_ended(state_of(s))) {
-		rb_run_destroy(s->run);
-		s->run = NULL;
-		cfg = run_cfg(s);
-		rc = rb_run_open(&s->run, &cfg, &err);
-		s->live = rc == 0;
-	}
-	if (rc != 0) {
+	if (open_old(s, &err) != 0) {
 		lb_log(LB_LOG_ERROR, "run", "log_unreadable", "file=%s", s->path, "err=%s", err.msg,
 		       NULL);
 		run_free(s);
 		return;
 	}
 	adopt(s);
-	if (!s->live)
-		return;
-	lb_log(LB_LOG_WARN, "run", "resumed", "run=%s", s->id, NULL);
-	if (rb_run_pump(s->run, &err) != 0)
-		failed(s, &err);
+	sa_boots_load(s, (uint32_t)rb_run_runbook(s->run)->step_count);
+	sa_run_start_load(s);
+}
+
+/* When all are known: what was under way goes on, what a drill left is removed. */
+static void resume_all(struct sa_runs *r)
+{
+	for (struct sa_run *s = r->first; s != NULL; s = s->next) {
+		struct lb_err err = {0};
+
+		if (s->live) {
+			lb_log(LB_LOG_WARN, "run", "resumed", "run=%s", s->id, NULL);
+			if (rb_run_pump(s->run, &err) != 0)
+				failed(s, &err);
+		}
+		sa_verbs_settle(s);
+	}
 }
 
 struct names {
@@ -243,6 +465,8 @@ int sa_runs_create(struct sa_runs **out, struct sa_agent *a, struct lb_err *err)
 	if (r == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "runs");
 	r->agent = a;
+	r->exec_grace_ns = SA_EXEC_GRACE_NS;
+	r->preempt_grace_ns = SA_PREEMPT_GRACE_NS;
 	sa_verbs_init(&r->verbs);
 	rc = lb_fs_mkdir(a->state, "runs", err);
 	if (rc == 0)
@@ -253,15 +477,25 @@ int sa_runs_create(struct sa_runs **out, struct sa_agent *a, struct lb_err *err)
 		rc = lb_fs_sync_dir(a->state, "", err);
 	if (rc == 0)
 		rc = lb_fs_list(a->state, "runs", collect, &found, err);
-	for (size_t i = 0; i < found.n && i < RUNS_KEPT && rc == 0; i++)
+	if (rc == 0)
+		rc = lb_timer_create(&r->preempt, a->loop, on_preempt_over, r, err);
+	for (size_t i = 0; i < found.n && rc == 0; i++)
 		reopen(r, found.name[i]);
 	free(found.name);
 	if (rc != 0) {
 		sa_runs_destroy(r);
 		return rc;
 	}
+	resume_all(r);
+	forget_old(r);
 	*out = r;
 	return 0;
+}
+
+void sa_runs_stop(struct sa_runs *r)
+{
+	for (struct sa_run *s = r != NULL ? r->first : NULL; s != NULL; s = s->next)
+		sa_verbs_cancel_all(s);
 }
 
 void sa_runs_destroy(struct sa_runs *r)
@@ -270,6 +504,7 @@ void sa_runs_destroy(struct sa_runs *r)
 
 	if (r == NULL)
 		return;
+	lb_timer_destroy(r->preempt);
 	for (struct sa_run *s = r->first; s != NULL; s = next) {
 		next = s->next;
 		run_free(s);

@@ -2,19 +2,27 @@
  * What the steps of a runbook do at this site.
  *
  *   fence   the groups of the runbook's machines leave their old primary: epoch + 1, durable, peers
- * told   (drill: nothing) boot    point -> views (nbdkit) -> hypervisor -> probes (on the pool; may
- * take minutes) probe   the probes again (on the pool) stop    power off what this run booted (on
- * the pool) exec    argv in a child process, never a shell report  the run as JSON to
- * <state_dir>/reports/<run>.json, durable
+ *           told (drill: nothing)
+ *   boot    point -> views (nbdkit) -> hypervisor -> probes (on the pool; may take minutes)
+ *   probe   the probes again (on the pool)
+ *   stop    power off what this run booted (on the pool)
+ *   exec    argv in a child process, never a shell
+ *   report  the run as JSON to <state_dir>/reports/<run>.json, durable
  *
  * Idempotent by (run, step, attempt): a fence asked again finds its own mark in the role record; a
- * boot adopts the domain that carries its name; an exec cannot know, and says so in
- * docs/formats/runbook.md. Ladder: attempt n of a boot takes the n-th newest point that is not
- * known to be bad (design 02, rule 10).
+ * boot finds its record (boots.c) and adopts the domain that carries its name; an exec cannot know,
+ * and says so in docs/formats/runbook.md.
+ *
+ * Points: all machines of one group are booted from one point, the first one's (they must agree on
+ * one instant). Ladder: attempt n of a boot takes the newest good point that is older than the one
+ * of attempt n - 1 (design: failover picks the newest good point by a ladder).
+ *
+ * Threads: begin() and the answers run on the loop, *_work() on the pool. A worker has copies of
+ * all that the loop may change (verb.boot); what it borrows is immutable until the answer.
  */
 #include <inttypes.h>
 #include <jansson.h>
-#include <stdatomic.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +34,8 @@
 #include "base/loop.h"
 #include "runs_int.h"
 
-#define DRILL_PREFIX "drill"
+#define DRILL_PREFIX   "drill"
+#define CLEAN_AGAIN_NS (10ull * 1000000000ull)
 
 /* One effect under way. */
 struct verb {
@@ -35,13 +44,23 @@ struct verb {
 	struct rb_token token;
 	const struct rb_step *step; /* borrowed until answered */
 	enum rb_mode mode;
-	struct sa_boot *boot;
+	struct sa_boot boot; /* a copy */
+	bool on_machine;     /* a worker may be busy with .boot */
+	bool parked;         /* waits for drills to make room */
 	struct lb_child *child;
-	bool cancelled; /* polled by probes */
+	struct lb_timer *grace; /* exec: SIGTERM was sent */
+	bool cancelled;         /* polled by workers */
 	int rc;
 	struct lb_err err;
 	char detail[SA_DETAIL_BYTES];
 };
+
+static void verb_free(struct verb *v)
+{
+	lb_child_destroy(v->child);
+	lb_timer_destroy(v->grace);
+	free(v);
+}
 
 static void answer(struct verb *v)
 {
@@ -56,13 +75,33 @@ static void answer(struct verb *v)
 	if (rb_run_effect_done(s->run, &v->token, v->rc, v->rc == 0 ? v->detail : v->err.msg,
 			       &err) != 0)
 		lb_log(LB_LOG_ERROR, "run", "log_failed", "run=%s", s->id, "err=%s", err.msg, NULL);
-	lb_child_destroy(v->child);
-	free(v);
+	verb_free(v);
+	sa_verbs_settle(s);
 }
 
 static void answer_on_loop(void *arg)
 {
 	answer(arg);
+}
+
+/* @rc > 0: a worker or a child has @v now and answers later; it must not be touched. Otherwise it
+ * ended already; the answer is asynchronous all the same. */
+static void settle_begin(struct verb *v, int rc)
+{
+	if (rc > 0)
+		return;
+	v->rc = rc;
+	lb_loop_post(v->run->runs->agent->loop, answer_on_loop, v);
+}
+
+static bool is_cancelled(const struct verb *v)
+{
+	return __atomic_load_n(&v->cancelled, __ATOMIC_SEQ_CST);
+}
+
+static struct sa_agent *agent_of(const struct verb *v)
+{
+	return v->run->runs->agent;
 }
 
 static struct sa_boot *boot_of_machine(struct sa_run *s, const char *machine)
@@ -141,6 +180,8 @@ static int fence(struct verb *v, const struct rb_runbook *rb, struct lb_err *err
 	for (size_t i = 0; i < sa_roles_count(a->roles) && rc == 0; i++)
 		if (sa_roles_at(a->roles, i, &rec) && is_concerned(a, &rec, rb, &p->site)) {
 			rc = sa_backup_take_over(a, rec.name, why, err);
+			if (rc == 0 && sa_role_get(a->roles, &rec.group, &rec))
+				sa_run_fenced(v->run, &rec.group, rec.epoch);
 			n++;
 		}
 	if (rc == 0 && n == 0)
@@ -154,10 +195,7 @@ static int fence(struct verb *v, const struct rb_runbook *rb, struct lb_err *err
 /* ---- boot ---- */
 
 struct candidate {
-	const char *machine;
-	unsigned skip; /* points to pass over: the ladder */
 	struct sa_catalog *catalog;
-	struct rep_store *store;
 	struct rep_point *points; /* newest last */
 	size_t n;
 };
@@ -187,9 +225,8 @@ static bool is_good(const struct candidate *c, const struct rep_point *p)
 	       (marks & (1u << SA_MARK_BAD)) == 0;
 }
 
-/* Group of the machine: the one whose newest point names it. */
-static int group_of_machine(struct sa_agent *a, const char *machine, struct lb_id *group,
-			    struct lb_err *err)
+int sa_group_of_machine(struct sa_agent *a, const char *machine, struct lb_id *group,
+			struct lb_err *err)
 {
 	struct sa_role_record rec;
 	struct rep_point head;
@@ -214,70 +251,126 @@ static int group_of_machine(struct sa_agent *a, const char *machine, struct lb_i
 	return lb_err_set(err, LB_ENOTFOUND, 0, "no recovery point here holds machine %s", machine);
 }
 
-static int choose_point(struct verb *v, const struct lb_id *group, struct rep_point *out,
-			struct lb_err *err)
+/* The point of group @group that this run booted a machine from already. */
+static const struct sa_boot *boot_of_group(const struct sa_run *s, const struct lb_id *group)
 {
-	struct sa_agent *a = v->run->runs->agent;
-	struct candidate c = {.catalog = a->catalog, .skip = v->token.attempt - 1};
-	int rc;
+	const struct sa_boot *found = NULL;
 
-	if (v->step->point[0] != '\0' && strcmp(v->step->point, "latest-good") != 0)
-		return sa_point_resolve(a, v->step->point, group, out, err);
-	rc = rep_store_points(a->store, group, add_point, &c);
+	for (const struct sa_boot *b = s->boots; b != NULL; b = b->next)
+		if (lb_id_equal(&b->group, group) &&
+		    (found == NULL || b->point_seq < found->point_seq))
+			found = b;
+	return found;
+}
+
+/* Newest good point of @group below @seq. */
+static int next_rung(struct verb *v, const struct lb_id *group, uint64_t seq, struct rep_point *out,
+		     struct lb_err *err)
+{
+	struct sa_agent *a = agent_of(v);
+	struct candidate c = {.catalog = a->catalog};
+	bool found = false;
+	int rc = rep_store_points(a->store, group, add_point, &c);
+
 	if (rc != 0)
 		rc = lb_err_set(err, LB_ENOMEM, 0, "list of recovery points");
-	for (size_t i = c.n; i > 0 && rc == 0; i--) {
-		if (!is_good(&c, &c.points[i - 1]))
-			continue;
-		*out = c.points[i - 1];
-		if (c.skip-- == 0)
-			goto out;
-	}
-	if (rc == 0)
+	for (size_t i = c.n; i > 0 && rc == 0 && !found; i--)
+		if (c.points[i - 1].seq < seq && is_good(&c, &c.points[i - 1])) {
+			*out = c.points[i - 1];
+			found = true;
+		}
+	if (rc == 0 && !found)
 		rc = lb_err_set(err, LB_ENOTFOUND, 0,
 				"machine %s has no further good recovery point (attempt %u)",
 				v->step->machine, v->token.attempt);
-out:
 	free(c.points);
 	return rc;
 }
 
-static int make_dir(struct sa_agent *a, const char *path, struct lb_err *err)
+/* @prior: what an earlier attempt of this step took, or NULL. */
+static int choose_point(struct verb *v, const struct sa_boot *prior, const struct lb_id *group,
+			struct rep_point *out, struct lb_err *err)
 {
-	return lb_fs_mkdir(a->state, path, err);
+	bool ladder = v->step->point[0] == '\0' || strcmp(v->step->point, "latest-good") == 0;
+	const struct sa_boot *same = boot_of_group(v->run, group);
+
+	if (!ladder)
+		return sa_point_resolve(agent_of(v), v->step->point, group, out, err);
+	if (prior != NULL)
+		return next_rung(v, group, prior->point_seq, out, err);
+	if (same != NULL)
+		return next_rung(v, group, same->point_seq + 1, out, err);
+	return next_rung(v, group, UINT64_MAX, out, err);
 }
 
-static int boot_new(struct verb *v, struct lb_err *err)
+static struct sa_boot *boot_of_step(struct sa_run *s, uint32_t step)
 {
-	struct sa_agent *a = v->run->runs->agent;
-	struct sa_boot *b = boot_of_machine(v->run, v->step->machine);
-	char rel[128];
-	int rc;
+	for (struct sa_boot *b = s->boots; b != NULL; b = b->next)
+		if (b->step == step)
+			return b;
+	return NULL;
+}
 
-	(void)snprintf(rel, sizeof(rel), "boots/%.8s", v->run->id);
-	rc = make_dir(a, rel, err);
-	(void)snprintf(rel, sizeof(rel), "boots/%.8s/%u", v->run->id, v->token.step);
-	if (rc == 0)
-		rc = make_dir(a, rel, err);
-	if (rc != 0)
-		return rc;
-	if (b == NULL) {
-		b = calloc(1, sizeof(*b));
-		if (b == NULL)
-			return lb_err_set(err, LB_ENOMEM, 0, "boot of %s", v->step->machine);
-		b->next = v->run->boots;
-		v->run->boots = b;
+/* Make the run's list say what @b says; a boot of that step is replaced. */
+static int publish(struct sa_run *s, const struct sa_boot *b, struct lb_err *err)
+{
+	struct sa_boot *mine = boot_of_step(s, b->step), *next;
+
+	if (mine == NULL) {
+		mine = calloc(1, sizeof(*mine));
+		if (mine == NULL)
+			return lb_err_set(err, LB_ENOMEM, 0, "boot of %s", b->machine);
+		mine->next = s->boots;
+		s->boots = mine;
 	}
-	b->step = v->token.step;
+	next = mine->next;
+	*mine = *b;
+	mine->next = next;
+	return 0;
+}
+
+static void name_boot(struct verb *v)
+{
+	struct sa_boot *b = &v->boot;
+	char rel[40];
+
 	memcpy(b->machine, v->step->machine, sizeof(b->machine));
-	(void)snprintf(b->dir, sizeof(b->dir), "%s/%s", a->cfg->state_dir, rel);
+	memcpy(b->run, v->run->id, sizeof(b->run));
+	sa_boot_path(rel, sizeof(rel), v->run->id, v->token.step);
+	(void)snprintf(b->dir, sizeof(b->dir), "%.200s/%s", agent_of(v)->cfg->state_dir, rel);
 	if (v->mode == RB_DRILL)
 		(void)snprintf(b->domain, sizeof(b->domain), DRILL_PREFIX "-%.8s-%.40s", v->run->id,
 			       v->step->machine);
 	else
 		memcpy(b->domain, v->step->machine, sizeof(b->domain));
-	v->boot = b;
-	return 0;
+}
+
+/* v->boot: the one recorded for this attempt, or a new one with its point chosen. */
+static int make_boot(struct verb *v, struct lb_err *err)
+{
+	const struct sa_boot *prior = boot_of_step(v->run, v->token.step);
+	struct rep_point point;
+	struct lb_id group;
+	int rc;
+
+	if (prior != NULL && prior->attempt == v->token.attempt) {
+		v->boot = *prior;
+		return 0;
+	}
+	rc = sa_group_of_machine(agent_of(v), v->step->machine, &group, err);
+	if (rc == 0)
+		rc = choose_point(v, prior, &group, &point, err);
+	if (rc != 0)
+		return rc;
+	v->boot = (struct sa_boot){.step = v->token.step,
+				   .attempt = v->token.attempt,
+				   .mode = v->mode,
+				   .group = group,
+				   .point = point.manifest,
+				   .point_seq = point.seq,
+				   .point_wall_ns = point.capture_wall_ns};
+	name_boot(v);
+	return publish(v->run, &v->boot, err);
 }
 
 /* The machine's description from the point's sealed attachments. */
@@ -310,10 +403,10 @@ static int describe(struct sa_agent *a, const struct rep_manifest *m, const char
 	return rc;
 }
 
-static int serve_disks(struct verb *v, const struct rep_manifest *m, struct sa_view *view,
-		       struct sa_hv_disk *disk, size_t *count, struct lb_err *err)
+static int serve_disks(struct verb *v, const struct rep_manifest *m, struct lb_err *err)
 {
-	struct sa_agent *a = v->run->runs->agent;
+	struct sa_boot *b = &v->boot;
+	struct sa_view view;
 	size_t n = 0;
 	int rc = 0;
 
@@ -325,163 +418,167 @@ static int serve_disks(struct verb *v, const struct rep_manifest *m, struct sa_v
 		if (n == SA_HV_DISKS_MAX)
 			return lb_err_set(err, LB_EUNSUPPORTED, 0, "machine %s has over %d disks",
 					  v->step->machine, SA_HV_DISKS_MAX);
-		rc = sa_view_serve(a->views, v->boot->dir, &v->boot->point, &mv->volume,
-				   mv->volume_name, &view[n], err);
-		disk[n] = (struct sa_hv_disk){.name = mv->volume_name,
-					      .nbd_socket = view[n].socket,
-					      .nbd_export = "",
-					      .size_bytes = view[n].size_bytes};
-		n++;
+		rc = sa_view_serve(agent_of(v)->views, b->dir, &b->point, &mv->volume,
+				   mv->volume_name, &view, err);
+		if (rc == 0) {
+			struct sa_boot_disk *d = &b->disk[n++];
+
+			d->size_bytes = view.size_bytes;
+			(void)snprintf(d->name, sizeof(d->name), "%s", mv->volume_name);
+			(void)snprintf(d->socket, sizeof(d->socket), "%s", view.socket);
+		}
 	}
-	*count = n;
+	b->disks = n;
 	return rc;
 }
 
-static int start_machine(struct verb *v, const char *xml, const struct sa_hv_disk *disk, size_t n,
-			 struct lb_err *err)
+static enum sa_probe_kind probe_kind(enum rb_probe_kind k)
 {
-	struct sa_agent *a = v->run->runs->agent;
-	const struct sa_network_cfg *net =
-		v->mode == RB_DRILL ? &a->cfg->drill_network : &a->cfg->failover_network;
-	struct sa_hv_boot_cfg cfg = {
-		.name = v->boot->domain,
-		.machine_xml = xml,
-		.disks = disk,
-		.disk_count = n,
-		.dir = v->boot->dir,
-		.netns = net->netns[0] != '\0' ? net->netns : NULL,
-		.bridge = net->bridge[0] != '\0' ? net->bridge : NULL,
-		.keep_uuid = v->mode != RB_DRILL,
-	};
-	struct sa_hv_machine *vm = NULL;
-	int rc = sa_hv_fits(a->hv, &cfg, err);
-
-	if (rc == 0) {
-		rc = sa_hv_adopt(a->hv, &vm, &cfg, err);
-		if (rc == LB_ENOTFOUND)
-			rc = sa_hv_prepare(a->hv, &vm, &cfg, err);
-	}
-	if (rc == 0)
-		rc = sa_hv_start(vm, err);
-	if (rc != 0) {
-		sa_hv_machine_destroy(vm);
-		return rc;
-	}
-	v->boot->vm = vm;
-	v->boot->booted_ns = a->env->now_ns(a->env);
-	return 0;
+	return k == RB_PROBE_TCP      ? SA_PROBE_TCP
+	       : k == RB_PROBE_SERIAL ? SA_PROBE_SERIAL
+				      : SA_PROBE_HEARTBEAT;
 }
 
-static int run_probes(struct verb *v, struct lb_err *err)
+static void add_detail(struct verb *v, const char *text)
 {
-	struct sa_agent *a = v->run->runs->agent;
 	size_t used = strlen(v->detail);
-	char seen[160];
+
+	(void)snprintf(v->detail + used, sizeof(v->detail) - used, "%s%s", used > 0 ? "; " : "",
+		       text);
+}
+
+static int run_probes(struct verb *v, struct sa_hv_machine *vm, struct lb_err *err)
+{
 	int rc = 0;
 
-	if (v->boot == NULL || v->boot->vm == NULL)
-		return lb_err_set(err, LB_ENOTFOUND, 0, "machine %s was not booted by this run",
-				  v->step->machine);
 	for (size_t i = 0; i < v->step->probe_count && rc == 0; i++) {
 		const struct rb_probe *p = &v->step->probes[i];
+		char seen[160] = "";
 		struct sa_probe probe = {
-			.kind = p->kind == RB_PROBE_TCP      ? SA_PROBE_TCP
-				: p->kind == RB_PROBE_SERIAL ? SA_PROBE_SERIAL
-							     : SA_PROBE_HEARTBEAT,
+			.kind = probe_kind(p->kind),
 			.text = p->kind == RB_PROBE_SERIAL ? p->text : NULL,
-			.host = v->boot->address[0] != '\0' ? v->boot->address : NULL,
+			.host = v->boot.address[0] != '\0' ? v->boot.address : NULL,
 			.port = p->port,
 			.timeout_ns = p->within_ns,
 		};
 
-		seen[0] = '\0';
-		rc = sa_hv_probe(v->boot->vm, &probe, seen, sizeof(seen), &v->cancelled, err);
-		if (rc == 0 && used < sizeof(v->detail)) {
-			int n = snprintf(v->detail + used, sizeof(v->detail) - used, "%s%s",
-					 used > 0 ? "; " : "", seen);
-			used += n > 0 ? (size_t)n : 0;
-		}
+		rc = sa_hv_probe(vm, &probe, seen, sizeof(seen), &v->cancelled, err);
+		if (rc == 0)
+			add_detail(v, seen);
 	}
-	(void)a;
 	return rc;
 }
 
-/* What an earlier attempt of this boot left is in the way of the next point. */
-static void clear_attempt(struct verb *v)
+/* Durable first, so that a new process knows what may be there; then views; nothing runs yet. */
+static int furnish(struct verb *v, char **xml, struct lb_err *err)
 {
-	struct sa_agent *a = v->run->runs->agent;
+	struct sa_agent *a = agent_of(v);
+	struct rep_manifest *m = NULL;
+	struct lb_buf *bytes = NULL;
+	int rc = sa_boot_begin(a, &v->boot, err);
 
-	if (v->boot->vm != NULL) {
-		(void)sa_hv_stop(v->boot->vm, true, NULL);
-		sa_hv_machine_destroy(v->boot->vm);
-		v->boot->vm = NULL;
-	}
-	sa_view_stop_all(a->views, v->boot->dir);
+	if (rc == 0)
+		rc = read_manifest(a, &v->boot.point, &bytes, &m, err);
+	if (rc == 0)
+		rc = describe(a, m, v->step->machine, xml, v->boot.address, err);
+	if (rc == 0)
+		rc = sa_boot_save_xml(a, &v->boot, *xml, err);
+	if (rc == 0)
+		rc = serve_disks(v, m, err);
+	if (rc == 0)
+		rc = sa_boot_save(a, &v->boot, err);
+	lb_buf_unref(bytes);
+	free(m);
+	return rc;
+}
+
+/* A drill's machine carries the addresses of one in production: no bubble, no boot. */
+static int check_bubble(struct verb *v, struct lb_err *err)
+{
+	struct sa_boot *b = &v->boot;
+	struct lb_err why = {0};
+	int rc;
+
+	if (v->mode != RB_DRILL)
+		return 0;
+	rc = sa_isolation_check(&agent_of(v)->cfg->drill_network, b->dir, b->isolation,
+				sizeof(b->isolation), &why);
+	b->isolated = rc == 0;
+	if (rc != 0)
+		(void)snprintf(b->isolation, sizeof(b->isolation), "%s", why.msg);
+	if (rc == LB_EUNSUPPORTED) /* cannot be proven; said in the report */
+		return 0;
+	return rc != 0 ? lb_err_set(err, (enum lb_code)rc, 0, "%s", why.msg) : 0;
 }
 
 static void boot_work(void *arg)
 {
 	struct verb *v = arg;
-	struct sa_agent *a = v->run->runs->agent;
-	struct rep_manifest *m = NULL;
-	struct lb_buf *bytes = NULL;
-	struct sa_view view[SA_HV_DISKS_MAX];
-	struct sa_hv_disk disk[SA_HV_DISKS_MAX];
-	size_t disks = 0;
+	struct sa_hv_machine *vm = NULL;
 	char *xml = NULL;
 
-	if (v->token.attempt > 1)
-		clear_attempt(v);
-	v->rc = read_manifest(a, &v->boot->point, &bytes, &m, &v->err);
+	if (is_cancelled(v))
+		v->rc = lb_err_set(&v->err, LB_ECANCELED, 0, "ended before anything was done");
 	if (v->rc == 0)
-		v->rc = describe(a, m, v->step->machine, &xml, v->boot->address, &v->err);
+		v->rc = furnish(v, &xml, &v->err);
 	if (v->rc == 0)
-		v->rc = serve_disks(v, m, view, disk, &disks, &v->err);
+		v->rc = check_bubble(v, &v->err);
+	if (v->rc == 0 && is_cancelled(v))
+		v->rc = lb_err_set(&v->err, LB_ECANCELED, 0, "ended before machine %s was started",
+				   v->boot.machine);
 	if (v->rc == 0)
-		v->rc = start_machine(v, xml, disk, disks, &v->err);
+		v->rc = sa_boot_start(agent_of(v), &v->boot, xml, &vm, &v->err);
 	if (v->rc == 0) {
 		(void)snprintf(v->detail, sizeof(v->detail), "point seq %" PRIu64,
-			       v->boot->point_seq);
-		v->rc = run_probes(v, &v->err);
+			       v->boot.point_seq);
+		v->rc = run_probes(v, vm, &v->err);
 	}
-	lb_buf_unref(bytes);
-	free(m);
+	sa_hv_machine_destroy(vm);
 	free(xml);
 }
 
 static void boot_done(void *arg)
 {
 	struct verb *v = arg;
-	struct sa_agent *a = v->run->runs->agent;
+	struct sa_agent *a = agent_of(v);
 
+	(void)publish(v->run, &v->boot, NULL); /* replaces: cannot fail */
 	if (v->rc == 0)
-		(void)sa_catalog_mark(a->catalog, &v->boot->point, SA_MARK_BOOTED,
+		(void)sa_catalog_mark(a->catalog, &v->boot.point, SA_MARK_BOOTED,
 				      a->env->wall_ns(a->env), v->run->id, NULL);
 	answer(v);
 }
 
+/* 1: answers later. */
 static int boot(struct verb *v, struct lb_err *err)
 {
-	struct sa_agent *a = v->run->runs->agent;
-	struct rep_point point;
-	struct lb_id group;
+	struct sa_agent *a = agent_of(v);
 	int rc;
 
 	if (a->store == NULL || a->hv == NULL)
 		return lb_err_set(err, LB_EUNSUPPORTED, 0,
 				  "this site cannot boot: configure `listen` and `hypervisor`");
-	rc = group_of_machine(a, v->step->machine, &group, err);
-	if (rc == 0)
-		rc = choose_point(v, &group, &point, err);
-	if (rc == 0)
-		rc = boot_new(v, err);
+	if (v->run->preempted)
+		return lb_err_set(err, LB_ECANCELED, 0, "a failover needs the room of this drill");
+	v->parked = v->mode != RB_DRILL && !sa_runs_may_boot(v->run->runs);
+	if (v->parked)
+		return 1;
+	rc = make_boot(v, err);
 	if (rc != 0)
 		return rc;
-	v->boot->point = point.manifest;
-	v->boot->point_seq = point.seq;
-	v->boot->point_wall_ns = point.capture_wall_ns;
+	v->on_machine = true;
 	lb_pool_submit(a->pool, boot_work, boot_done, v);
-	return 1; /* answers later */
+	return 1;
+}
+
+void sa_verbs_unpark(struct sa_runs *r)
+{
+	for (struct sa_run *s = r->first; s != NULL; s = s->next)
+		for (struct verb *v = s->verbs; v != NULL; v = v->next) {
+			if (!v->parked)
+				continue;
+			settle_begin(v, boot(v, &v->err));
+		}
 }
 
 /* ---- probe, stop ---- */
@@ -489,28 +586,47 @@ static int boot(struct verb *v, struct lb_err *err)
 static void probe_work(void *arg)
 {
 	struct verb *v = arg;
+	struct sa_hv_machine *vm = NULL;
 
-	v->rc = run_probes(v, &v->err);
+	v->rc = sa_boot_adopt(agent_of(v), &v->boot, &vm, &v->err);
+	if (v->rc == 0)
+		v->rc = run_probes(v, vm, &v->err);
+	sa_hv_machine_destroy(vm);
 }
 
 static void stop_work(void *arg)
 {
 	struct verb *v = arg;
-	struct sa_agent *a = v->run->runs->agent;
+	struct sa_agent *a = agent_of(v);
 
-	v->rc = sa_hv_stop(v->boot->vm, v->mode == RB_DRILL, &v->err);
-	if (v->rc == 0)
-		sa_view_stop_all(a->views, v->boot->dir);
-	(void)snprintf(v->detail, sizeof(v->detail), "%s is off", v->boot->domain);
+	v->rc = sa_boot_end(a, &v->boot, v->mode == RB_DRILL, &v->err);
+	if (v->rc == 0 && v->boot.state != SA_BOOT_CLEANED) {
+		v->boot.state = SA_BOOT_STOPPED;
+		v->rc = sa_boot_save(a, &v->boot, &v->err);
+	}
+	(void)snprintf(v->detail, sizeof(v->detail), "%s is off", v->boot.domain);
 }
 
-static int on_booted(struct verb *v, lb_loop_fn work, struct lb_err *err)
+static void stop_done(void *arg)
 {
-	v->boot = boot_of_machine(v->run, v->step->machine);
-	if (v->boot == NULL || v->boot->vm == NULL)
-		return lb_err_set(err, LB_ENOTFOUND, 0, "machine %s was not booted by this run",
+	struct verb *v = arg;
+
+	(void)publish(v->run, &v->boot, NULL); /* replaces: cannot fail */
+	answer(v);
+}
+
+static int on_booted(struct verb *v, lb_loop_fn work, lb_loop_fn done, struct lb_err *err)
+{
+	const struct sa_boot *b = boot_of_machine(v->run, v->step->machine);
+
+	if (b == NULL || v->run->preempted)
+		return lb_err_set(err, b == NULL ? LB_ENOTFOUND : LB_ECANCELED, 0,
+				  b == NULL ? "machine %s was not booted by this run"
+					    : "machine %s makes room for a failover",
 				  v->step->machine);
-	lb_pool_submit(v->run->runs->agent->pool, work, answer_on_loop, v);
+	v->boot = *b;
+	v->on_machine = true;
+	lb_pool_submit(agent_of(v)->pool, work, done, v);
 	return 1;
 }
 
@@ -576,9 +692,9 @@ static int begin(struct verb *v, const struct rb_effect *e, struct lb_err *err)
 	case RB_BOOT:
 		return boot(v, err);
 	case RB_PROBE:
-		return on_booted(v, probe_work, err);
+		return on_booted(v, probe_work, answer_on_loop, err);
 	case RB_STOP:
-		return on_booted(v, stop_work, err);
+		return on_booted(v, stop_work, stop_done, err);
 	case RB_EXEC:
 		return exec(v, e->argv, err);
 	case RB_REPORT:
@@ -614,9 +730,44 @@ static void verb_start(struct rb_verbs *vt, struct rb_run *run, const struct rb_
 	v->mode = e->mode;
 	v->next = v->run->verbs;
 	v->run->verbs = v;
-	v->rc = begin(v, e, &v->err);
-	if (v->rc <= 0) /* ended already; the answer is asynchronous all the same */
-		lb_loop_post(r->agent->loop, answer_on_loop, v);
+	settle_begin(v, begin(v, e, &v->err));
+}
+
+static void kill_child(void *arg)
+{
+	struct verb *v = arg;
+
+	lb_log(LB_LOG_WARN, "run", "exec_killed", "run=%s", v->run->id, "step=%s", v->step->id,
+	       NULL);
+	lb_child_kill(v->child, SIGKILL);
+}
+
+/* SIGTERM to the child's process group, and SIGKILL when it is still there after the grace. */
+static void end_child(struct verb *v)
+{
+	struct sa_runs *r = v->run->runs;
+
+	if (v->child == NULL)
+		return;
+	lb_child_kill(v->child, SIGTERM);
+	if (v->grace != NULL)
+		return;
+	if (lb_timer_create(&v->grace, r->agent->loop, kill_child, v, NULL) != 0)
+		kill_child(v);
+	else
+		lb_timer_start(v->grace, r->exec_grace_ns, 0);
+}
+
+static void cancel(struct verb *v)
+{
+	__atomic_store_n(&v->cancelled, true, __ATOMIC_SEQ_CST);
+	end_child(v);
+	if (!v->parked)
+		return;
+	v->parked = false;
+	v->rc = lb_err_set(&v->err, LB_ECANCELED, 0, "ended before machine %s was started",
+			   v->step->machine);
+	lb_loop_post(v->run->runs->agent->loop, answer_on_loop, v);
 }
 
 static void verb_cancel(struct rb_verbs *vt, struct rb_run *run, const struct rb_token *t)
@@ -624,11 +775,14 @@ static void verb_cancel(struct rb_verbs *vt, struct rb_run *run, const struct rb
 	struct sa_run *s = sa_run_of((struct sa_runs *)vt, run);
 
 	for (struct verb *v = s != NULL ? s->verbs : NULL; v != NULL; v = v->next)
-		if (v->token.step == t->step && v->token.attempt == t->attempt) {
-			__atomic_store_n(&v->cancelled, true, __ATOMIC_SEQ_CST);
-			if (v->child != NULL)
-				lb_child_kill(v->child, 15);
-		}
+		if (v->token.step == t->step && v->token.attempt == t->attempt)
+			cancel(v);
+}
+
+void sa_verbs_cancel_all(struct sa_run *s)
+{
+	for (struct verb *v = s->verbs; v != NULL; v = v->next)
+		__atomic_store_n(&v->cancelled, true, __ATOMIC_SEQ_CST);
 }
 
 void sa_verbs_init(struct rb_verbs *v)
@@ -638,35 +792,94 @@ void sa_verbs_init(struct rb_verbs *v)
 
 /* ---- the end of drills ---- */
 
+struct clean {
+	struct sa_run *run;
+	struct lb_err err;
+	size_t n, failed;
+	struct sa_boot boot[]; /* copies */
+};
+
+static bool to_clean(const struct sa_boot *b)
+{
+	return b->mode == RB_DRILL && b->state != SA_BOOT_CLEANED;
+}
+
+static size_t count_to_clean(const struct sa_run *s)
+{
+	size_t n = 0;
+
+	for (const struct sa_boot *b = s->boots; b != NULL; b = b->next)
+		n += to_clean(b) ? 1 : 0;
+	return n;
+}
+
+static struct clean *clean_new(struct sa_run *s)
+{
+	size_t n = count_to_clean(s);
+	struct clean *c = calloc(1, sizeof(*c) + n * sizeof(c->boot[0]));
+
+	if (c == NULL)
+		return NULL;
+	c->run = s;
+	for (const struct sa_boot *b = s->boots; b != NULL; b = b->next)
+		if (to_clean(b))
+			c->boot[c->n++] = *b;
+	return c;
+}
+
 static void clean_work(void *arg)
 {
-	struct sa_run *s = arg;
+	struct clean *c = arg;
 
-	for (struct sa_boot *b = s->boots; b != NULL; b = b->next) {
-		if (b->vm != NULL)
-			(void)sa_hv_stop(b->vm, true, NULL);
-		sa_view_stop_all(s->runs->agent->views, b->dir);
-	}
+	for (size_t i = 0; i < c->n; i++)
+		if (sa_boot_clean(c->run->runs->agent, &c->boot[i], &c->err) != 0)
+			c->failed++;
 }
 
 static void clean_done(void *arg)
 {
-	struct sa_run *s = arg;
+	struct clean *c = arg;
+	struct sa_run *s = c->run;
 
-	for (struct sa_boot *b = s->boots; b != NULL; b = b->next) {
-		sa_hv_machine_destroy(b->vm);
-		b->vm = NULL;
-	}
+	for (size_t i = 0; i < c->n; i++)
+		(void)publish(s, &c->boot[i], NULL); /* replaces: cannot fail */
 	s->cleaning = false;
-	lb_log(LB_LOG_INFO, "run", "drill_cleaned", "run=%s", s->id, NULL);
+	if (c->failed > 0) {
+		lb_log(LB_LOG_ERROR, "run", "drill_not_cleaned", "run=%s", s->id, "machines=%zu",
+		       c->failed, "err=%s", c->err.msg, NULL);
+		lb_timer_start(s->again, CLEAN_AGAIN_NS, 0);
+	} else {
+		lb_log(LB_LOG_INFO, "run", "drill_cleaned", "run=%s", s->id, NULL);
+	}
+	s->clean = NULL;
+	free(c);
+	if (sa_runs_may_boot(s->runs))
+		sa_verbs_unpark(s->runs);
 }
 
-void sa_verbs_clean_drill(struct sa_run *s)
+static bool machines_busy(const struct sa_run *s)
 {
-	if (s->cleaning)
+	for (const struct verb *v = s->verbs; v != NULL; v = v->next)
+		if (v->on_machine)
+			return true;
+	return s->cleaning;
+}
+
+void sa_verbs_settle(struct sa_run *s)
+{
+	struct clean *c;
+
+	if (s->mode != RB_DRILL || (!s->preempted && !sa_run_ended(s)) || machines_busy(s) ||
+	    count_to_clean(s) == 0)
 		return;
+	c = clean_new(s);
+	if (c == NULL) {
+		lb_timer_start(s->again, CLEAN_AGAIN_NS, 0);
+		return;
+	}
 	s->cleaning = true;
-	lb_pool_submit(s->runs->agent->pool, clean_work, clean_done, s);
+	s->clean = c;
+	lb_pool_submit(s->runs->agent->pool, clean_work, clean_done, c);
 }
 
 void sa_verbs_drop(struct sa_run *s)
@@ -677,28 +890,24 @@ void sa_verbs_drop(struct sa_run *s)
 		struct verb *v = s->verbs;
 
 		s->verbs = v->next;
-		lb_child_destroy(v->child);
-		free(v);
+		verb_free(v);
 	}
-	if (s->mode == RB_DRILL && s->boots != NULL) /* a drill's machines die with it */
-		clean_work(s);
 	for (struct sa_boot *b = s->boots; b != NULL; b = next) {
 		next = b->next;
-		sa_hv_machine_destroy(b->vm);
 		free(b);
 	}
 	s->boots = NULL;
+	free(s->clean);
+	s->clean = NULL;
 }
 
 struct json_t *sa_run_console_json(struct sa_run *s, const char *machine)
 {
-	struct sa_boot *b = boot_of_machine(s, machine);
+	const struct sa_boot *b = boot_of_machine(s, machine);
 	char text[4096], safe[3 * sizeof(text)];
 	size_t got = 0;
-	struct lb_err err = {0};
 
-	if (b == NULL || b->vm == NULL ||
-	    sa_hv_console(b->vm, text, sizeof(text) - 1, &got, &err) != 0)
+	if (b == NULL || sa_hv_console_at(b->dir, text, sizeof(text) - 1, &got, NULL) != 0)
 		return NULL;
 	text[got] = '\0';
 	for (size_t i = 0; i < got; i++)

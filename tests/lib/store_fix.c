@@ -49,6 +49,7 @@ void sf_group_init(struct sf_group *g, unsigned number, uint32_t vols, uint32_t 
 		v->machine = random_id(g);
 		v->volume = random_id(g);
 		(void)snprintf(v->name, sizeof(v->name), "vd%c", 'a' + (int)i);
+		(void)snprintf(v->machine_name, sizeof(v->machine_name), "db01");
 		v->blocks = blocks;
 		v->image = need(calloc(blocks, REP_BLOCK_BYTES));
 		v->where = need(calloc(blocks, sizeof(*v->where)));
@@ -283,16 +284,31 @@ static void cut_volume(struct sf_group *g, struct sf_volume *v, struct sf_layer 
 					   .key = h->key,
 					   .kind = REP_VOLUME_DISK,
 					   .volume_bytes = h->volume_bytes};
-	(void)snprintf(mv->machine_name, sizeof(mv->machine_name), "db01");
+	(void)snprintf(mv->machine_name, sizeof(mv->machine_name), "%s", v->machine_name);
 	(void)snprintf(mv->volume_name, sizeof(mv->volume_name), "%s", v->name);
 	add_end(b, mv);
 	rep_packer_destroy(b->packer);
 	free(b);
 }
 
+/* The description of the group's machines; @cipher holds it until the manifest is encoded. */
+static void attach_machines(struct sf_group *g, struct rep_manifest *m, uint8_t *cipher)
+{
+	struct rep_attachment *at = &m->attachment[0];
+
+	if (g->machine_json == NULL)
+		return;
+	at->machine = g->vol[0].machine;
+	at->kind = REP_ATTACH_MACHINE;
+	LB_ASSERT(rep_attachment_seal(at, cipher, m, &g->dek, &g->env.env, g->machine_json,
+				      (uint32_t)strlen(g->machine_json), NULL) == 0);
+	m->attachments = 1;
+}
+
 void sf_point_cut(struct sf_group *g, struct sf_point *p)
 {
 	struct rep_manifest *m = need(calloc(1, sizeof(*m)));
+	uint8_t cipher[8192];
 
 	*p = (struct sf_point){
 		.group = g->group, .epoch = g->epoch, .seq = g->seq + 1, .layers = g->vols};
@@ -313,6 +329,8 @@ void sf_point_cut(struct sf_group *g, struct sf_point *p)
 		cut_volume(g, &g->vol[i], &p->layer[i], &m->volume[i]);
 		sf_volume_hash(&p->image[i], &g->vol[i]);
 	}
+	LB_ASSERT(g->machine_json == NULL || strlen(g->machine_json) <= sizeof(cipher));
+	attach_machines(g, m, cipher);
 	LB_ASSERT(rep_manifest_encode(&p->manifest, m, g->signer, NULL) == 0);
 	rep_manifest_hash(&p->hash, p->manifest->p, p->manifest->len);
 	free(m);

@@ -52,6 +52,7 @@ struct sf_where { /* a copy of this block in the store, for ref runs */
 struct sf_volume {
 	struct lb_id machine, volume;
 	char name[8];
+	char machine_name[16]; /* "db01" unless the test says otherwise */
 	uint32_t blocks;
 	uint8_t *image;
 	struct sf_where *where;
@@ -69,6 +70,7 @@ struct sf_group {
 	uint32_t vols;
 	struct lb_key dek;
 	struct lb_signer *signer;
+	const char *machine_json; /* sealed into every point (siteagent/source.h); NULL: none */
 };
 
 void sf_group_init(struct sf_group *g, unsigned number, uint32_t vols, uint32_t blocks,

@@ -103,6 +103,8 @@ int sa_hv_state(struct sa_hv_machine *m, enum sa_hv_state *out, struct lb_err *e
 /* The last at most @len bytes of the serial console, unescaped (escape before showing:
  * lb_text_escape). */
 int sa_hv_console(struct sa_hv_machine *m, char *buf, size_t len, size_t *got, struct lb_err *err);
+/* The same of the machine that was booted in directory @dir, also when it is gone since. */
+int sa_hv_console_at(const char *dir, char *buf, size_t len, size_t *got, struct lb_err *err);
 
 enum sa_probe_kind {
 	SA_PROBE_SERIAL, /* .text appears as a part of one console line */

@@ -1,0 +1,655 @@
+/*
+ * What a run's steps do, over a hypervisor and a disk that live in memory and outlive the agent:
+ * every instant of a failover and of a drill is a power cut of the agent's disk, after which a new
+ * process goes on. Nothing is booted twice, no point changes, nothing of a drill is left.
+ */
+#include <dirent.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/loop.h"
+#include "check.h"
+#include "fake_hv.h"
+#include "memfs.h"
+#include "runs_int.h"
+#include "store_fix.h"
+
+#define LIFE_NS (30ull * 1000000000ull) /* nothing takes that long; a hang is a failure */
+
+static const char json[] =
+	"{\"format\":1,\"machines\":["
+	"{\"name\":\"db\",\"domain_xml\":\"<domain/>\",\"address\":\"10.0.0.1\"},"
+	"{\"name\":\"app\",\"domain_xml\":\"<domain/>\"}]}";
+
+static const char both[] =
+	"apiVersion: lifeboat/v1\nkind: Runbook\nname: both\nrto: 2m\nmodes: [drill, failover]\n"
+	"steps:\n"
+	"  - {id: fence, action: fence, site: tokyo}\n"
+	"  - {id: db, action: boot, machine: db, needs: [fence], timeout: 30s, retries: 1,\n"
+	"     backoff: 1ms..1ms, probes: [{serial: up, within: 30s}]}\n"
+	"  - {id: app, action: boot, machine: app, needs: [db], timeout: 30s}\n"
+	"  - {id: check, action: probe, machine: db, needs: [app], timeout: 30s,\n"
+	"     probes: [{serial: up, within: 30s}]}\n"
+	"finally: [{id: report, action: report, timeout: 10s}]\n";
+
+struct world {
+	char dir[64];
+	struct lb_fs *disk, *store_disk;
+	struct sf_group group[2]; /* the second ends the list */
+	struct fake_hv hv;
+	struct sa_agent agent; /* of the process that lives */
+	struct sa_config cfg;
+	struct lb_timer *tick;
+	bool (*until)(struct world *w);
+	uint64_t give_up_ns;
+	bool met;
+	uint64_t real_ns; /* skew of the clock */
+};
+
+static void must(int rc, const struct lb_err *err)
+{
+	if (rc != 0)
+		fail_msg("%s: %s", lb_err_name(rc), err->msg);
+}
+
+/* ---- a life of the agent ---- */
+
+static void add_point(struct world *w)
+{
+	struct sf_group *g = &w->group[0];
+	struct lb_err err = {0};
+	struct sf_point p;
+
+	sf_group_write(g, 5);
+	sf_point_cut(g, &p);
+	must(sf_point_send(w->agent.store, &p, &err), &err);
+	must(rep_store_commit(w->agent.store, &err), &err);
+	sf_point_accepted(g, &p);
+	sf_point_free(&p);
+}
+
+static void on_tick(void *arg)
+{
+	struct world *w = arg;
+	struct lb_env *env = lb_env_real();
+
+	w->met = w->until(w);
+	if (w->met || env->now_ns(env) > w->give_up_ns)
+		lb_loop_stop(w->agent.loop);
+}
+
+static void run_until(struct world *w, bool (*until)(struct world *w))
+{
+	struct lb_env *env = lb_env_real();
+	struct lb_err err = {0};
+
+	w->until = until;
+	w->met = false;
+	w->give_up_ns = env->now_ns(env) + LIFE_NS;
+	must(lb_timer_create(&w->tick, w->agent.loop, on_tick, w, &err), &err);
+	lb_timer_start(w->tick, 1000000, 1000000);
+	must(lb_loop_run(w->agent.loop, &err), &err);
+	lb_timer_destroy(w->tick);
+}
+
+/* May fail while the disk is cut. */
+static int life_begin(struct world *w, struct lb_err *err)
+{
+	struct sa_agent *a = &w->agent;
+	int rc;
+
+	must(lb_loop_create(&a->loop, err), err);
+	must(lb_pool_create(&a->pool, a->loop, 3, err), err);
+	a->hv = fake_hv_handle(&w->hv);
+	rc = sa_roles_open(&a->roles, a->env, a->state, err);
+	return rc != 0 ? rc : sa_runs_create(&a->runs, a, err);
+}
+
+static void life_end(struct world *w)
+{
+	struct sa_agent *a = &w->agent;
+
+	sa_runs_stop(a->runs);
+	lb_pool_destroy(a->pool);
+	sa_runs_destroy(a->runs);
+	a->runs = NULL;
+	sa_roles_close(a->roles);
+	a->roles = NULL;
+	lb_loop_destroy(a->loop);
+	a->loop = NULL;
+}
+
+static void role_begin(struct world *w)
+{
+	struct sa_role_record rec = {.group = w->group[0].group,
+				     .role = SA_ROLE_BACKUP,
+				     .epoch = 1,
+				     .lineage = 1,
+				     .writer = w->group[0].site};
+	struct sa_roles *roles = NULL;
+	struct lb_err err = {0};
+
+	(void)snprintf(rec.name, sizeof(rec.name), "erp");
+	must(sa_roles_open(&roles, w->agent.env, w->agent.state, &err), &err);
+	must(sa_role_set(roles, &rec, &err), &err);
+	sa_roles_close(roles);
+}
+
+static void fixture_group(struct world *w)
+{
+	struct sf_group *g = &w->group[0];
+
+	sf_group_init(g, 0, 2, 16, 11);
+	g->machine_json = json;
+	(void)snprintf(g->vol[0].machine_name, sizeof(g->vol[0].machine_name), "db");
+	(void)snprintf(g->vol[1].machine_name, sizeof(g->vol[1].machine_name), "app");
+}
+
+static void open_trust(struct world *w)
+{
+	struct sa_agent *a = &w->agent;
+	struct sa_peer peer = {.name = "tokyo", .site = w->group[0].site};
+	struct lb_err err = {0};
+
+	lb_signer_pubkey(w->group[0].signer, &peer.key);
+	must(sa_ident_open(&a->ident, a->env, w->dir, "osaka", &err), &err);
+	must(sa_ident_init(a->ident, &err), &err);
+	must(sa_ident_peer_add(a->ident, &peer, &err), &err);
+	must(sa_keyring_open(&a->keyring, a->env, w->dir, sa_ident_kek(a->ident), &err), &err);
+	must(sa_keyring_put(a->keyring, &w->group[0].vol[0].machine, &w->group[0].dek, &err), &err);
+	must(sa_catalog_open(&a->catalog, w->dir, &err), &err);
+}
+
+/* One world lives through many disks: a fresh one per killed run. */
+static void new_disk(struct world *w)
+{
+	struct lb_err err = {0};
+
+	if (w->disk != NULL) {
+		fake_hv_fini(&w->hv);
+		lb_fs_destroy(w->disk);
+	}
+	must(lb_memfs_create(&w->disk, 5, &err), &err);
+	w->agent.state = w->disk;
+	fake_hv_init(&w->hv, w->disk);
+	role_begin(w);
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct rep_store_cfg cfg = {.segment_bytes = 1 << 20};
+	struct sa_agent *a = &w->agent;
+	struct lb_err err = {0};
+
+	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/lb_verbs_XXXXXX");
+	assert_non_null(mkdtemp(w->dir));
+	a->env = lb_env_real();
+	a->cfg = &w->cfg;
+	(void)snprintf(w->cfg.site, sizeof(w->cfg.site), "osaka");
+	(void)snprintf(w->cfg.state_dir, sizeof(w->cfg.state_dir), "%s", w->dir);
+	fixture_group(w);
+	open_trust(w);
+	must(lb_memfs_create(&w->store_disk, 6, &err), &err);
+	must(rep_store_open(&a->store, a->env, w->store_disk, &cfg, &err), &err);
+	for (int i = 0; i < 3; i++)
+		add_point(w);
+	new_disk(w);
+	*state = w;
+	return 0;
+}
+
+static void remove_tree(const char *path)
+{
+	DIR *d = opendir(path);
+	struct dirent *e;
+	char sub[600];
+
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		(void)snprintf(sub, sizeof(sub), "%s/%s", path, e->d_name);
+		if (unlink(sub) != 0)
+			remove_tree(sub);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	(void)rmdir(path);
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+	struct sa_agent *a = &w->agent;
+
+	rep_store_close(a->store);
+	sa_catalog_close(a->catalog);
+	sa_keyring_close(a->keyring);
+	sa_ident_close(a->ident);
+	fake_hv_fini(&w->hv);
+	lb_fs_destroy(w->disk);
+	lb_fs_destroy(w->store_disk);
+	sf_group_fini(&w->group[0]);
+	remove_tree(w->dir);
+	free(w);
+	return 0;
+}
+
+static int start(struct world *w, const char *text, const char *mode, char id[LB_ID_TEXT],
+		 struct lb_err *err)
+{
+	struct sa_run_request rq = {.name = "t.yaml",
+				    .text = text,
+				    .text_bytes = strlen(text),
+				    .mode = mode,
+				    .who = "test"};
+
+	return sa_run_start(w->agent.runs, &rq, id, err);
+}
+
+static bool over(const struct sa_run *s)
+{
+	if (!sa_run_ended(s) || s->verbs != NULL || s->cleaning)
+		return false;
+	for (const struct sa_boot *b = s->boots; b != NULL && s->mode == RB_DRILL; b = b->next)
+		if (b->state != SA_BOOT_CLEANED)
+			return false;
+	return true;
+}
+
+static bool all_over(struct world *w)
+{
+	for (const struct sa_run *s = w->agent.runs->first; s != NULL; s = s->next)
+		if (!over(s))
+			return false;
+	return true;
+}
+
+static bool over_or_dead(struct world *w)
+{
+	return lb_memfs_is_cut(w->disk) || all_over(w);
+}
+
+static const char *state_of(const struct sa_run *s)
+{
+	struct rb_run_status st;
+
+	rb_run_status(s->run, &st);
+	return rb_run_state_name(st.state);
+}
+
+static const struct sa_run *only_run(struct world *w)
+{
+	assert_non_null(w->agent.runs->first);
+	assert_null(w->agent.runs->first->next);
+	return w->agent.runs->first;
+}
+
+static json_t *report_of(struct world *w, const char *id)
+{
+	json_t *o = sa_run_json(w->agent.runs, id);
+
+	assert_non_null(o);
+	return o;
+}
+
+static json_t *step_of(const json_t *report, const char *id)
+{
+	size_t i;
+	json_t *s;
+
+	json_array_foreach(json_object_get(report, "steps"), i,
+			   s) if (strcmp(json_string_value(json_object_get(s, "id")), id) ==
+				  0) return s;
+	fail_msg("no step %s", id);
+	return NULL;
+}
+
+static json_int_t int_at(const json_t *o, const char *a, const char *b)
+{
+	const json_t *v = json_object_get(o, a);
+
+	if (b != NULL)
+		v = json_object_get(v, b);
+	if (!json_is_integer(v))
+		fail_msg("%s.%s is no integer", a, b != NULL ? b : "");
+	return json_integer_value(v);
+}
+
+/* ---- one run, whole ---- */
+
+static void test_failover(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	const struct fh_machine *db, *app;
+	char id[LB_ID_TEXT];
+	json_t *o, *g;
+
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "failover", id, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	assert_string_equal(state_of(only_run(w)), "DONE");
+	db = fake_hv_find(&w->hv, "db");
+	app = fake_hv_find(&w->hv, "app");
+	assert_true(db != NULL && db->running && db->starts == 1);
+	assert_true(app != NULL && app->running && app->starts == 1);
+	assert_true(lb_hash_equal(&db->point, &app->point));
+	assert_string_equal(w->hv.broken, "");
+	o = report_of(w, id);
+	assert_int_equal(int_at(step_of(o, "db"), "boot", "seq"), w->group[0].seq);
+	assert_true(int_at(step_of(o, "db"), "boot", "rpo_estimate_ns") >= 0);
+	assert_true(json_is_true(
+		json_object_get(json_object_get(step_of(o, "db"), "boot"), "rpo_is_estimate")));
+	assert_true(int_at(o, "rto_achieved_ns", NULL) > 0);
+	assert_true(json_is_true(json_object_get(o, "rto_met")));
+	g = json_array_get(json_object_get(o, "groups"), 0);
+	assert_int_equal(int_at(g, "epoch_before", NULL), 1);
+	assert_int_equal(int_at(g, "epoch_after", NULL), 2);
+	json_decref(o);
+	life_end(w);
+	/* the next process knows all of it, boots nothing and ends nothing */
+	must(life_begin(w, &err), &err);
+	o = report_of(w, id);
+	assert_int_equal(int_at(step_of(o, "db"), "boot", "seq"), w->group[0].seq);
+	g = json_array_get(json_object_get(o, "groups"), 0);
+	assert_int_equal(int_at(g, "epoch_before", NULL), 1);
+	json_decref(o);
+	o = sa_runs_console_json(w->agent.runs, id, "db");
+	assert_non_null(o);
+	json_decref(o);
+	assert_true(db->running && db->starts == 1);
+	life_end(w);
+}
+
+/* ---- killed at every instant ---- */
+
+static void check_failed_over(struct world *w, uint64_t k)
+{
+	static const char *const names[] = {"db", "app"};
+	const struct fh_machine *db = fake_hv_find(&w->hv, "db");
+
+	for (int i = 0; i < 2; i++) {
+		const struct fh_machine *m = fake_hv_find(&w->hv, names[i]);
+
+		if (m == NULL || !m->running)
+			fail_msg("killed at %u: %s does not run", (unsigned)k, names[i]);
+		else if (m->starts != 1 || m->stops != 0)
+			fail_msg("killed at %u: %s was started %u times", (unsigned)k, names[i],
+				 m->starts);
+		else if (!lb_hash_equal(&m->point, &db->point))
+			fail_msg("killed at %u: the machines disagree on the point", (unsigned)k);
+	}
+	if (fake_hv_views(&w->hv) != 2)
+		fail_msg("killed at %u: %u views", (unsigned)k, fake_hv_views(&w->hv));
+}
+
+/* The report's point is the one that runs. */
+static void check_report(struct world *w, uint64_t k)
+{
+	const struct sa_run *s = only_run(w);
+	char hex[LB_HASH_TEXT];
+	json_t *o = report_of(w, s->id);
+	const char *said = json_string_value(
+		json_object_get(json_object_get(step_of(o, "db"), "boot"), "point"));
+
+	(void)lb_hash_text(&fake_hv_find(&w->hv, "db")->point, hex);
+	if (said == NULL || strcmp(said, hex) != 0)
+		fail_msg("killed at %u: the report names another point", (unsigned)k);
+	json_decref(o);
+}
+
+/* Start, die at operation @k, live again to the end. Returns false when @k was never reached. */
+static bool live_twice(struct world *w, const char *mode, uint64_t k)
+{
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+	bool died, known;
+
+	new_disk(w);
+	must(life_begin(w, &err), &err);
+	lb_memfs_cut_at_op(w->disk, lb_memfs_ops(w->disk) + k);
+	if (start(w, both, mode, id, &err) == 0)
+		run_until(w, over_or_dead);
+	died = lb_memfs_is_cut(w->disk);
+	life_end(w);
+	lb_memfs_power_cut(w->disk, k);
+	add_point(w); /* what is newest now is not what the run took */
+	err = (struct lb_err){0};
+	must(life_begin(w, &err), &err);
+	run_until(w, all_over);
+	if (!w->met)
+		fail_msg("%s killed at %u: stuck", mode, (unsigned)k);
+	if (w->hv.broken[0] != '\0')
+		fail_msg("%s killed at %u: %s", mode, (unsigned)k, w->hv.broken);
+	known = w->agent.runs->first != NULL;
+	if (known && strcmp(state_of(only_run(w)), "DONE") != 0)
+		fail_msg("%s killed at %u: %s", mode, (unsigned)k, state_of(only_run(w)));
+	if (known && strcmp(mode, "failover") == 0) {
+		check_failed_over(w, k);
+		check_report(w, k);
+	} else if (fake_hv_running(&w->hv) != 0 || fake_hv_views(&w->hv) != 0) {
+		fail_msg("%s killed at %u: %u machines, %u views are left", mode, (unsigned)k,
+			 fake_hv_running(&w->hv), fake_hv_views(&w->hv));
+	}
+	life_end(w);
+	return died;
+}
+
+static void test_kill_failover(void **state)
+{
+	uint64_t k = 1;
+
+	while (live_twice(*state, "failover", k))
+		k++;
+	assert_true(k > 100); /* else nothing was tested */
+	print_message("%u instants\n", (unsigned)k);
+}
+
+static void test_kill_drill(void **state)
+{
+	uint64_t k = 1;
+
+	while (live_twice(*state, "drill", k))
+		k++;
+	assert_true(k > 100);
+	print_message("%u instants\n", (unsigned)k);
+}
+
+/* ---- the ladder ---- */
+
+static void test_ladder(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+	json_t *o;
+
+	w->hv.fail_probes = 1;
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "failover", id, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	assert_string_equal(state_of(only_run(w)), "DONE");
+	o = report_of(w, id);
+	assert_int_equal(int_at(step_of(o, "db"), "boot", "attempt"), 2);
+	assert_int_equal(int_at(step_of(o, "db"), "boot", "seq"), w->group[0].seq - 1);
+	/* and the other machine of the group goes where the first one had to go */
+	assert_int_equal(int_at(step_of(o, "app"), "boot", "seq"), w->group[0].seq - 1);
+	json_decref(o);
+	assert_int_equal(fake_hv_find(&w->hv, "db")->starts, 2);
+	assert_int_equal(fake_hv_find(&w->hv, "db")->stops, 1);
+	assert_string_equal(w->hv.broken, "");
+	life_end(w);
+}
+
+/* ---- drills ---- */
+
+static bool probing(struct world *w)
+{
+	return fake_hv_probes(&w->hv) > 0;
+}
+
+static bool cleaned_or_not(struct world *w)
+{
+	const struct sa_run *s = w->agent.runs->first;
+
+	return sa_run_ended(s) && s->verbs == NULL && !s->cleaning;
+}
+
+/* What could not be cleaned when the drill ended is cleaned by the next process. */
+static void test_drill_left_over(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+
+	w->hv.fail_stops = 1; /* libvirtd is away when the drill ends */
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "drill", id, &err), &err);
+	run_until(w, cleaned_or_not);
+	assert_true(w->met);
+	assert_int_equal(fake_hv_running(&w->hv), 1);
+	life_end(w);
+	must(life_begin(w, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	assert_int_equal(fake_hv_running(&w->hv), 0);
+	assert_int_equal(fake_hv_views(&w->hv), 0);
+	life_end(w);
+}
+
+static bool failover_over(struct world *w)
+{
+	for (const struct sa_run *s = w->agent.runs->first; s != NULL; s = s->next)
+		if (s->mode != RB_DRILL && over(s))
+			return true;
+	return false;
+}
+
+static void test_preempt(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char drill[LB_ID_TEXT], real[LB_ID_TEXT];
+	const struct sa_run *s;
+
+	w->hv.hang_probes = true;
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "drill", drill, &err), &err);
+	run_until(w, probing);
+	assert_true(w->met);
+	(void)pthread_mutex_lock(&w->hv.lock);
+	w->hv.hang_probes = false;
+	(void)pthread_mutex_unlock(&w->hv.lock);
+	must(start(w, both, "failover", real, &err), &err);
+	run_until(w, failover_over);
+	assert_true(w->met);
+	assert_true(fake_hv_find(&w->hv, "db")->running);
+	run_until(w, all_over);
+	for (s = w->agent.runs->first; s != NULL; s = s->next)
+		assert_string_equal(state_of(s), s->mode == RB_DRILL ? "ABORTED" : "DONE");
+	assert_int_equal(fake_hv_running(&w->hv), 2); /* the failover's */
+	assert_string_equal(w->hv.broken, "");
+	life_end(w);
+}
+
+static void test_one_failover(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT], other[LB_ID_TEXT];
+	static const char app_only[] = "apiVersion: lifeboat/v1\nkind: Runbook\nname: app\n"
+				       "modes: [failover]\nsteps:\n"
+				       "  - {id: app, action: boot, machine: app, timeout: 30s}\n";
+
+	w->hv.hang_probes = true;
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "failover", id, &err), &err);
+	run_until(w, probing);
+	assert_int_equal(start(w, both, "failover", other, &err), LB_EBUSY);
+	assert_int_equal(start(w, app_only, "failover", other, &err), LB_EBUSY); /* same group */
+	assert_non_null(strstr(err.msg, "same group"));
+	life_end(w);
+}
+
+/* ---- exec ---- */
+
+static bool exec_said(struct world *w)
+{
+	return access(w->cfg.plugin_dir, F_OK) == 0; /* the path of the child's mark */
+}
+
+/* A program that ignores SIGTERM is killed after the grace. */
+static void test_exec_kill(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT], text[600];
+	json_t *o;
+
+	(void)snprintf(w->cfg.plugin_dir, sizeof(w->cfg.plugin_dir), "%s/mark", w->dir);
+	(void)snprintf(text, sizeof(text),
+		       "apiVersion: lifeboat/v1\nkind: Runbook\nname: x\nmodes: [drill]\nsteps:\n"
+		       "  - {id: x, action: exec, timeout: 60s, run: [/bin/sh, -c,\n"
+		       "     \"trap '' TERM; : > %s; while :; do sleep 1; done\"]}\n",
+		       w->cfg.plugin_dir);
+	must(life_begin(w, &err), &err);
+	w->agent.runs->exec_grace_ns = 20 * 1000000u;
+	must(start(w, text, "drill", id, &err), &err);
+	run_until(w, exec_said);
+	assert_true(w->met);
+	must(sa_run_command(w->agent.runs, id, "cancel", NULL, NULL, "test", &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	assert_string_equal(state_of(only_run(w)), "ABORTED");
+	o = report_of(w, id);
+	assert_string_equal(json_string_value(json_object_get(step_of(o, "x"), "code")),
+			    "LB_ECANCELED");
+	json_decref(o);
+	life_end(w);
+}
+
+static void test_facts(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+	json_t *o;
+	static const char text[] = "apiVersion: lifeboat/v1\nkind: Runbook\nname: f\n"
+				   "modes: [drill]\nsteps:\n"
+				   "  - {id: x, action: exec, timeout: 60s, run: [/bin/echo,\n"
+				   "     \"${site.source} to ${site.target}\"]}\n";
+
+	must(life_begin(w, &err), &err);
+	must(start(w, text, "drill", id, &err), &err);
+	run_until(w, all_over);
+	o = report_of(w, id);
+	assert_non_null(strstr(json_string_value(json_object_get(step_of(o, "x"), "detail")),
+			       "tokyo to osaka"));
+	json_decref(o);
+	life_end(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_failover, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kill_failover, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kill_drill, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ladder, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drill_left_over, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_preempt, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_exec_kill, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

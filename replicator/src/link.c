@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,8 +265,8 @@ static int connect_addr(struct rep_link *l, const struct addrinfo *a, uint64_t d
 	if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &so_error, &len) != 0)
 		so_error = errno;
 	if (so_error != 0)
-		return lb_err_set(err, LB_ECLOSED, so_error, "connect to %s port %u: %s", l->host,
-				  l->port, strerrordesc_np(so_error));
+		return lb_err_set(err, LB_ECLOSED, so_error, "connect to %s port %u", l->host,
+				  l->port);
 	return 0;
 }
 
@@ -621,8 +622,13 @@ static void *link_main(void *arg)
 	struct rep_link *l = arg;
 	uint64_t deadline = now_ns() + l->cfg.connect_timeout_ns;
 	struct lb_err e = {0}, why;
+	sigset_t quiet;
 	int rc = 0;
 
+	/* OpenSSL writes without MSG_NOSIGNAL; here a broken connection is an error, no signal. */
+	(void)sigemptyset(&quiet);
+	(void)sigaddset(&quiet, SIGPIPE);
+	(void)pthread_sigmask(SIG_BLOCK, &quiet, NULL);
 	if (l->fd < 0)
 		rc = connect_host(l, deadline, &e);
 	if (rc == 0)

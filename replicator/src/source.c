@@ -240,12 +240,23 @@ static void gone_remove(struct rep_source *s, const struct rep_link *l)
 	}
 }
 
+/* No session, and why: the core keeps trying silently. Told once for each new reason. */
+static void link_trouble(struct rep_source *s, const struct lb_err *err)
+{
+	struct rep_source_event e = {.type = REP_SOURCE_LINK_DOWN, .err = &s->trouble};
+
+	if (s->link_up || err == NULL || err->code == 0 || strcmp(err->msg, s->trouble.msg) == 0)
+		return;
+	s->trouble = *err;
+	source_event(s, &e);
+}
+
 static void on_down(void *arg, struct rep_link *l, const struct lb_err *err)
 {
 	struct source_conn *c = arg;
 	struct rep_source *s = c->s;
 	struct rep_sender_event e = {.type = REP_SENDER_DOWN, .conn = c->n, .err = err};
-	bool ours = c->link == l;
+	bool ours = c->link == l, tell = ours && c->n == 0 && !s->link_up;
 
 	if (ours)
 		c->link = NULL;
@@ -254,6 +265,8 @@ static void on_down(void *arg, struct rep_link *l, const struct lb_err *err)
 	rep_link_destroy(l);
 	if (ours)
 		(void)source_step(s, &e, NULL);
+	if (tell)
+		link_trouble(s, err);
 }
 
 struct failed_connect {
@@ -275,8 +288,10 @@ static void on_failed_connect(void *arg)
 	struct failed_connect *f = arg;
 	struct rep_sender_event e = {.type = REP_SENDER_DOWN, .conn = f->conn, .err = &f->err};
 
-	if (f->token->s != NULL)
+	if (f->token->s != NULL) {
 		(void)source_step(f->token->s, &e, NULL);
+		link_trouble(f->token->s, &f->err);
+	}
 	drop_failed_connect(f);
 }
 
@@ -319,6 +334,8 @@ static void conn_close(struct source_conn *c, const struct lb_err *why)
 		rep_link_close(c->link, why);
 	}
 	c->link = NULL;
+	if (c->n == 0)
+		link_trouble(c->s, why);
 }
 
 static void conn_send(struct source_conn *c, struct lb_buf *head, struct lb_buf *body)
@@ -342,6 +359,8 @@ static void link_event(struct rep_source *s, bool up, const struct lb_err *err)
 				     .err = up ? NULL : err};
 
 	s->link_up = up;
+	if (up)
+		memset(&s->trouble, 0, sizeof(s->trouble));
 	source_event(s, &e);
 }
 

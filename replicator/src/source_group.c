@@ -15,7 +15,7 @@
  */
 
 #define INTERVAL_NS  UINT64_C(1000000000)
-#define RETRY_MIN_NS UINT64_C(200000000)
+#define RETRY_MIN_NS UINT64_C(50000000)
 #define RETRY_MAX_NS UINT64_C(30000000000)
 #define RATE_NS      UINT64_C(1000000000)
 
@@ -134,6 +134,14 @@ static void open_done(struct source_group *g, const struct source_job *j)
 		event_err(g, REP_SOURCE_RESYNC, &j->err);
 }
 
+static bool place_moved(const struct source_group *g)
+{
+	return g->place.epoch != g->at.epoch || g->place.seq != g->at.seq ||
+	       !lb_hash_equal(&g->place.prev, &g->at.prev) ||
+	       !lb_hash_equal(&g->place.base, &g->at.base);
+}
+
+/* The core awaits a cut until it got one: a driver that could not make it is asked again. */
 static void begin_done(struct source_group *g, const struct source_job *j)
 {
 	struct rep_sender_event e = {.type = REP_SENDER_CUT, .group = g->cfg.group};
@@ -152,8 +160,9 @@ static void begin_done(struct source_group *g, const struct source_job *j)
 	e.cut.place = g->at;
 	e.cut.layer = g->layer;
 	e.cut.layers = g->cfg.volumes;
+	g->ready = place_moved(g);
 	if (g->acked || source_step(g->s, &e, NULL) != 0) {
-		g->over = true; /* the place is not that any more: READY comes again */
+		g->over = true; /* the place is not that any more: READY came, or comes again */
 		return;
 	}
 	if (g->phase == PHASE_NONE)
@@ -248,7 +257,6 @@ static void cut_when_due(struct source_group *g)
 		lb_timer_start(g->timer, g->due_ns - now, 0);
 		return;
 	}
-	g->ready = false;
 	g->at = g->place;
 	__atomic_store_n(&g->canceled, false, __ATOMIC_RELAXED);
 	job_start(g, JOB_BEGIN);

@@ -125,6 +125,7 @@ struct rep_source {
 	TAILQ_HEAD(, source_group) groups;
 	TAILQ_HEAD(, source_job) orphans;
 	bool link_up;
+	struct lb_err trouble; /* why there is no session, as told last */
 	bool no_room; /* the core said LB_EAGAIN to the part at the queue's head */
 
 	pthread_mutex_t keys_lock; /* dek_of is asked by one at a time */

@@ -341,7 +341,7 @@ static void accept_pause(struct rep_target *t, int error)
 {
 	struct lb_err err;
 
-	(void)lb_err_set(&err, LB_EIO, error, "accept a connection: %s", strerrordesc_np(error));
+	(void)lb_err_set(&err, LB_EIO, error, "accept a connection");
 	(void)uv_poll_stop(t->poll);
 	lb_timer_start(t->accept_timer, ACCEPT_RETRY_NS, 0);
 	if (t->cfg.on_alarm != NULL)
@@ -506,8 +506,7 @@ static int listen_on(struct rep_target *t, const struct addrinfo *a, struct lb_e
 	if (bind(t->listen_fd, a->ai_addr, a->ai_addrlen) != 0 || listen(t->listen_fd, 64) != 0 ||
 	    getsockname(t->listen_fd, (struct sockaddr *)&got, &len) != 0)
 		return lb_err_set(err, errno == EADDRINUSE ? LB_EBUSY : LB_EIO, errno,
-				  "listen on %s port %u: %s", t->cfg.listen_host,
-				  t->cfg.listen_port, strerrordesc_np(errno));
+				  "listen on %s port %u", t->cfg.listen_host, t->cfg.listen_port);
 	t->port = ntohs(got.ss_family == AF_INET6
 				? ((const struct sockaddr_in6 *)(const void *)&got)->sin6_port
 				: ((const struct sockaddr_in *)(const void *)&got)->sin_port);

@@ -152,6 +152,7 @@ static int cmd_init(const char *dir)
 struct target_run {
 	struct lb_loop *loop;
 	struct rep_target *target;
+	uint16_t port;
 	bool keys;
 };
 
@@ -262,6 +263,7 @@ static int target_start(struct target_run *r, struct lb_fs *fs, struct rep_store
 				   .loop = r->loop,
 				   .tls = tls,
 				   .listen_host = "127.0.0.1",
+				   .listen_port = r->port,
 				   .deployment = DEPLOYMENT,
 				   .site = SITE_B,
 				   .signer = signer,
@@ -291,7 +293,7 @@ static int target_start(struct target_run *r, struct lb_fs *fs, struct rep_store
 
 static int cmd_target(const struct options *o, const char *dir, const char *path)
 {
-	struct target_run r = {0};
+	struct target_run r = {.port = o->port};
 	struct lb_signer *signer = signer_of(0xb1);
 	struct rep_target_stats st = {0};
 	struct rep_tls *tls = NULL;
@@ -661,7 +663,7 @@ static int usage(void)
 		      "usage: pipe [options] init|target|source|points|export|torn DIR ...\n"
 		      "  --points N --connections N --workers N --interval-ms N --window BYTES\n"
 		      "  --seed-pack BYTES --delta-pack BYTES --cert NAME --changed FILE\n"
-		      "  --kill-at N --once --checked --volatile\n");
+		      "  --listen PORT --kill-at N --once --checked --volatile\n");
 	return EXIT_USAGE;
 }
 
@@ -676,6 +678,7 @@ static const struct option long_options[] = {
 	{"cert", required_argument, NULL, 'C'},
 	{"changed", required_argument, NULL, 'm'},
 	{"kill-at", required_argument, NULL, 'k'},
+	{"listen", required_argument, NULL, 'l'},
 	{"once", no_argument, NULL, 'o'},
 	{"checked", no_argument, NULL, 'x'},
 	{"volatile", no_argument, NULL, 'v'},
@@ -719,6 +722,9 @@ static int parse(struct options *o, int argc, char **argv)
 			break;
 		case 'k':
 			o->kill_at = n;
+			break;
+		case 'l':
+			o->port = (uint16_t)n;
 			break;
 		case 'o':
 			o->once = true;

@@ -84,7 +84,8 @@ struct rep_source_group {
 
 enum rep_source_event_type {
 	REP_SOURCE_LINK_UP,
-	REP_SOURCE_LINK_DOWN, /* err says why; reconnects by itself with back-off */
+	REP_SOURCE_LINK_DOWN, /* err says why; reconnects by itself with back-off. Also without
+				 LINK_UP before: no session came about, for a new reason */
 	REP_SOURCE_CUT,       /* a cut was taken: seq */
 	REP_SOURCE_PROGRESS,  /* bytes_done of bytes_all scanned; at most 4 a second a group */
 	REP_SOURCE_ACKED,     /* point is durable at the peer: seq, manifest, receipt */

@@ -91,6 +91,7 @@ lb_sites_umount() { # DIR
 
 lb_sites_end() {
 	[ -n "${LB_SITES_DIR:-}" ] || return 0
+	kill $(jobs -p) 2> /dev/null # what the script itself left in the background
 	lb_sites_kill "$LB_NS_a" "$LB_NS_b" "$LB_NS_drill"
 	lb_sites_umount "$LB_SITES_DIR"
 	kill "$LB_SITES_WATCHDOG" 2> /dev/null
@@ -227,13 +228,13 @@ lb_site_qemu_pid() { # SITE NAME
 
 # lb_site_domain data|legacy NAME DISK DIR: domain XML of a test machine over the raw image DISK, with
 # DIR/NAME.serial (console) and DIR/NAME.beat (socket of the heartbeat port). LB_GUESTS is what
-# build-guests.sh made; LB_BRIDGE (br0) its bridge, LB_INTERVAL (50) the milliseconds between records.
+# build-guests.sh made; LB_BRIDGE (br0) its bridge, LB_INTERVAL (100) the milliseconds between records.
 lb_site_domain() {
 	local kind=$1 name=$2 disk=$3 dir=$4 os dev bus mac
 	if [ "$kind" = data ]; then
 		dev=vda bus=virtio mac=52:54:00:77:00:11
 		os="<kernel>$LB_GUESTS/vmlinuz</kernel><initrd>$LB_GUESTS/initrd.gz</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 tsc=unstable no_timer_check lb.root=LABEL=lbdata lb.ip=10.77.0.11/24 lb.interval=${LB_INTERVAL:-50}</cmdline>"
+    <cmdline>console=ttyS0 quiet panic=-1 tsc=unstable no_timer_check lb.root=LABEL=lbdata lb.ip=10.77.0.11/24 lb.interval=${LB_INTERVAL:-100}</cmdline>"
 	else
 		dev=hda bus=ide mac=52:54:00:77:00:12
 		os="<boot dev='hd'/>"

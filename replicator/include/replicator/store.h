@@ -9,8 +9,8 @@
  * records after the last mark are fully checked; the first bad one and everything behind it is cut
  * (they may be kept up to there: a draft layer's packs are what a resume builds on). A bad record
  * BEFORE a mark is damage: marked, reported by rep_store_damage(), never cut. After any failed sync
- * the store is suspect: every append, commit and receipt gives LB_ESUSPECT until it is opened again
- * (fsync is never retried).
+ * the store is suspect: that call and every append, commit and receipt after it give LB_ESUSPECT
+ * until it is opened again (fsync is never retried; opening writes the newest batch once more).
  *
  * Invariants: I1 I2 I5 I6 I7 (design 02). Thread: one thread at a time (the shell gives it a thread
  * of its own), except rep_store_read* and rep_store_point*: any thread, they take the store's lock
@@ -37,7 +37,7 @@ struct rep_store;
 
 struct rep_store_cfg {
 	uint64_t segment_bytes; /* roll at; default 64 MiB (tests use less) */
-	uint64_t reserve_bytes; /* keep free; default 0 */
+	uint64_t reserve_bytes; /* keep free; default 0. Not used yet: base/fs.h cannot tell */
 };
 #define REP_STORE_CFG_DEFAULTS                      \
 	{                                           \

@@ -9,11 +9,11 @@
  * offsets; rep_view_open_map() (the nbdkit plugin, jailed, no catalog) mmaps it.
  * docs/formats/viewmap.md has the file's offsets.
  *
- * Thread: a view's pread and next_extent may be called from any number of threads at once;
- * different packs are read and opened in parallel. Memory: 64 bytes a live pack and 32 a live run
- * in the map (mmap-ed or in RAM), 4 bytes a pack, and the cache; while it is built also 32 bytes
- * for every pack of the chain. Errors: LB_ENOTFOUND (point, volume, key), LB_ECORRUPT, LB_EIO,
- * LB_ENOMEM.
+ * Thread: opening and preparing: any, also while the store's thread appends. A view's pread and
+ * next_extent may be called from any number of threads at once; different packs are read and opened
+ * in parallel. Memory: 64 bytes a live pack and 32 a live run in the map (mmap-ed or in RAM), 4
+ * bytes a pack, and the cache; while it is built also 32 bytes for every pack of the chain. Errors:
+ * LB_ENOTFOUND (point, volume, key), LB_ECORRUPT, LB_EIO, LB_ENOMEM.
  */
 #ifndef REPLICATOR_VIEW_H
 #define REPLICATOR_VIEW_H

@@ -7,3 +7,7 @@ target_link_libraries(fakehv PUBLIC siteagent testlib PRIVATE lb_flags)
 lb_test(unit.verbs unit/test_verbs.c DEPS fakehv storefix siteagent LIBS LB::jansson TIMEOUT 120)
 lb_test(unit.isolation unit/test_isolation.c DEPS siteagent)
 target_include_directories(unit_isolation PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
+
+lb_test(e2e.views e2e/test_views.c DEPS siteagent storefix ARGS $<TARGET_FILE:plugin_view>)
+target_include_directories(e2e_views PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
+add_dependencies(e2e_views plugin_view)

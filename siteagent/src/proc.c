@@ -33,7 +33,7 @@ uint64_t sa_monotonic_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static int spawn_with(pid_t *out, const char *const *argv, const char *log_path,
+static int spawn_with(pid_t *out, const char *const *argv, const char *log_path, short flags,
 		      posix_spawn_file_actions_t *fa, posix_spawnattr_t *attr)
 {
 	sigset_t none, all;
@@ -54,13 +54,15 @@ static int spawn_with(pid_t *out, const char *const *argv, const char *log_path,
 	if (e == 0)
 		e = posix_spawnattr_setsigdefault(attr, &all);
 	if (e == 0)
-		e = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+		e = posix_spawnattr_setflags(
+			attr, (short)(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | flags));
 	if (e == 0) /* argv is not written to; the prototype predates const */
 		e = posix_spawnp(out, argv[0], fa, attr, (char *const *)argv, environ);
 	return e;
 }
 
-int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, struct lb_err *err)
+static int start(pid_t *out, const char *const *argv, const char *log_path, short flags,
+		 struct lb_err *err)
 {
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
@@ -70,11 +72,22 @@ int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, str
 		return lb_err_errno(err, e, "start %s", argv[0]);
 	e = posix_spawnattr_init(&attr);
 	if (e == 0) {
-		e = spawn_with(out, argv, log_path, &fa, &attr);
+		e = spawn_with(out, argv, log_path, flags, &fa, &attr);
 		(void)posix_spawnattr_destroy(&attr);
 	}
 	(void)posix_spawn_file_actions_destroy(&fa);
 	return e != 0 ? lb_err_errno(err, e, "start %s", argv[0]) : 0;
+}
+
+int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, struct lb_err *err)
+{
+	return start(out, argv, log_path, 0, err);
+}
+
+int sa_proc_start_session(pid_t *out, const char *const *argv, const char *log_path,
+			  struct lb_err *err)
+{
+	return start(out, argv, log_path, POSIX_SPAWN_SETSID, err);
 }
 
 bool sa_proc_alive(pid_t pid)

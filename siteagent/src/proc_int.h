@@ -17,6 +17,9 @@ struct lb_err;
 
 /* Start @argv (found along PATH); its output goes to @log_path (truncated). */
 int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, struct lb_err *err);
+/* The same in a session of its own: it is to outlive us, and a terminal's Ctrl-C. */
+int sa_proc_start_session(pid_t *out, const char *const *argv, const char *log_path,
+			  struct lb_err *err);
 /* Reaps it when it ended. */
 bool sa_proc_alive(pid_t pid);
 /* Wait at most @grace_ns for it to end by itself, then SIGKILL; reaped on return. */

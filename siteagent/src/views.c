@@ -1,17 +1,26 @@
 /*
  * One nbdkit process per served volume, all of one boot in one private directory:
- *   <volume>.map   the merged extent map (replicator/view.h)      <volume>.keys  its data keys,
- * 0600 <volume>.sock  where QEMU connects                            <volume>.pid   nbdkit's pid
- * nbdkit is started in a session of its own, so a failed-over machine keeps its disk when the agent
- * ends; who owns the directory ends it (sa_view_stop_all). The keys are in that process and in that
- * file only.
+ *   <volume>.map   the merged extent map (replicator/view.h)
+ *   <volume>.keys  its data keys, 0600
+ *   <volume>.sock  where QEMU connects
+ *   <volume>.pid   nbdkit's pid; written when it listens
+ *   <volume>.log   what it says
+ * The keys are in that process and in that file only.
+ *
+ * nbdkit is started in a session of its own, so a machine keeps its disk when the agent ends; who
+ * owns the directory ends it (sa_view_stop_all). Its --exit-with-parent is of no use here: a
+ * machine that was failed over must outlive the agent, and the death signal follows the THREAD that
+ * forked, not the process, while we are on a worker of a pool. What a killed agent leaves of a
+ * drill is found by the boots' records and ended at the next start (runs.c).
+ *
+ * It is our child until the agent ends, so somebody must wait for one that died: a timer does, by
+ * pid. (libuv waits for the pids of its own children only, so neither takes the other's.)
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,30 +33,84 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/fs.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "proc_int.h"
 #include "replicator/view.h"
 
 #define START_TIMEOUT_NS UINT64_C(20000000000)
 #define STEP_MS          20
-
-extern char **environ;
+#define REAP_NS          UINT64_C(5000000000)
+#define CHILDREN_MAX     1024u
 
 struct sa_views {
 	struct sa_agent *agent;
+	struct lb_timer *reap;
+	pthread_mutex_t lock; /* guards what follows */
+	pid_t child[CHILDREN_MAX];
+	size_t children;
 };
+
+/* ---- our children ---- */
+
+static bool has_ended(pid_t pid)
+{
+	pid_t got;
+
+	do
+		got = waitpid(pid, NULL, WNOHANG);
+	while (got < 0 && errno == EINTR);
+	return got != 0; /* reaped now, or not ours (any more) */
+}
+
+static void reap_ended(void *arg)
+{
+	struct sa_views *v = arg;
+
+	(void)pthread_mutex_lock(&v->lock);
+	for (size_t i = 0; i < v->children;)
+		if (has_ended(v->child[i]))
+			v->child[i] = v->child[--v->children];
+		else
+			i++;
+	(void)pthread_mutex_unlock(&v->lock);
+}
+
+/* Beyond the maximum a zombie may stay until the agent ends; nothing else is lost. */
+static void watch_child(struct sa_views *v, pid_t pid)
+{
+	(void)pthread_mutex_lock(&v->lock);
+	if (v->children < CHILDREN_MAX)
+		v->child[v->children++] = pid;
+	(void)pthread_mutex_unlock(&v->lock);
+}
 
 int sa_views_create(struct sa_views **out, struct sa_agent *a, struct lb_err *err)
 {
 	struct sa_views *v = calloc(1, sizeof(*v));
+	int rc;
 
 	if (v == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "views");
 	v->agent = a;
+	(void)pthread_mutex_init(&v->lock, NULL);
+	rc = lb_timer_create(&v->reap, a->loop, reap_ended, v, err);
+	if (rc != 0) {
+		sa_views_destroy(v);
+		return rc;
+	}
+	lb_timer_start(v->reap, REAP_NS, REAP_NS);
 	*out = v;
 	return 0;
 }
 
 void sa_views_destroy(struct sa_views *v)
 {
+	if (v == NULL)
+		return;
+	lb_timer_destroy(v->reap);
+	reap_ended(v);
+	(void)pthread_mutex_destroy(&v->lock);
 	free(v);
 }
 
@@ -139,60 +202,93 @@ static int spawn_nbdkit(struct sa_agent *a, const struct files *f, pid_t *pid, s
 	const char *argv[] = {"nbdkit",    "--foreground", "--readonly", "--unix", f->sock,
 			      "--pidfile", f->pid,         "--threads",  "4",      plugin,
 			      map,         store,          keys,         NULL};
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t at;
-	int rc;
 
 	(void)snprintf(plugin, sizeof(plugin), "%s/lifeboat-view-plugin.so", a->plugin_dir);
 	(void)snprintf(map, sizeof(map), "map=%s", f->map);
 	(void)snprintf(store, sizeof(store), "store=%s/store", a->cfg->state_dir);
 	(void)snprintf(keys, sizeof(keys), "keyfile=%s", f->keys);
-	(void)posix_spawn_file_actions_init(&fa);
-	(void)posix_spawnattr_init(&at);
-	(void)posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSID);
-	(void)posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-	(void)posix_spawn_file_actions_addopen(&fa, 1, f->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	(void)posix_spawn_file_actions_adddup2(&fa, 1, 2);
-	/* POSIX promises not to change the strings, only its prototype cannot say so */
-	rc = posix_spawnp(pid, "nbdkit", &fa, &at, (char *const *)(uintptr_t)argv, environ);
-	(void)posix_spawn_file_actions_destroy(&fa);
-	(void)posix_spawnattr_destroy(&at);
-	return rc != 0 ? lb_err_errno(err, rc, "start nbdkit for %s", f->sock) : 0;
+	return sa_proc_start_session(pid, argv, f->log, err);
 }
 
-static void last_line(const char *path, char *out, size_t cap)
+static pid_t read_pid(const char *path)
 {
-	FILE *f = fopen(path, "re");
-	char line[200];
+	char text[32];
 
-	out[0] = '\0';
-	if (f == NULL)
-		return;
-	while (fgets(line, sizeof(line), f) != NULL)
-		(void)snprintf(out, cap, "%.*s", (int)strcspn(line, "\n"), line);
-	(void)fclose(f);
+	(void)sa_read_text(path, text, sizeof(text));
+	return (pid_t)strtol(text, NULL, 10);
 }
 
-static int wait_ready(struct sa_agent *a, const struct files *f, pid_t pid, struct lb_err *err)
+/* Is @pid still the nbdkit that serves @path? A pid may have been reused; a zombie has no command
+ * line. */
+static bool is_ours(pid_t pid, const char *path)
 {
-	uint64_t deadline = a->env->now_ns(a->env) + START_TIMEOUT_NS;
+	char proc[64], cmd[4096];
+	size_t n;
+
+	if (pid <= 1)
+		return false;
+	(void)snprintf(proc, sizeof(proc), "/proc/%d/cmdline", (int)pid);
+	n = sa_read_text(proc, cmd, sizeof(cmd));
+	for (size_t i = 0; i < n; i++)
+		if (cmd[i] == '\0')
+			cmd[i] = ' ';
+	return strstr(cmd, "nbdkit") != NULL && strstr(cmd, path) != NULL;
+}
+
+/* nbdkit writes its pid when it listens, so a file that holds it is the sign of readiness; the
+ * socket's name alone appears earlier. */
+static bool is_ready(const struct files *f, pid_t pid)
+{
+	return read_pid(f->pid) == pid && answers(f->sock);
+}
+
+/* nbdkit ends its complaints with a pointer to its manual: the line that says "error" is wanted. */
+static const char *complaint(const char *log_path, char *out, size_t len)
+{
+	FILE *f = fopen(log_path, "re");
+	char line[512];
+
+	(void)snprintf(out, len, "no message");
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		if (strstr(line, "error") != NULL)
+			(void)snprintf(out, len, "%.*s", (int)len - 1, line);
+	}
+	if (f != NULL)
+		(void)fclose(f);
+	return out;
+}
+
+static int wait_ready(struct sa_views *v, const struct files *f, pid_t pid, struct lb_err *err)
+{
+	struct lb_env *env = v->agent->env;
+	uint64_t deadline = env->now_ns(env) + START_TIMEOUT_NS;
 	char why[160];
-	int status;
 
-	while (!answers(f->sock)) {
-		if (waitpid(pid, &status, WNOHANG) == pid) {
-			last_line(f->log, why, sizeof(why));
-			return lb_err_set(err, LB_EIO, 0, "nbdkit for %s ended: %s", f->sock, why);
-		}
-		if (a->env->now_ns(a->env) > deadline) {
-			(void)kill(pid, SIGKILL);
-			(void)waitpid(pid, &status, 0);
+	while (!is_ready(f, pid)) {
+		if (has_ended(pid))
+			return lb_err_set(err, LB_EIO, 0, "nbdkit for %s ended: %s", f->sock,
+					  complaint(f->log, why, sizeof(why)));
+		if (env->now_ns(env) > deadline) {
+			sa_proc_end(pid, 0);
 			return lb_err_set(err, LB_ETIMEDOUT, 0, "nbdkit for %s did not answer",
 					  f->sock);
 		}
 		(void)poll(NULL, 0, STEP_MS);
 	}
+	watch_child(v, pid);
 	return 0;
+}
+
+static int start_server(struct sa_views *v, const struct files *f, struct lb_err *err)
+{
+	pid_t pid = 0;
+	int rc;
+
+	(void)unlink(f->sock);
+	(void)unlink(f->pid);
+	rc = spawn_nbdkit(v->agent, f, &pid, err);
+	return rc != 0 ? rc : wait_ready(v, f, pid, err);
 }
 
 int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *point,
@@ -204,7 +300,6 @@ int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *poi
 	struct files f;
 	struct lb_fs *fs = NULL;
 	char name[SA_NAME_BYTES + 8];
-	pid_t pid = 0;
 	int rc = name_files(&f, dir, volume_name, err);
 
 	if (rc == 0)
@@ -213,9 +308,8 @@ int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *poi
 		return rc;
 	out->size_bytes = mv.volume_bytes;
 	memcpy(out->socket, f.sock, sizeof(out->socket));
-	if (answers(f.sock))
+	if (is_ours(read_pid(f.pid), f.sock) && answers(f.sock))
 		return 0;
-	(void)unlink(f.sock);
 	rc = lb_fs_dir_create(&fs, dir, err);
 	(void)snprintf(name, sizeof(name), "%s.keys", volume_name);
 	if (rc == 0)
@@ -224,48 +318,21 @@ int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *poi
 	if (rc == 0)
 		rc = rep_view_prepare(a->store, point, volume, fs, name, err);
 	if (rc == 0)
-		rc = spawn_nbdkit(a, &f, &pid, err);
-	if (rc == 0)
-		rc = wait_ready(a, &f, pid, err);
+		rc = start_server(v, &f, err);
 	lb_fs_destroy(fs);
 	return rc;
-}
-
-static pid_t read_pid(const char *path)
-{
-	char text[32];
-
-	(void)sa_read_text(path, text, sizeof(text));
-	return (pid_t)strtol(text, NULL, 10);
-}
-
-/* Is @pid still the nbdkit that serves @dir? A pid may have been reused. */
-static bool is_ours(pid_t pid, const char *dir)
-{
-	char path[64], cmd[4096];
-	size_t n;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-	n = sa_read_text(path, cmd, sizeof(cmd));
-	for (size_t i = 0; i < n; i++)
-		if (cmd[i] == '\0')
-			cmd[i] = ' ';
-	return strstr(cmd, "nbdkit") != NULL && strstr(cmd, dir) != NULL;
 }
 
 static void stop_one(const char *pid_path, const char *dir)
 {
 	pid_t pid = read_pid(pid_path);
 
-	if (pid > 1 && is_ours(pid, dir)) {
+	if (is_ours(pid, dir)) {
 		(void)kill(pid, SIGTERM);
-		for (int i = 0; i < 100 && is_ours(pid, dir); i++) {
-			(void)waitpid(pid, NULL, WNOHANG); /* ours or an earlier agent's child */
+		for (int i = 0; i < 100 && is_ours(pid, dir); i++)
 			(void)poll(NULL, 0, STEP_MS);
-		}
 		if (is_ours(pid, dir))
 			(void)kill(pid, SIGKILL);
-		(void)waitpid(pid, NULL, WNOHANG);
 	}
 	(void)unlink(pid_path);
 }
@@ -276,7 +343,6 @@ void sa_view_stop_all(struct sa_views *v, const char *dir)
 	struct dirent *e;
 	char path[SA_PATH_BYTES + 300];
 
-	(void)v;
 	if (d == NULL)
 		return;
 	while ((e = readdir(d)) != NULL) {
@@ -289,4 +355,5 @@ void sa_view_stop_all(struct sa_views *v, const char *dir)
 			(void)unlink(path);
 	}
 	(void)closedir(d);
+	reap_ended(v);
 }

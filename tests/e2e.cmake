@@ -7,13 +7,13 @@ function(lb_e2e name script)
 		TIMEOUT ${A_TIMEOUT} RESOURCE_LOCK guests)
 endfunction()
 
-lb_e2e(guests guests.sh TIMEOUT 300)
+lb_e2e(guests guests.sh TIMEOUT 900)
 
 add_executable(source_cuts e2e/source_cuts.c)
 target_link_libraries(source_cuts PRIVATE siteagent lb_flags)
 add_dependencies(source_cuts plugin_journal)
-lb_e2e(source source.sh TIMEOUT 400)
+lb_e2e(source source.sh TIMEOUT 900)
 
 add_executable(boot_machine e2e/boot_machine.c)
 target_link_libraries(boot_machine PRIVATE siteagent lb_flags)
-lb_e2e(boot boot.sh TIMEOUT 400)
+lb_e2e(boot boot.sh TIMEOUT 900)

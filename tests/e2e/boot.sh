@@ -21,7 +21,7 @@ lb_site_libvirtd b
 
 ask() { # COMMAND: reply in $reply
 	echo "$1" >&"${driver[1]}"
-	read -r -t 150 reply <&"${driver[0]}" || lb_fail "no answer to $1"
+	read -r -t 240 reply <&"${driver[0]}" || lb_fail "no answer to $1"
 }
 
 ask_ok() {
@@ -52,7 +52,7 @@ run_kind() { # KIND DISK ADDRESS
 	before=$(sha256sum < "$LB_GUESTS/$kind.raw")
 	lb_site_run b nbdkit -f -r -U "$dir/$kind.nbd" file "$LB_GUESTS/$kind.raw" > "$dir/nbdkit.log" 2>&1 &
 	disown $!
-	lb_wait_for 10 "nbdkit" test -S "$dir/$kind.nbd"
+	lb_wait_for 60 "nbdkit" test -S "$dir/$kind.nbd"
 
 	start_driver "$kind" "$disk"
 	ask_ok fits

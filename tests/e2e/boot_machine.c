@@ -17,7 +17,7 @@
 #include "siteagent/hv.h"
 
 enum {
-	PROBE_S = 90,
+	PROBE_S = 200,
 	XML_BYTES = 1024 * 1024
 };
 

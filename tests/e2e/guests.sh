@@ -33,21 +33,21 @@ judge() { # KIND IP
 	local serial=$dir/$name.serial
 	cp --sparse=always "$LB_GUESTS/$kind.raw" "$dir/$name.raw"
 	boot "$kind" "$name"
-	lb_wait_for 120 "20 records of $name" records_reach "$serial" 20
+	lb_wait_for 240 "20 records of $name" records_reach "$serial" 20
 	lb_say "$name: $(grep -ao 'LBW UP.*' "$serial" | tail -1)"
-	answer=$(lb_site_run a timeout 10 bash -c "cat < /dev/tcp/$ip/7007") || lb_fail "$name: no answer on $ip:7007"
+	answer=$(lb_site_run a timeout 60 bash -c "cat < /dev/tcp/$ip/7007") || lb_fail "$name: no answer on $ip:7007"
 	[[ $answer == "LBW seq="*" hash="* ]] || lb_fail "$name answered '$answer'"
 	answer=$(lb_unix_line "$dir/$name.beat") || lb_fail "$name: no heartbeat"
 	[[ $answer == "beat "*" seq="* ]] || lb_fail "$name: heartbeat is '$answer'"
 	lb_say "$name: $answer"
 
 	kill -9 "$(lb_site_qemu_pid a "$name")"
-	lb_wait_for 20 "$name to be gone" bash -c \
+	lb_wait_for 60 "$name to be gone" bash -c \
 		"! virsh -q -c '$LB_URI_a' list --name | grep -qx $name"
 	seq=$(lb_console_seq "$serial")
 	mv "$serial" "$serial.1"
 	boot "$kind" "$name"
-	lb_wait_for 120 "the second boot of $name" records_reach "$serial" $((seq + 5))
+	lb_wait_for 240 "the second boot of $name" records_reach "$serial" $((seq + 5))
 	checked=$(sed -n 's/.*LBW CHECK records=\([0-9]*\) .* ok.*/\1/p' "$serial")
 	[ "${checked:-0}" -ge "$seq" ] || lb_fail "$name: $seq records were durable, ${checked:-none} came back"
 	! grep -aq 'LBW BAD' "$serial" || lb_fail "$name: $(grep -a 'LBW BAD' "$serial")"
@@ -61,7 +61,7 @@ judge legacy 10.77.0.12
 # The judge must be able to fail: one byte of a record in the middle is changed.
 "$LB_GUESTS/drwriter" "$dir/records" 0 > /dev/null &
 writer=$!
-lb_wait_for 20 "60 records" bash -c "[ \$(stat -c %s '$dir/records' 2>/dev/null || echo 0) -gt $((60 * 512)) ]"
+lb_wait_for 60 "60 records" bash -c "[ \$(stat -c %s '$dir/records' 2>/dev/null || echo 0) -gt $((60 * 512)) ]"
 kill -9 $writer
 wait $writer 2> /dev/null
 "$LB_GUESTS/drwriter" -c "$dir/records" | grep -q 'LBW CHECK .* ok' || lb_fail "an intact chain is refused"

@@ -35,12 +35,12 @@ records_reach() { # FILE COUNT
 grows() { # FILE: the guest writes on
 	local seq
 	seq=$(lb_console_seq "$1")
-	lb_wait_for 30 "$1 to grow after record ${seq:-0}" records_reach "$1" $((${seq:-0} + 5))
+	lb_wait_for 60 "$1 to grow after record ${seq:-0}" records_reach "$1" $((${seq:-0} + 5))
 }
 
 ask() { # COMMAND: reply in $reply
 	echo "$1" >&"${driver[1]}"
-	read -r -t 120 reply <&"${driver[0]}" || lb_fail "no answer to $1"
+	read -r -t 240 reply <&"${driver[0]}" || lb_fail "no answer to $1"
 }
 
 ask_ok() {
@@ -99,7 +99,7 @@ run_kind() { # KIND VOLUME
 	ask prepare
 	[[ $reply == "err LB_"*"$kind"* ]] || lb_fail "preparing a machine that is not there: $reply"
 	boot "$kind"
-	lb_wait_for 120 "10 records of $kind" records_reach "$dir/$kind.serial" 10
+	lb_wait_for 240 "10 records of $kind" records_reach "$dir/$kind.serial" 10
 	if [ "$kind" = legacy ]; then
 		ask prepare
 		[[ $reply == "err LB_ENOSPC"*"hda"*"no space left"* ]] || lb_fail "a mirror on a full disk: $reply"
@@ -145,11 +145,11 @@ cuts data vda 2
 kill -9 "$(lb_site_qemu_pid a data)"
 ask "cut kept"
 [[ $reply == "err LB_E"* ]] || lb_fail "cut of a dead machine: $reply"
-lb_wait_for 20 "the domain to be gone" bash -c "! virsh -q -c '$LB_URI_a' list --name | grep -qx data"
+lb_wait_for 60 "the domain to be gone" bash -c "! virsh -q -c '$LB_URI_a' list --name | grep -qx data"
 ask prepare
 [[ $reply == "err LB_"* ]] || lb_fail "preparing a dead machine: $reply"
 boot data
-lb_wait_for 120 "the second boot" grep -aq 'LBW CHECK' "$dir/data.serial"
+lb_wait_for 240 "the second boot" grep -aq 'LBW CHECK' "$dir/data.serial"
 ask_ok prepare
 cuts data vda 2
 
@@ -158,7 +158,7 @@ kill -9 "$(pgrep -f "source_cuts .* data " | head -1)"
 plugin_ended() {
 	[ -z "$(nbdkit_pid data vda)" ]
 }
-lb_wait_for 20 "the plugin to end" plugin_ended
+lb_wait_for 60 "the plugin to end" plugin_ended
 grows "$dir/data.serial"
 [ ! -e "$dir/w-data/vda/mirror" ] || lb_fail "the mirror file is left"
 start_driver data
@@ -169,7 +169,7 @@ block_job() {
 }
 [ -n "$(block_job)" ] || lb_fail "no block job before quit"
 echo quit >&"${driver[1]}"
-lb_wait_for 20 "the driver to end" bash -c "! kill -0 $driver_pid_saved 2> /dev/null"
+lb_wait_for 60 "the driver to end" bash -c "! kill -0 $driver_pid_saved 2> /dev/null"
 [ -z "$(block_job)" ] || lb_fail "a block job is left after quit: $(block_job)"
 grows "$dir/data.serial"
 virsh -q -c "$LB_URI_a" destroy data > /dev/null

@@ -217,7 +217,7 @@ lb_site_libvirtd() { # SITE
 		exec /usr/sbin/libvirtd -f /etc/libvirt/libvirtd.conf -p "$root/libvirtd.pid"
 	' -- "$root" "$cache" < /dev/null > "$root/libvirtd.out" 2>&1 &
 	disown $!
-	lb_wait_for 30 "libvirtd of site $site ($root/libvirtd.log)" test -S "$root/sock/libvirt-sock"
+	lb_wait_for 60 "libvirtd of site $site ($root/libvirtd.log)" test -S "$root/sock/libvirt-sock"
 	printf -v "LB_URI_$site" '%s' "qemu+unix:///system?socket=$root/sock/libvirt-sock"
 }
 

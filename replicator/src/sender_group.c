@@ -345,13 +345,8 @@ static void status_idle(struct rep_sender *s, struct sgroup *g, const struct rep
 	tell_ready(s, g, head, seq);
 }
 
-static bool is_cut_prev(const struct sgroup *g, const struct rep_status *st,
-			const struct lb_hash *head)
+static bool is_cut_prev(const struct sgroup *g, const struct lb_hash *head)
 {
-	if (REP_BUG(resume_moved_cut))
-		return true;
-	if (REP_BUG(status_by_number))
-		return (st->has_head ? st->head_seq + 1 : 1) == g->at.seq;
 	return !g->base_refused && lb_hash_equal(head, &g->at.prev);
 }
 
@@ -382,7 +377,7 @@ void sgroup_on_status(struct rep_sender *s, const struct rep_status *st)
 		back_off(s, g);
 		return;
 	}
-	if (g->cut != SCUT_NONE && !is_cut_prev(g, st, &head))
+	if (g->cut != SCUT_NONE && !is_cut_prev(g, &head))
 		abandon(s, g, false, LB_EBASE, "the peer's newest point is another one now");
 	if (g->cut == SCUT_NONE)
 		status_idle(s, g, st, &head);

@@ -15,8 +15,6 @@
 	X(epoch_not_raised)     /* target takes a higher epoch without recording it */ \
 	X(skip_layer_check)     /* manifest becomes visible without checking layers */ \
 	X(receipt_unmatched)    /* source takes any receipt of the group */            \
-	X(status_by_number)     /* source compares the peer's head by seq only */      \
-	X(resume_moved_cut)     /* offers a cut again although the head moved on */    \
 	X(credit_before_append) /* credit when a record arrives */                     \
 	X(credit_failed_append) /* credit although the append failed */                \
 	X(forget_unacked_part)  /* parts in flight on a lost connection are dropped */ \
@@ -30,7 +28,7 @@
 	X(apply_before_receipt) /* sim's source: digests applied when POINT leaves */  \
 	X(redo_not_synced)      /* sim's source: redo log sealed after POINT */        \
 	X(apply_on_abandon)     /* sim's source: digests applied for a given-up cut */ \
-	X(same_layer_ids)       /* sim's source: a new cut under the old layer ids */
+	X(resume_moved_cut)     /* sim's source: an unfinished cut's ids for a new cut */
 
 #ifdef LB_TEST_BUGS
 #define REP_TEST_BUG_FIELD(name) bool name;

@@ -41,6 +41,7 @@
 	X(HALF_OPEN)    /* one side only is told that a connection broke */        \
 	X(STALL_ONE)    /* one connection passes nothing for a while */            \
 	X(SECOND)       /* somebody opens a second session as the same site */     \
+	X(REPLAY)       /* an old receipt comes again, in answer to a POINT */     \
 	X(SOURCE_KILL)  /* process dies, its files are as they were */             \
 	X(SOURCE_POWER) /* machine dies, what was not synced may be lost */        \
 	X(SOURCE_DISK)  /* an operation on its disk fails, or the power with it */ \
@@ -139,6 +140,7 @@ struct sim_source {
 	struct lb_fs *fs;
 	uint64_t gen; /* counts processes; events of an older one are void */
 	bool up, ready;
+	bool voided;      /* a full cut was begun and not acknowledged yet */
 	bool disk_failed; /* a write failed, half done perhaps */
 	struct rep_sender *sender;
 	struct rep_digest *digest[SIM_VOLUMES];
@@ -167,6 +169,8 @@ struct sim_target {
 	struct rep_group_role role; /* durable the moment it is set: roles have their own tests */
 	uint64_t slow_ns, tick_at;
 	bool failing_over;
+	uint64_t lost_at, error_at; /* its power failed; an operation of its store failed */
+	struct lb_id draft[SIM_VOLUMES], gone[SIM_VOLUMES]; /* admitted last; before that */
 	/* harm that waits in its disk; put off while the oracle reads */
 	uint64_t fail_op, cut_op, cut_sync;
 	int fail_code;
@@ -201,6 +205,8 @@ struct sim {
 	unsigned events, event_cap;
 	struct sim_conn conn[SIM_MAX_CONNS];
 	uint64_t next_conn, partition_until;
+	uint8_t old_receipt[REP_RECEIPT_BYTES];
+	bool has_receipt, replay;
 	uint64_t latency_ns, jitter_ns, ns_per_byte;
 	struct sim_source src;
 	struct sim_target tgt;
@@ -284,6 +290,8 @@ void oracle_cut(struct sim *s, const struct sim_cut *c);
 void oracle_point(struct sim *s, const struct rep_receiver_action *a);
 void oracle_receipt(struct sim *s, const uint8_t *receipt);
 void oracle_acked(struct sim *s, const struct rep_sender_action *a);
+/* The cut was given up: was there cause? */
+void oracle_abandoned(struct sim *s, const struct rep_sender_action *a);
 void oracle_admit(struct sim *s, const struct rep_admit *a);
 void oracle_look(struct sim *s); /* what became visible */
 void oracle_reopened(struct sim *s);

@@ -31,6 +31,10 @@ static bool net_fault(struct sim *s, enum sim_fault f)
 		s->partition_until = s->now + sim_below(s, 25 * SEC);
 		return true;
 	}
+	if (f == FAULT_REPLAY) {
+		s->replay = true; /* with the next POINT */
+		return s->has_receipt;
+	}
 	if (!c && f != FAULT_SECOND)
 		return false;
 	if (f == FAULT_RESET_ALL)
@@ -162,6 +166,7 @@ static bool do_fault(struct sim *s, enum sim_fault f)
 	case FAULT_HALF_OPEN:
 	case FAULT_STALL_ONE:
 	case FAULT_SECOND:
+	case FAULT_REPLAY:
 		return net_fault(s, f);
 	case FAULT_SOURCE_KILL:
 	case FAULT_SOURCE_POWER:

@@ -126,6 +126,7 @@ static void becomes_visible(struct sim *s, struct sim_truth *t)
 		sim_violate(s, "point of epoch %" PRIu64 " after the failover to %" PRIu64,
 			    t->epoch, o->fenced_below);
 	t->visible = true;
+	memset(s->tgt.draft, 0, sizeof(s->tgt.draft));
 	o->head = t->manifest;
 	check_image(s, t);
 }
@@ -182,6 +183,8 @@ void oracle_receipt(struct sim *s, const uint8_t *receipt)
 	if (s->tgt.ack_stopped)
 		sim_violate(s, "receipt after a failed sync (I7)");
 	t->acked = true;
+	memcpy(s->old_receipt, receipt, sizeof(s->old_receipt));
+	s->has_receipt = true;
 }
 
 void oracle_admit(struct sim *s, const struct rep_admit *a)
@@ -189,6 +192,34 @@ void oracle_admit(struct sim *s, const struct rep_admit *a)
 	if (a->epoch != s->tgt.role.epoch)
 		sim_violate(s, "ADMIT in epoch %" PRIu64 " while %" PRIu64 " is recorded (I10)",
 			    a->epoch, s->tgt.role.epoch);
+	if (a->layers != SIM_VOLUMES || lb_id_equal(&a->layer[0].layer, &s->tgt.draft[0]))
+		return;
+	for (unsigned v = 0; v < SIM_VOLUMES; v++) {
+		s->tgt.gone[v] = s->tgt.draft[v];
+		s->tgt.draft[v] = a->layer[v].layer;
+	}
+}
+
+/* One draft a volume: what an older offer left is forgotten. */
+static void check_drafts(struct sim *s)
+{
+	struct rep_have have;
+
+	for (unsigned v = 0; v < SIM_VOLUMES; v++)
+		if (!lb_id_is_zero(&s->tgt.gone[v]) &&
+		    rep_store_have(s->tgt.store, &s->tgt.gone[v], &have))
+			sim_violate(s, "an older draft is kept beside the new one");
+}
+
+void oracle_abandoned(struct sim *s, const struct rep_sender_action *a)
+{
+	const struct sim_target *t = &s->tgt;
+	uint64_t since = s->src.cut.captured_at;
+
+	if (a->alarm && t->error_at < since)
+		sim_violate(s, "parts went missing at POINT without cause: %s", a->err.msg);
+	if (a->err.code == LB_ECHANGED && t->lost_at < since && t->error_at < since)
+		sim_violate(s, "credited parts were lost without cause: %s", a->err.msg);
 }
 
 void oracle_acked(struct sim *s, const struct rep_sender_action *a)
@@ -245,6 +276,8 @@ void oracle_look(struct sim *s)
 
 	fault_hold(s, held);
 	look(s);
+	if (s->tgt.op_count == 0)
+		check_drafts(s);
 	fault_release(s, held);
 }
 

@@ -214,7 +214,7 @@ static void take_cut(struct sim *s)
 	c->captured_at = s->now;
 	c->capture_boot_ns = x->env.env.now_ns(&x->env.env);
 	for (unsigned v = 0; v < SIM_VOLUMES; v++) {
-		c->layer[v] = REP_BUG(same_layer_ids) && !lb_id_is_zero(&x->last_layer[v])
+		c->layer[v] = REP_BUG(resume_moved_cut) && !lb_id_is_zero(&x->last_layer[v])
 				      ? x->last_layer[v]
 				      : sim_id(s);
 		x->last_layer[v] = c->layer[v];
@@ -244,6 +244,7 @@ static void scan(struct sim *s)
 	bool full = lb_hash_is_zero(&c->place.base);
 	int rc = 0;
 
+	s->src.voided |= full;
 	LB_ASSERT(c->active && c->parts == 0);
 	for (unsigned v = 0; rc == 0 && v < SIM_VOLUMES; v++)
 		rc = rep_digest_begin(s->src.digest[v], full, &err);
@@ -354,9 +355,11 @@ static void on_acked(struct sim *s, const struct rep_sender_action *a)
 	int rc = 0;
 
 	s->count.acked++;
+	s->src.voided = false;
+	memset(s->src.last_layer, 0, sizeof(s->src.last_layer));
 	s->count.acked_by_status += a->receipt == NULL;
 	oracle_acked(s, a);
-	if (REP_BUG(redo_not_synced))
+	if (REP_BUG(redo_not_synced) && s->src.cut.sealed)
 		rc = digests_each(s, rep_digest_seal, &a->manifest, &err);
 	if (rc == 0)
 		rc = digests_each(s, rep_digest_commit, &a->manifest, &err);
@@ -369,8 +372,7 @@ static void on_abandoned(struct sim *s, const struct rep_sender_action *a)
 {
 	s->count.abandoned++;
 	sim_log(s, "abandoned: %s", a->err.msg);
-	if (a->alarm && !s->tgt.suspect)
-		sim_log(s, "alarm: %s", a->err.msg);
+	oracle_abandoned(s, a);
 	if (REP_BUG(apply_on_abandon) && s->src.cut.sealed)
 		(void)digests_each(s, rep_digest_commit, &s->src.cut.hash, NULL);
 	sim_cut_over(s);
@@ -416,6 +418,8 @@ static void on_action(struct sim *s, struct rep_sender_action *a)
 	case REP_SENDER_RESYNC:
 		s->count.resyncs++;
 		sim_log(s, "resync: %s", a->err.msg);
+		if (!x->disk_failed && !x->voided)
+			sim_violate(s, "everything is sent again without need: %s", a->err.msg);
 		break;
 	case REP_SENDER_SCAN:
 		scan(s);

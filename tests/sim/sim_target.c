@@ -149,6 +149,8 @@ void target_stop(struct sim *s, bool power)
 	}
 	t->gen++;
 	t->up = t->busy = false;
+	memset(t->draft, 0, sizeof(t->draft));
+	memset(t->gone, 0, sizeof(t->gone));
 	rep_receiver_destroy(t->receiver);
 	rep_ingest_destroy(t->ingest);
 	rep_store_close(t->store);
@@ -164,6 +166,7 @@ void target_stop(struct sim *s, bool power)
 	if (power) {
 		lb_memfs_power_cut(t->fs, sim_below(s, UINT64_MAX)); /* ends what was armed, too */
 		t->fail_op = t->cut_op = t->cut_sync = 0;
+		t->lost_at = s->now;
 		sim_env_boot(&t->env);
 	}
 	sim_at(s, 50 * MS + sim_below(s, (power ? 20 : 3) * SEC),
@@ -187,6 +190,8 @@ static void note_sync_failed(struct sim *s, const struct rep_store_answer *a)
 {
 	if (a->err.code != 0)
 		sim_log(s, "store op %d: %s", (int)a->type, a->err.msg);
+	if (a->err.code == LB_ESUSPECT || a->err.code == LB_EIO)
+		s->tgt.error_at = s->now;
 	if (a->err.code != LB_ESUSPECT || s->tgt.ack_stopped)
 		return;
 	s->tgt.ack_stopped = true;
@@ -216,6 +221,9 @@ static void run_store(struct sim *s)
 		target_stop(s, true);
 		return;
 	}
+	for (unsigned i = 0; i < n; i++)
+		if (op[i].type == REP_STORE_ABANDON && answer[i].err.code != 0)
+			memset(t->gone, 0, sizeof(t->gone)); /* no room even for that */
 	oracle_look(s);
 	for (unsigned i = 0; i < n; i++) {
 		struct rep_receiver_event e = {.type = REP_RECEIVER_STORE, .answer = &answer[i]};
@@ -223,6 +231,8 @@ static void run_store(struct sim *s)
 		if (t->gen == gen) {
 			note_sync_failed(s, &answer[i]);
 			target_step(s, &e);
+			if (t->gen == gen && t->ack_stopped && !t->suspect)
+				sim_violate(s, "a failed sync raised no alarm (I7)");
 		}
 		rep_store_answer_fini(&answer[i]);
 	}

@@ -285,6 +285,50 @@ static void side_down(struct sim *s, struct sim_conn *c, unsigned side)
 	}
 }
 
+/* The second session is up. It offers a point with the right number and the wrong predecessor. */
+static void ghost_offer(struct sim *s, uint64_t id)
+{
+	struct rep_frame f = {.type = REP_FRAME_OFFER};
+	const struct sim_truth *head = oracle_find(s, &s->oracle.head);
+	struct lb_buf *b;
+
+	f.offer.group = s->group;
+	(void)snprintf(f.offer.group_name, sizeof(f.offer.group_name), "shop");
+	f.offer.epoch = s->tgt.role.epoch ? s->tgt.role.epoch : 1;
+	f.offer.seq = head ? head->seq + 1 : 1;
+	f.offer.prev.b[0] = f.offer.base.b[0] = 1;
+	f.offer.layers = 1;
+	f.offer.layer[0] = (struct rep_offer_layer){
+		.machine = s->machine,
+		.volume = s->volume[0],
+		.layer = sim_id(s),
+		.kind = REP_VOLUME_DISK,
+		.volume_bytes = (uint64_t)s->blocks[0] * REP_BLOCK_BYTES,
+	};
+	LB_ASSERT(rep_frame_encode(&b, &f, NULL) == 0);
+	net_send(s, id, 0, b, NULL);
+}
+
+static void ghost_hears(struct sim *s, uint64_t id, enum rep_frame_type type)
+{
+	if (type == REP_FRAME_HELLO && s->oracle.n > 0)
+		ghost_offer(s, id);
+	else if (type == REP_FRAME_ADMIT)
+		sim_violate(s, "a point with another predecessor was admitted (I4)");
+}
+
+static void replay_receipt(struct sim *s, uint64_t id)
+{
+	struct rep_frame f = {.type = REP_FRAME_RECEIPT};
+	struct lb_buf *b;
+
+	s->replay = false;
+	f.receipt.bytes = s->old_receipt;
+	f.receipt.len = REP_RECEIPT_BYTES;
+	LB_ASSERT(rep_frame_encode(&b, &f, NULL) == 0);
+	net_send(s, id, 1, b, NULL);
+}
+
 static void ghost_hello(struct sim *s, uint64_t id)
 {
 	struct rep_frame f = {.type = REP_FRAME_HELLO};
@@ -342,13 +386,18 @@ static void deliver(struct sim *s, struct sim_conn *c, unsigned dir, struct lb_b
 		struct rep_receiver_event e = {.type = REP_RECEIVER_FRAME, .conn = c->id};
 		struct lb_buf *payload;
 
+		if (type == REP_FRAME_POINT && s->replay && s->has_receipt)
+			replay_receipt(s, c->id);
+
 		LB_ASSERT(lb_buf_copy_of(&payload, b->p + REP_FRAME_HEADER_BYTES, bytes, NULL) ==
 			  0);
 		e.frame.type = type;
 		e.frame.payload = payload;
 		target_step(s, &e);
 		lb_buf_unref(payload);
-	} else if (!c->ghost && s->src.conn[c->number] == c->id) {
+	} else if (c->ghost) {
+		ghost_hears(s, c->id, type);
+	} else if (s->src.conn[c->number] == c->id) {
 		struct rep_sender_event e = {.type = REP_SENDER_FRAME, .conn = c->number};
 
 		e.frame.type = type;

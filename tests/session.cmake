@@ -1,0 +1,2 @@
+# The pure cores of shipping and accepting: tables of events and actions.
+lb_test(unit.sender unit/test_sender.c DEPS replicator)

@@ -8,3 +8,13 @@ endforeach()
 # Two real agents and the command line, in namespaces of their own.
 add_test(NAME e2e.agent COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/agent.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.agent PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300)
+
+# The API's handlers without an agent. The stubs stand in for the rest of the component, so its sources are
+# taken one by one.
+add_library(api_stub STATIC lib/api_stub.c ${PROJECT_SOURCE_DIR}/siteagent/src/agent_api.c
+	${PROJECT_SOURCE_DIR}/siteagent/src/agent_work.c ${PROJECT_SOURCE_DIR}/siteagent/src/api_parse.c)
+target_include_directories(api_stub PUBLIC lib ${PROJECT_SOURCE_DIR}/siteagent/src
+	PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/include)
+target_link_libraries(api_stub PUBLIC base imaging replicator runbooks LB::jansson PRIVATE lb_flags)
+lb_test(unit.api-paths unit/test_api_paths.c DEPS api_stub)
+lb_fuzz(api fuzz/fuzz_api.c DEPS api_stub)

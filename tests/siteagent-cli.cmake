@@ -18,3 +18,9 @@ target_include_directories(api_stub PUBLIC lib ${PROJECT_SOURCE_DIR}/siteagent/s
 target_link_libraries(api_stub PUBLIC base imaging replicator runbooks LB::jansson PRIVATE lb_flags)
 lb_test(unit.api-paths unit/test_api_paths.c DEPS api_stub)
 lb_fuzz(api fuzz/fuzz_api.c DEPS api_stub)
+
+# What the programs say of themselves against the pages that tell it.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_test(NAME lint.cli COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/check-cli.py
+	${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/bin ${CMAKE_CURRENT_BINARY_DIR}/cli)
+set_tests_properties(lint.cli PROPERTIES LABELS lint TIMEOUT 120)

@@ -257,7 +257,8 @@ static int scan_damage(struct rep_seg_scan *sc, uint64_t segment, const struct r
 	return 0;
 }
 
-/* Take over what the directory lists: records that follow each other without a gap. */
+/* Take over what the directory lists: records that follow each other. A gap is bytes that rotted
+ * before the segment was closed, so that nobody knew what they were. */
 static int directory_entries(struct rep_seg_scan *out, const struct lb_buf *body, uint64_t number,
 			     uint64_t dir_off, struct lb_err *err)
 {
@@ -276,15 +277,15 @@ static int directory_entries(struct rep_seg_scan *out, const struct lb_buf *body
 		int rc;
 
 		rep_entry_decode(&e, lb_rd_bytes(&rd, REP_SEG_ENTRY_BYTES));
-		if ((uint64_t)e.off8 * 8 != off || e.bytes > REP_RECORD_MAX)
+		if ((uint64_t)e.off8 * 8 < off || e.bytes > REP_RECORD_MAX)
 			return lb_err_set(err, LB_ECORRUPT, 0, "directory: entry %u does not fit",
 					  i);
-		off += rep_record_span(e.bytes);
+		off = (uint64_t)e.off8 * 8 + rep_record_span(e.bytes);
 		rc = rep_entry_push(&out->entry, &out->entries, &out->cap, &e, err);
 		if (rc != 0)
 			return rc;
 	}
-	if (off != dir_off)
+	if (off > dir_off)
 		return lb_err_set(err, LB_ECORRUPT, 0, "directory: ends at %" PRIu64, off);
 	return 0;
 }
@@ -504,6 +505,9 @@ static int take_torn_mark(struct scan *c, const struct rep_mark *m, uint64_t at,
 	o->torn_crc = m->headers_crc;
 	o->torn_damage = o->damages;
 	c->off = at;
+	/* Listed all the same: mended or not, its bytes are there. */
+	if (rep_entry_push(&o->entry, &o->entries, &o->cap, &e, err) != 0)
+		return LB_ENOMEM;
 	return scan_damage(o, c->number, &e, "only its echo is good", err);
 }
 

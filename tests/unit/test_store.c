@@ -497,6 +497,13 @@ static void test_mark_rot(void **state)
 	assert_int_equal(rep_store_damage(w->store, tell, &told), 1);
 	assert_int_equal(told.last.kind, REP_RECORD_MARK);
 	check_parts(w, &p);
+	/* Closed with that gap in it, the segment still has a directory that is believed. */
+	w->cfg.segment_bytes = 4096;
+	reopen(w);
+	one_point(w, &w->group[0], NULL);
+	reopen(w);
+	assert_int_equal(points(w), 3);
+	assert_int_equal(rep_store_damage(w->store, NULL, NULL), 0);
 	sf_point_free(&p);
 }
 

@@ -158,7 +158,8 @@ static void on_peer(void *arg, const struct lb_id *site, bool up, const struct l
 	const struct sa_peer *p = sa_ident_peer_by_site(a->ident, site);
 
 	lb_log(up ? LB_LOG_INFO : LB_LOG_WARN, "accept", up ? "peer_up" : "peer_down", "site=%s",
-	       p != NULL ? p->name : "unknown", "err=%s", err != NULL ? err->msg : NULL, NULL);
+	       p != NULL ? p->name : "unknown", "err=%s",
+	       err != NULL && err->code != 0 ? err->msg : NULL, NULL);
 }
 
 static void on_alarm(void *arg, const char *ev, const struct lb_err *err)

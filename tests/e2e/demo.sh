@@ -45,7 +45,23 @@ lb_site_libvirtd a
 lb_site_libvirtd b
 # The drill's bubble: a bridge without any uplink, the production addresses kept.
 ip netns add "$drill_ns"
-trap 'lb_sites_end; lb_sites_kill "$drill_ns"' EXIT
+# What a failure leaves for whoever looks: the agents' logs and the last lines of them here.
+keep_logs() {
+	local rc=$? site
+	if [ "$rc" != 0 ]; then
+		mkdir -p "$top/build/demo-logs"
+		for site in tokyo osaka; do
+			[ -f "$work/$site/lifeboatd.log" ] || continue
+			cp "$work/$site/lifeboatd.log" "$top/build/demo-logs/$site.log"
+			echo "-- the end of build/demo-logs/$site.log" >&2
+			tail -n 25 "$work/$site/lifeboatd.log" >&2
+		done
+	fi
+	lb_sites_end
+	lb_sites_kill "$drill_ns"
+	exit "$rc"
+}
+trap keep_logs EXIT
 ip -n "$drill_ns" link set lo up
 ip -n "$drill_ns" link add br0 type bridge forward_delay 0
 ip -n "$drill_ns" addr add 10.77.0.1/24 dev br0
@@ -108,6 +124,7 @@ start_agent() { # SITE NAME
 }
 tokyo() { "$LB_BIN/lifeboat" --socket "$work/tokyo/control.sock" "$@"; }
 osaka() { "$LB_BIN/lifeboat" --socket "$work/osaka/control.sock" "$@"; }
+has_records() { [ -n "$(last_seq "$1")" ]; }
 last_seq() { lb_console_seq "$work/disks/$1.serial"; }
 
 say "enrol: osaka creates the deployment, tokyo joins with a single-use token"
@@ -126,7 +143,7 @@ show "tokyo$ lifeboat status --watch"
 acked() { tokyo status --json | jq -e '.groups[0].points_acked >= 3' > /dev/null; }
 lb_wait_for 90 "three acknowledged points" acked
 for vm in erp-db old-crm; do
-	lb_wait_for 60 "records of $vm" test -n "$(last_seq $vm)"
+	lb_wait_for 60 "records of $vm" has_records $vm
 done
 
 # What the console says is durable, with the time it was seen: the judge of what a point must cover.
@@ -148,7 +165,7 @@ say "drill: both machines boot at osaka from the newest point, isolated, while r
 before=$(tokyo status --json | jq .groups[0].points_acked)
 show "osaka$ lifeboat drill tokyo-to-osaka.yaml"
 drill_t0=$SECONDS
-osaka drill "$work/tokyo-to-osaka.yaml" || { tail -20 "$work"/*/lifeboatd.log; lb_fail "the drill"; }
+osaka drill "$work/tokyo-to-osaka.yaml" || lb_fail "the drill"
 drill_seconds=$((SECONDS - drill_t0))
 after=$(tokyo status --json | jq .groups[0].points_acked)
 echo "points acknowledged during the drill: $((after - before)) in $drill_seconds s"
@@ -177,8 +194,7 @@ if osaka run start "$work/tokyo-to-osaka.yaml" 2> "$work/refused"; then
 fi
 echo "(without --confirm: $(head -1 "$work/refused"))"
 start_ns=$(date +%s%N)
-osaka run start "$work/tokyo-to-osaka.yaml" --confirm tokyo ||
-	{ tail -20 "$work/osaka/lifeboatd.log"; lb_fail "the failover"; }
+osaka run start "$work/tokyo-to-osaka.yaml" --confirm tokyo || lb_fail "the failover"
 rto_ms=$((($(date +%s%N) - start_ns) / 1000000))
 run=$(osaka run list --json | jq -r '[.runs[] | select(.mode == "failover")][0].id')
 

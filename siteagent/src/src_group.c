@@ -12,10 +12,13 @@
 #include "siteagent/source.h"
 #include "src_int.h"
 
+#define HOLD_DEFAULT_NS UINT64_C(50000000)
+
 struct sa_source_group {
 	struct sa_source **member;
 	size_t members;
 	uint64_t limit_ns;
+	unsigned late;                 /* cuts in a row that did not fit the limit */
 	struct rep_cut_volume *volume; /* of the open cut; as many as capacity */
 	size_t capacity;
 	char *json; /* machine_json of the open cut */
@@ -111,6 +114,16 @@ static void group_end(void *arg, struct rep_cut *cut, bool acked)
 		sa_source_release(g->member[i], acked ? SA_CUT_KEPT : SA_CUT_ABANDONED);
 }
 
+/* A host too busy for the limit would give no point at all: after each miss twice the limit is
+ * allowed, up to 32 times. A longer hold delays some guest writes on this host; no recovery point
+ * is worse. */
+static uint64_t limit_now(const struct sa_source_group *g)
+{
+	uint64_t limit_ns = g->limit_ns != 0 ? g->limit_ns : HOLD_DEFAULT_NS;
+
+	return limit_ns << (g->late < 5 ? g->late : 5);
+}
+
 static int group_begin(void *arg, struct rep_cut *out, struct lb_err *err)
 {
 	struct sa_source_group *g = arg;
@@ -122,8 +135,10 @@ static int group_begin(void *arg, struct rep_cut *out, struct lb_err *err)
 			rc = sa_source_prepare(g->member[i], err);
 	if (rc == 0)
 		rc = describe(g, err);
-	if (rc == 0)
-		rc = sa_source_cut(&cut, g->member, g->members, g->limit_ns, err);
+	if (rc == 0) {
+		rc = sa_source_cut(&cut, g->member, g->members, limit_now(g), err);
+		g->late = rc == LB_ETIMEDOUT ? g->late + 1 : 0;
+	}
 	if (rc != 0)
 		return rc;
 	rc = hand_over(g, err);

@@ -116,8 +116,8 @@ finally: [{id: report, action: report, timeout: 10s}]
 YAML
 
 start_agent() { # SITE NAME
-	lb_site_run "$1" "$LB_BIN/lifeboatd" --config "$work/$2/lifeboat.yaml" \
-		> "$work/$2/lifeboatd.log" 2>&1 < /dev/null &
+	nsenter --net="/run/netns/$(lb_site_ns "$1")" "$LB_BIN/lifeboatd" --config "$work/$2/lifeboat.yaml" \
+		>> "$work/$2/lifeboatd.log" 2>&1 < /dev/null &
 	echo $! > "$work/$2/pid"
 	disown $!
 	lb_wait_for 20 "lifeboatd of $2 ($work/$2/lifeboatd.log)" test -S "$work/$2/control.sock"
@@ -178,6 +178,7 @@ say "disaster: SIGKILL of tokyo's QEMUs and lifeboatd, in the middle of writes"
 sleep 2
 stats=$(tokyo status --json | jq -c '.groups[0] | {points_acked, bytes_changed, bytes_shipped, bytes_read}')
 kill -9 "$(lb_site_qemu_pid a erp-db)" "$(lb_site_qemu_pid a old-crm)" "$(cat "$work/tokyo/pid")"
+rm -f "$work/tokyo/control.sock"
 killed_ns=$(date +%s%N)
 sleep 0.3
 kill "$watcher" 2> /dev/null || true
@@ -204,14 +205,14 @@ say "the machines' own verdict"
 captured=$(jq .captured_wall_ns <<< "$point")
 failed=0
 for vm in erp-db old-crm; do
-	osaka run console "$run" $vm > "$work/$vm.console"
-	verdict=$(grep -ao 'LBW CHECK records=[0-9]* last=[0-9a-f]* ok' "$work/$vm.console" | head -1)
+	detail=$(osaka run show "$run" --json | jq -r ".steps[] | select(.machine == \"$vm\") | .detail")
+	verdict=$(grep -o 'LBW CHECK records=[0-9]* last=[0-9a-f]* ok' <<< "$detail" | head -1 || true)
 	have=$(sed -n 's/.*records=\([0-9]*\).*/\1/p' <<< "$verdict")
 	must=$(awk -v vm=$vm -v t="$captured" '$2 == vm && $1 + 0 <= t + 0 && $3 != "" { m = $3 } END { print m + 0 }' "$work/durable")
 	had=$(last_seq $vm)
 	if [ -z "$verdict" ]; then
-		echo "$vm: NO VERDICT"
-		tail -5 "$work/$vm.console"
+		echo "$vm: NO VERDICT: $detail"
+		osaka run console "$run" $vm | tail -5
 		failed=1
 		continue
 	fi

@@ -12,7 +12,7 @@ set -euo pipefail
 top=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
 LB_BIN=${LB_BIN:-$top/build/release/bin}
 LB_GUESTS=${LB_GUESTS:-$top/build/guests}
-LB_SITES_LIMIT_S=${LB_SITES_LIMIT_S:-420}
+LB_SITES_LIMIT_S=${LB_SITES_LIMIT_S:-840}
 LB_SITES_CAPS=${LB_SITES_CAPS:-$top/build/libvirt-caps}
 drill_seconds=0
 . "$top/tests/lib/site.sh"
@@ -103,14 +103,14 @@ cat > "$work/tokyo-to-osaka.yaml" <<-'YAML'
 apiVersion: lifeboat/v1
 kind: Runbook
 name: tokyo-to-osaka
-rto: 2m
+rto: 4m
 modes: [drill, failover]
 steps:
   - {id: fence, action: fence, site: tokyo}
-  - {id: db, action: boot, machine: erp-db, needs: [fence], timeout: 90s, retries: 1, backoff: 1s..2s,
-     probes: [{serial: "LBW CHECK", within: 60s}, {tcp: 7007, within: 30s}, {guest: heartbeat, within: 30s}]}
-  - {id: crm, action: boot, machine: old-crm, needs: [fence], timeout: 90s, retries: 1, backoff: 1s..2s,
-     probes: [{serial: "LBW CHECK", within: 80s}]}
+  - {id: db, action: boot, machine: erp-db, needs: [fence], timeout: 200s, retries: 1, backoff: 1s..2s,
+     probes: [{serial: "LBW CHECK", within: 150s}, {tcp: 7007, within: 30s}, {guest: heartbeat, within: 30s}]}
+  - {id: crm, action: boot, machine: old-crm, needs: [fence], timeout: 200s, retries: 1, backoff: 1s..2s,
+     probes: [{serial: "LBW CHECK", within: 180s}]}
   - {id: note, action: exec, run: [/bin/echo, "${run.mode} to ${site.target} done"], needs: [db, crm], timeout: 10s}
 finally: [{id: report, action: report, timeout: 10s}]
 YAML

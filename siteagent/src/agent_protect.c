@@ -1,8 +1,8 @@
 /*
  * The source role: groups of the configuration -> drivers -> one engine per peer.
  *
- *   CONFIGURED --peer enrolled--> PREPARING --members ready [on_prepared]--> PROTECTED --higher
- * epoch--> FENCED ^   |                                                                 (for good)
+ *   CONFIGURED --peer enrolled--> [volumes named in the configuration: PROTECTED at once] PREPARING
+ * --members ready [on_prepared]--> PROTECTED --higher epoch--> FENCED ^   | (for good)
  *                                   +---+ a member is not ready: again every RETRY_NS
  */
 #include <inttypes.h>
@@ -330,12 +330,34 @@ static void on_prepared(void *arg)
 	free(p);
 }
 
+/* The configuration names every volume, so nothing need be asked of the machines. */
+static bool volumes_known(const struct sa_protected *g)
+{
+	for (size_t i = 0; i < g->cfg->machines; i++)
+		if (g->cfg->machine[i].volumes == 0)
+			return false;
+	return true;
+}
+
+/* Into the engine as early as possible: it asks the peer for the group's epoch, and a site that
+ * comes back after a failover must hear that it is fenced even when its machines do not run. The
+ * first cut prepares the machines then. */
 static void prepare(struct sa_protected *g)
 {
 	struct prepare *p;
+	struct lb_err err = {0};
 
 	if (g->engine == NULL || g->added || g->fenced || g->preparing)
 		return;
+	if (volumes_known(g)) {
+		g->added = add_to_engine(g, &err) == 0;
+		if (g->added)
+			lb_log(LB_LOG_INFO, "protect", "group_protected", "group=%s", g->cfg->name,
+			       NULL);
+		else
+			note(g, &err);
+		return;
+	}
 	p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return; /* the retry timer comes again */

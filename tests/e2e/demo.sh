@@ -149,7 +149,8 @@ done
 # What the console says is durable, with the time it was seen: the judge of what a point must cover.
 (while sleep 0.1; do
 	for vm in erp-db old-crm; do
-		echo "$(date +%s%N) $vm $(last_seq $vm)"
+		seq=$(last_seq $vm) # read first: the time is then one at which it was durable already
+		echo "$(date +%s%N) $vm $seq"
 	done
 done >> "$work/durable" 2> /dev/null) &
 watcher=$!

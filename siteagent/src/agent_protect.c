@@ -1,9 +1,9 @@
 /*
  * The source role: groups of the configuration -> drivers -> one engine per peer.
  *
- *   CONFIGURED --peer enrolled--> [volumes named in the configuration: PROTECTED at once] PREPARING
- * --members ready [on_prepared]--> PROTECTED --higher epoch--> FENCED ^   | (for good)
- *                                   +---+ a member is not ready: again every RETRY_NS
+ *   CONFIGURED ── peer enrolled, volumes named in the configuration ──► PROTECTED ── higher epoch ──► FENCED
+ *       └── volumes to be asked of the machines ──► PREPARING ── ready [on_prepared] ──┘           (for good)
+ *                                                   └ not ready: again every RETRY_NS
  */
 #include <inttypes.h>
 #include <stdlib.h>

@@ -26,7 +26,6 @@ fi
 t0=$SECONDS
 work=$(mktemp -d "${TMPDIR:-/tmp}/lbdemo.XXXXXX")
 lb_sites_begin "$work"
-drill_ns=lbdrill$$
 
 say() {
 	printf '\n== %s\n' "$*"
@@ -44,10 +43,12 @@ say "two sites on this machine: tokyo ($LB_NS_a, 10.78.0.1) and osaka ($LB_NS_b,
 lb_site_libvirtd a
 lb_site_libvirtd b
 # The drill's bubble: a bridge without any uplink, the production addresses kept.
-ip netns add "$drill_ns"
+lb_sites_drill_net
+drill_ns=$LB_NS_drill
 # What a failure leaves for whoever looks: the agents' logs and the last lines of them here.
 keep_logs() {
 	local rc=$? site
+	set +e
 	if [ "$rc" != 0 ]; then
 		mkdir -p "$top/build/demo-logs"
 		for site in tokyo osaka; do
@@ -58,7 +59,6 @@ keep_logs() {
 		done
 	fi
 	lb_sites_end
-	lb_sites_kill "$drill_ns"
 	exit "$rc"
 }
 trap keep_logs EXIT
@@ -147,7 +147,7 @@ for vm in erp-db old-crm; do
 done
 
 # What the console says is durable, with the time it was seen: the judge of what a point must cover.
-(while sleep 0.1; do
+(while kill -0 $$ 2> /dev/null && sleep 0.1; do
 	for vm in erp-db old-crm; do
 		seq=$(last_seq $vm) # read first: the time is then one at which it was durable already
 		echo "$(date +%s%N) $vm $seq"

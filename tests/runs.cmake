@@ -11,3 +11,5 @@ target_include_directories(unit_isolation PRIVATE ${PROJECT_SOURCE_DIR}/siteagen
 lb_test(e2e.views e2e/test_views.c DEPS siteagent storefix ARGS $<TARGET_FILE:plugin_view>)
 target_include_directories(e2e_views PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 add_dependencies(e2e_views plugin_view)
+lb_test(e2e.bubble e2e/test_bubble.c DEPS siteagent)
+target_include_directories(e2e_bubble PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)

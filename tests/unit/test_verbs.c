@@ -19,6 +19,7 @@
 #include "runs_int.h"
 #include "store_fix.h"
 
+#define WORKERS 3u
 #define LIFE_NS (30ull * 1000000000ull) /* nothing takes that long; a hang is a failure */
 
 static const char json[] =
@@ -44,11 +45,11 @@ struct world {
 	struct fake_hv hv;
 	struct sa_agent agent; /* of the process that lives */
 	struct sa_config cfg;
+	pthread_mutex_t gate;
 	struct lb_timer *tick;
 	bool (*until)(struct world *w);
 	uint64_t give_up_ns;
 	bool met;
-	uint64_t real_ns; /* skew of the clock */
 };
 
 static void must(int rc, const struct lb_err *err)
@@ -97,14 +98,24 @@ static void run_until(struct world *w, bool (*until)(struct world *w))
 	lb_timer_destroy(w->tick);
 }
 
-/* May fail while the disk is cut. */
+static void pass_gate(void *arg)
+{
+	struct world *w = arg;
+
+	(void)pthread_mutex_lock(&w->gate);
+	(void)pthread_mutex_unlock(&w->gate);
+}
+
+/* Workers do nothing while the gate is locked. May fail while the disk is cut. */
 static int life_begin(struct world *w, struct lb_err *err)
 {
 	struct sa_agent *a = &w->agent;
 	int rc;
 
 	must(lb_loop_create(&a->loop, err), err);
-	must(lb_pool_create(&a->pool, a->loop, 3, err), err);
+	must(lb_pool_create(&a->pool, a->loop, WORKERS, err), err);
+	for (unsigned i = 0; i < WORKERS; i++)
+		lb_pool_submit(a->pool, pass_gate, NULL, w);
 	a->hv = fake_hv_handle(&w->hv);
 	rc = sa_roles_open(&a->roles, a->env, a->state, err);
 	return rc != 0 ? rc : sa_runs_create(&a->runs, a, err);
@@ -189,6 +200,7 @@ static int setup(void **state)
 
 	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/lb_verbs_XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
+	(void)pthread_mutex_init(&w->gate, NULL);
 	a->env = lb_env_real();
 	a->cfg = &w->cfg;
 	(void)snprintf(w->cfg.site, sizeof(w->cfg.site), "osaka");
@@ -236,6 +248,7 @@ static int teardown(void **state)
 	lb_fs_destroy(w->store_disk);
 	sf_group_fini(&w->group[0]);
 	remove_tree(w->dir);
+	(void)pthread_mutex_destroy(&w->gate);
 	free(w);
 	return 0;
 }
@@ -405,12 +418,35 @@ static void check_report(struct world *w, uint64_t k)
 	json_decref(o);
 }
 
-/* Start, die at operation @k, live again to the end. Returns false when @k was never reached. */
-static bool live_twice(struct world *w, const char *mode, uint64_t k)
+/* How a killed run should end, and whether it did. */
+static void check_end(struct world *w, const char *mode, bool cancel, uint64_t k)
+{
+	const struct sa_run *s = w->agent.runs->first;
+	bool right = s == NULL || strcmp(state_of(s), "DONE") == 0 ||
+		     (cancel && strcmp(state_of(s), "ABORTED") == 0);
+
+	if (!w->met)
+		fail_msg("%s killed at %u: stuck", mode, (unsigned)k);
+	if (w->hv.broken[0] != '\0')
+		fail_msg("%s killed at %u: %s", mode, (unsigned)k, w->hv.broken);
+	if (!right)
+		fail_msg("%s killed at %u: %s", mode, (unsigned)k, state_of(s));
+	if (s != NULL && strcmp(mode, "failover") == 0) {
+		check_failed_over(w, k);
+		check_report(w, k);
+	} else if (fake_hv_running(&w->hv) != 0 || fake_hv_views(&w->hv) != 0) {
+		fail_msg("%s killed at %u: %u machines, %u views are left", mode, (unsigned)k,
+			 fake_hv_running(&w->hv), fake_hv_views(&w->hv));
+	}
+}
+
+/* Start, die at operation @k, live again to the end, which an operator's cancel may hasten. Returns
+ * false when @k was never reached. */
+static bool live_twice(struct world *w, const char *mode, bool cancel, uint64_t k)
 {
 	struct lb_err err = {0};
 	char id[LB_ID_TEXT];
-	bool died, known;
+	bool died;
 
 	new_disk(w);
 	must(life_begin(w, &err), &err);
@@ -422,22 +458,14 @@ static bool live_twice(struct world *w, const char *mode, uint64_t k)
 	lb_memfs_power_cut(w->disk, k);
 	add_point(w); /* what is newest now is not what the run took */
 	err = (struct lb_err){0};
+	(void)pthread_mutex_lock(&w->gate);
 	must(life_begin(w, &err), &err);
+	if (cancel && w->agent.runs->first != NULL)
+		(void)sa_run_command(w->agent.runs, w->agent.runs->first->id, "cancel", NULL, NULL,
+				     "test", NULL);
+	(void)pthread_mutex_unlock(&w->gate);
 	run_until(w, all_over);
-	if (!w->met)
-		fail_msg("%s killed at %u: stuck", mode, (unsigned)k);
-	if (w->hv.broken[0] != '\0')
-		fail_msg("%s killed at %u: %s", mode, (unsigned)k, w->hv.broken);
-	known = w->agent.runs->first != NULL;
-	if (known && strcmp(state_of(only_run(w)), "DONE") != 0)
-		fail_msg("%s killed at %u: %s", mode, (unsigned)k, state_of(only_run(w)));
-	if (known && strcmp(mode, "failover") == 0) {
-		check_failed_over(w, k);
-		check_report(w, k);
-	} else if (fake_hv_running(&w->hv) != 0 || fake_hv_views(&w->hv) != 0) {
-		fail_msg("%s killed at %u: %u machines, %u views are left", mode, (unsigned)k,
-			 fake_hv_running(&w->hv), fake_hv_views(&w->hv));
-	}
+	check_end(w, mode, cancel, k);
 	life_end(w);
 	return died;
 }
@@ -446,7 +474,7 @@ static void test_kill_failover(void **state)
 {
 	uint64_t k = 1;
 
-	while (live_twice(*state, "failover", k))
+	while (live_twice(*state, "failover", false, k))
 		k++;
 	assert_true(k > 100); /* else nothing was tested */
 	print_message("%u instants\n", (unsigned)k);
@@ -456,10 +484,20 @@ static void test_kill_drill(void **state)
 {
 	uint64_t k = 1;
 
-	while (live_twice(*state, "drill", k))
+	while (live_twice(*state, "drill", false, k))
 		k++;
 	assert_true(k > 100);
 	print_message("%u instants\n", (unsigned)k);
+}
+
+/* The boot is never asked for again: what it left is known by its record alone. */
+static void test_kill_and_cancel(void **state)
+{
+	uint64_t k = 1;
+
+	while (live_twice(*state, "drill", true, k))
+		k++;
+	assert_true(k > 100);
 }
 
 /* ---- the ladder ---- */
@@ -643,6 +681,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_drill, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kill_and_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ladder, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preempt, setup, teardown),

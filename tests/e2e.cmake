@@ -17,3 +17,8 @@ lb_e2e(source source.sh TIMEOUT 900)
 add_executable(boot_machine e2e/boot_machine.c)
 target_link_libraries(boot_machine PRIVATE siteagent lb_flags)
 lb_e2e(boot boot.sh TIMEOUT 900)
+
+# The main job, end to end: what ./dev demo runs, with this build's programs.
+add_test(NAME e2e.demo COMMAND ${CMAKE_COMMAND} -E env LB_BIN=${PROJECT_BINARY_DIR}/bin
+	${CMAKE_CURRENT_SOURCE_DIR}/e2e/demo.sh)
+set_tests_properties(e2e.demo PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 900 RESOURCE_LOCK guests RUN_SERIAL ON)

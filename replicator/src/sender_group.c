@@ -106,13 +106,14 @@ int sgroup_add(struct rep_sender *s, const struct rep_sender_group *id, struct l
 		return lb_err_set(err, LB_EEXIST, 0, "group %s is replicated already", id->name);
 	if (s->group_count >= REP_SENDER_MAX_GROUPS)
 		return lb_err_set(err, LB_EBUSY, 0, "more than %u groups", REP_SENDER_MAX_GROUPS);
-	LB_ASSERT(s->act_count == 0); /* drained after every step */
 	g = calloc(1, sizeof(*g));
 	ring = g ? calloc(cap, sizeof(*ring)) : NULL;
 	if (!ring) {
 		free(g);
 		return lb_err_set(err, LB_ENOMEM, 0, "group %s", id->name);
 	}
+	for (unsigned i = 0; i < s->act_count; i++) /* a callback may add a group half way */
+		ring[i] = s->act[(s->act_first + i) % s->act_cap];
 	free(s->act);
 	s->act = ring;
 	s->act_cap = cap;

@@ -238,6 +238,25 @@ static int check_alone(struct sa_runs *r, const struct rb_runbook *rb, struct lb
 	return 0;
 }
 
+static struct sa_run *live_failover(struct sa_runs *r)
+{
+	for (struct sa_run *s = r->first; s != NULL; s = s->next)
+		if (s->live && s->mode != RB_DRILL && !sa_run_ended(s))
+			return s;
+	return NULL;
+}
+
+/* A drill would only be pre-empted at once. */
+static int check_no_failover(struct sa_runs *r, struct lb_err *err)
+{
+	const struct sa_run *s = live_failover(r);
+
+	return s == NULL ? 0
+			 : lb_err_set(err, LB_EBUSY, 0,
+				      "run %.8s (%s) is under way; drill when it has ended", s->id,
+				      rb_mode_name(s->mode));
+}
+
 static bool is_in_way(const struct sa_run *s)
 {
 	if (s->mode != RB_DRILL || !s->preempted)
@@ -349,8 +368,8 @@ static int make_run(struct sa_runs *r, const struct sa_run_request *rq, struct s
 
 	if (rc == 0)
 		rc = rb_runbook_parse(&rb, rq->name, rq->text, rq->text_bytes, NULL, err);
-	if (rc == 0 && mode != RB_DRILL)
-		rc = check_alone(r, rb, err);
+	if (rc == 0)
+		rc = mode == RB_DRILL ? check_no_failover(r, err) : check_alone(r, rb, err);
 	if (rc == 0)
 		rc = open_new(s, rq, rb, mode, err);
 	rb_runbook_destroy(rb);
@@ -423,6 +442,8 @@ static void reopen(struct sa_runs *r, const char *name)
 /* When all are known: what was under way goes on, what a drill left is removed. */
 static void resume_all(struct sa_runs *r)
 {
+	const struct sa_run *real;
+
 	for (struct sa_run *s = r->first; s != NULL; s = s->next) {
 		struct lb_err err = {0};
 
@@ -433,6 +454,9 @@ static void resume_all(struct sa_runs *r)
 		}
 		sa_verbs_settle(s);
 	}
+	real = live_failover(r);
+	if (real != NULL) /* the agent died before it had told every drill */
+		preempt_drills(r, real);
 }
 
 struct names {

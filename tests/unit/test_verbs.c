@@ -614,6 +614,7 @@ static void test_one_failover(void **state)
 	assert_int_equal(start(w, both, "failover", other, &err), LB_EBUSY);
 	assert_int_equal(start(w, app_only, "failover", other, &err), LB_EBUSY); /* same group */
 	assert_non_null(strstr(err.msg, "same group"));
+	assert_int_equal(start(w, both, "drill", other, &err), LB_EBUSY);
 	life_end(w);
 }
 

@@ -13,3 +13,10 @@ target_link_libraries(pipe PRIVATE replicator testca lb_flags)
 lb_test(unit.delta unit/test_delta.c DEPS replicator)
 target_include_directories(unit_delta PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 lb_test(e2e.pipe e2e/test_pipe.c ARGS $<TARGET_FILE:pipe> TIMEOUT 300)
+
+# For tests/bench/run.sh only.
+add_executable(floor bench/floor_main.c)
+target_link_libraries(floor PRIVATE base lb_flags)
+add_library(plain MODULE bench/plain.c)
+target_link_libraries(plain PRIVATE lb_flags ${CMAKE_DL_LIBS})
+target_include_directories(plain PRIVATE ${PC_crypto_INCLUDE_DIRS})

@@ -58,7 +58,6 @@ enum sim_fault {
 	SIM_FAULTS(SIM_FAULT_ENUM) FAULT_COUNT
 };
 #undef SIM_FAULT_ENUM
-
 struct sim;
 
 /* Clocks and randomness of one site. */

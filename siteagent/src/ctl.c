@@ -17,6 +17,7 @@ struct sa_ctl {
 	char *answer;
 	size_t answer_len, answer_cap;
 	bool too_large;
+	long status; /* HTTP status of the last answer */
 };
 
 static size_t on_data(char *p, size_t size, size_t n, void *arg)
@@ -123,6 +124,8 @@ static int perform(struct sa_ctl *c, const char *method, const char *path, const
 	else
 		(void)curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
 	res = curl_easy_perform(c->curl);
+	c->status = 0;
+	(void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &c->status);
 	if (res == CURLE_OK)
 		return 0;
 	if (c->too_large)
@@ -178,7 +181,8 @@ int sa_ctl_call(struct sa_ctl *c, const char *method, const char *path, const st
 		rc = lb_err_set(err, LB_EPROTO, 0, "answer of %s is not a JSON object", path);
 		goto out;
 	}
-	rc = agent_error(answer, hint, hint_bytes, err);
+	/* an object may have an "error" of its own, as a failed job has */
+	rc = c->status < 400 ? 0 : agent_error(answer, hint, hint_bytes, err);
 	if (rc != 0)
 		goto out;
 	*out = answer;

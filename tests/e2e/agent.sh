@@ -262,6 +262,17 @@ fresh_point
 osaka verify --deep > /dev/null
 same_as_source
 
+# ---- rot
+
+say "rot: named, and the exit status says data"
+segment=$(ls "$work"/osaka/state/store/seg/*.seg | head -1)
+byte=$(dd if="$segment" bs=1 skip=50000 count=1 status=none | od -An -tu1)
+printf "\\$(printf %o $((byte ^ 1)))" | dd of="$segment" bs=1 seek=50000 conv=notrunc status=none
+rc=0
+osaka verify > "$work/rot" 2> "$work/rot.err" || rc=$?
+[ $rc = 6 ] || lb_fail "verify of a rotten store ended with $rc"
+grep -q '^DAMAGED  .* in segment 1 at ' "$work/rot" || { cat "$work/rot" "$work/rot.err"; lb_fail "the rot is not named"; }
+
 # ---- the end
 
 say "the end"

@@ -322,6 +322,8 @@ static int handshake(struct rep_link *l, uint64_t deadline_ns, struct lb_err *er
 		if (wait_for(l, events, deadline_ns, err) != 0)
 			return LB_EIO;
 	}
+	/* From now on one read for several TLS records, instead of two for each. */
+	SSL_set_read_ahead(l->ssl, 1);
 	if (!l->peer.known)
 		return lb_err_set(err, LB_EAUTH, 0, "TLS handshake: peer gave no certificate");
 	return 0;

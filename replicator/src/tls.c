@@ -21,6 +21,8 @@ struct rep_tls {
 	struct lb_id deployment;
 };
 
+#define READ_AHEAD_BYTES (64u << 10) /* see link.c */
+
 /* "lifeboat:" hex ":site:" hex */
 #define SAN_BYTES (9 + 32 + 6 + 32)
 
@@ -136,6 +138,7 @@ static int ctx_profile(SSL_CTX *ctx, struct lb_err *err)
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
 	SSL_CTX_set_verify_depth(ctx, 2);
+	SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD_BYTES);
 	if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
 	    SSL_CTX_set_ciphersuites(ctx, "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") !=

@@ -252,6 +252,11 @@ void rep_target_on_store(struct rep_target *t, void (*fn)(void *arg, struct rep_
 	store_put(t, item);
 }
 
+int rep_target_settle(struct rep_target *t, struct lb_err *err)
+{
+	return rep_ingest_settle(t->ingest, err);
+}
+
 /* ---- connections ---- */
 
 static void conn_free(struct target_conn *c)

@@ -112,6 +112,16 @@ static struct sa_boot *boot_of_machine(struct sa_run *s, const char *machine)
 	return NULL;
 }
 
+static struct verb *verb_of(struct sa_runs *r, const struct rb_token *t)
+{
+	for (struct sa_run *s = r->first; s != NULL; s = s->next)
+		for (struct verb *v = s->verbs; v != NULL; v = v->next)
+			if (lb_id_equal(&v->token.run, &t->run) && v->token.step == t->step &&
+			    v->token.attempt == t->attempt)
+				return v;
+	return NULL;
+}
+
 /* ---- fence ---- */
 
 static bool runbook_boots(const struct rb_runbook *rb, const struct rep_manifest *m)
@@ -160,6 +170,63 @@ static bool is_concerned(struct sa_agent *a, const struct sa_role_record *rec,
 	return yes;
 }
 
+/*
+ * The roles are taken over, so nothing new is admitted. What the store thread still has under way
+ * must be decided before a boot chooses its point: the question goes behind it in its queue. It has
+ * its own memory, since the run may be gone when the answer comes.
+ */
+struct settle {
+	struct sa_runs *runs;
+	struct rb_token token;
+	struct rep_target *target;
+	int rc;
+	struct lb_err err;
+};
+
+static void settle_work(void *arg, struct rep_store *s)
+{
+	struct settle *q = arg;
+
+	(void)s;
+	q->rc = rep_target_settle(q->target, &q->err);
+}
+
+static void settle_done(void *arg)
+{
+	struct settle *q = arg;
+	struct verb *v = verb_of(q->runs, &q->token);
+	size_t used;
+
+	if (v != NULL) {
+		used = strlen(v->detail);
+		/* a full or failing disk must not keep the survivors from being booted */
+		if (q->rc != 0)
+			(void)snprintf(v->detail + used, sizeof(v->detail) - used,
+				       "; the newest point is undecided: %.150s", q->err.msg);
+		v->rc = 0;
+		answer(v);
+	}
+	free(q);
+}
+
+/* 1: answers later. */
+static int settle(struct verb *v, struct lb_err *err)
+{
+	struct sa_agent *a = v->run->runs->agent;
+	struct settle *q;
+
+	if (a->target == NULL)
+		return 0;
+	q = calloc(1, sizeof(*q));
+	if (q == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "fence");
+	q->runs = v->run->runs;
+	q->token = v->token;
+	q->target = a->target;
+	rep_target_on_store(a->target, settle_work, settle_done, q);
+	return 1;
+}
+
 static int fence(struct verb *v, const struct rb_runbook *rb, struct lb_err *err)
 {
 	struct sa_agent *a = v->run->runs->agent;
@@ -189,7 +256,7 @@ static int fence(struct verb *v, const struct rb_runbook *rb, struct lb_err *err
 				  v->step->site);
 	(void)snprintf(v->detail, sizeof(v->detail), "%u group%s of %s taken over", n,
 		       n == 1 ? "" : "s", v->step->site);
-	return rc;
+	return rc != 0 ? rc : settle(v, err);
 }
 
 /* ---- boot ---- */

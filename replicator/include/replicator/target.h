@@ -93,5 +93,9 @@ void rep_target_fence(struct rep_target *t, const struct lb_id *group, uint64_t 
 /* Run @fn on the store thread (views, scrubs need no other lock), then @done on the loop. */
 void rep_target_on_store(struct rep_target *t, void (*fn)(void *arg, struct rep_store *s),
 			 void (*done)(void *arg), void *arg);
+/* From a function run by rep_target_on_store() only. Before a failover chooses its point: commit
+ * what a failed commit left undecided, so that no newer point can appear after the choice. Errors:
+ * as rep_store_commit(); the newest point is undecided then. */
+int rep_target_settle(struct rep_target *t, struct lb_err *err);
 
 #endif

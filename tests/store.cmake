@@ -6,6 +6,9 @@ target_link_libraries(storefix PUBLIC replicator PRIVATE lb_flags)
 lb_test(unit.store unit/test_store.c DEPS storefix)
 lb_test(unit.store_threads unit/test_store_threads.c DEPS storefix imaging)
 lb_test(unit.scrub unit/test_scrub.c DEPS storefix)
+lb_test(unit.scrub_threads unit/test_scrub_threads.c DEPS crashingest)
+target_include_directories(unit_scrub_threads PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}
+	${PROJECT_SOURCE_DIR}/replicator/src)
 lb_test(unit.view unit/test_view.c DEPS storefix)
 target_include_directories(unit_view PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 

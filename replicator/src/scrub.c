@@ -3,6 +3,10 @@
  * header, CRC and padding, and for parts of visible layers the leaf hash under the signed root
  * (and, with keys, the tag). Then every point: manifest, signature, chain, and of each layer root,
  * counts, header and index. Of one point only: the parts of the layers of its closure, one by one.
+ *
+ * The writer goes on meanwhile. The log only grows, so what is committed at the beginning is three
+ * numbers (struct scope); a record, point or layer beyond them is not looked at. Callbacks are
+ * called without the lock.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,8 +31,16 @@ struct seen {            /* a visible layer whose parts are met just now */
 	uint64_t tick;
 };
 
+struct scope {           /* what was under a mark when the scrub began */
+	uint32_t segs;   /* segments */
+	uint64_t last;   /* bytes of the last of them, all of the others */
+	uint64_t bytes;  /* in all of them */
+	uint32_t points; /* points, in log order */
+};
+
 struct scrub {
 	struct rep_store *s;
+	struct scope scope;
 	const struct rep_scrub_opts *o;
 	struct rep_scrub_stats *st;
 	uint64_t done, all;
@@ -66,6 +78,30 @@ static bool is_damage(int rc)
 	       rc == LB_ENOTFOUND || rc == LB_EBASE;
 }
 
+static void take_scope(struct scrub *c)
+{
+	struct rep_store *s = c->s;
+	struct scope *x = &c->scope;
+
+	rep_lock(s);
+	LB_ASSERT(s->segs > 0 && s->marked <= s->seg[s->segs - 1].bytes);
+	x->segs = s->segs;
+	x->last = s->marked;
+	x->bytes = s->marked;
+	for (uint32_t i = 0; i + 1 < s->segs; i++)
+		x->bytes += s->seg[i].bytes;
+	x->points = s->points - s->pending;
+	rep_unlock(s);
+}
+
+/* The layer @id if a point in scope names it, else NULL: it is a draft, or was one. Lock held. */
+static struct rep_layer *layer_in_scope(struct scrub *c, const struct lb_id *id)
+{
+	struct rep_layer *l = rep_layer_find(c->s, id);
+
+	return l != NULL && l->visible && l->point < c->scope.points ? l : NULL;
+}
+
 /* ---- layers met ---- */
 
 static void seen_free(struct seen *x)
@@ -91,13 +127,12 @@ static int seen_load(struct scrub *c, struct seen *x, const struct lb_hash *root
 	return is_damage(rc) ? 0 : rc; /* told where the bad part itself is met */
 }
 
-/* The visible layer @id with its leaves; *out NULL when it is a draft. */
+/* The layer @id with its leaves; *out NULL when it is not in scope. */
 static int seen_get(struct scrub *c, const struct lb_id *id, struct seen **out, struct lb_err *err)
 {
 	const struct rep_layer *l;
 	struct lb_hash root = {{0}};
 	struct seen *old = &c->seen[0];
-	bool visible;
 
 	*out = NULL;
 	for (unsigned i = 0; i < SEEN_MAX; i++) {
@@ -112,12 +147,11 @@ static int seen_get(struct scrub *c, const struct lb_id *id, struct seen **out, 
 			old = x;
 	}
 	rep_lock(c->s);
-	l = rep_layer_find(c->s, id);
-	visible = l != NULL && l->visible;
-	if (visible)
+	l = layer_in_scope(c, id);
+	if (l != NULL)
 		root = l->root;
 	rep_unlock(c->s);
-	if (!visible)
+	if (l == NULL)
 		return 0;
 	seen_free(old);
 	old->id = *id;
@@ -307,20 +341,32 @@ static int scrub_record(struct scrub *c, uint32_t seg, uint64_t off, uint64_t *n
 	return rc;
 }
 
+/* Where what is in scope ends in @seg. */
+static uint64_t end_of(struct scrub *c, uint32_t seg)
+{
+	uint64_t bytes = c->scope.last;
+
+	if (seg + 1 < c->scope.segs) {
+		rep_lock(c->s);
+		bytes = c->s->seg[seg].bytes;
+		rep_unlock(c->s);
+	}
+	return bytes;
+}
+
 static int scrub_segment(struct scrub *c, uint32_t seg, struct lb_err *err)
 {
+	uint64_t bytes = end_of(c, seg);
 	uint64_t off = 0;
-	uint64_t bytes;
 	int rc = 0;
 
-	rep_lock(c->s);
-	bytes = c->s->seg[seg].bytes;
-	rep_unlock(c->s);
 	while (rc == 0 && off < bytes) {
 		uint64_t next = bytes;
 
 		rc = scrub_record(c, seg, off, &next, err);
 		LB_ASSERT(next > off);
+		if (next > bytes) /* past a bad record: the next known one is the writer's */
+			next = bytes;
 		step(c, next - off);
 		off = next;
 	}
@@ -354,7 +400,7 @@ static int check_chain(struct scrub *c, const struct rep_manifest *m, struct lb_
 		if (base == NULL || !lb_id_equal(&base->pub.group, &m->group))
 			rc = lb_err_set(err, LB_ECORRUPT, 0, "its base is not in the store");
 	}
-	for (uint32_t i = 0; rc == 0 && i < c->s->points; i++) {
+	for (uint32_t i = 0; rc == 0 && i < c->scope.points; i++) {
 		const struct rep_point *p = &c->s->point[i]->pub;
 
 		if (p->epoch == m->epoch && p->seq + 1 == m->seq &&
@@ -426,33 +472,29 @@ static int scrub_point(struct scrub *c, const struct lb_hash *point, struct lb_e
 	return rc;
 }
 
-/* The @i-th point if it is visible. */
-static bool point_at(struct scrub *c, uint32_t i, struct lb_hash *out, bool *end)
+/* The @i-th point, which is in scope, so visible. */
+static struct lb_hash point_at(struct scrub *c, uint32_t i)
 {
-	bool visible;
+	struct lb_hash point;
 
 	rep_lock(c->s);
-	*end = i >= c->s->points;
-	visible = !*end && c->s->point[i]->visible;
-	if (visible)
-		*out = c->s->point[i]->pub.manifest;
+	LB_ASSERT(c->s->point[i]->visible);
+	point = c->s->point[i]->pub.manifest;
 	rep_unlock(c->s);
-	return visible;
+	return point;
 }
 
 static int scrub_all(struct scrub *c, struct lb_err *err)
 {
-	bool end = false;
 	int rc = 0;
 
-	c->all = rep_store_bytes(c->s);
-	for (uint32_t i = 0; rc == 0 && i < c->s->segs; i++)
+	c->all = c->scope.bytes;
+	for (uint32_t i = 0; rc == 0 && i < c->scope.segs; i++)
 		rc = scrub_segment(c, i, err);
-	for (uint32_t i = 0; rc == 0 && !end; i++) {
-		struct lb_hash point;
+	for (uint32_t i = 0; rc == 0 && i < c->scope.points; i++) {
+		struct lb_hash point = point_at(c, i);
 
-		if (point_at(c, i, &point, &end))
-			rc = scrub_point(c, &point, err);
+		rc = scrub_point(c, &point, err);
 	}
 	return rc;
 }
@@ -468,7 +510,7 @@ static int scrub_parts(struct scrub *c, const struct lb_id *id, struct lb_err *e
 	int rc = 0;
 
 	rep_lock(c->s);
-	l = rep_layer_find(c->s, id);
+	l = layer_in_scope(c, id);
 	if (l != NULL)
 		rc = rep_layer_load(c->s, l, err);
 	if (rc == 0 && l != NULL) {
@@ -515,6 +557,27 @@ static int closure_add(struct closure *x, const struct lb_id *id, struct lb_err 
 	return 0;
 }
 
+/* Layer @id and those its index refers to. */
+static int closure_of_layer(struct scrub *c, struct closure *x, const struct lb_id *id,
+			    struct lb_err *err)
+{
+	const struct lb_id *source = NULL;
+	uint32_t n = 0;
+	struct rep_layer *l;
+	int rc = closure_add(x, id, err);
+
+	rep_lock(c->s);
+	l = layer_in_scope(c, id);
+	rep_unlock(c->s);
+	if (rc == 0 && l != NULL)
+		rc = rep_layer_sources(c->s, l, &source, &n, err);
+	if (is_damage(rc))
+		return 0; /* told when its parts are read */
+	for (uint32_t i = 0; rc == 0 && i < n; i++)
+		rc = closure_add(x, &source[i], err);
+	return rc;
+}
+
 /* Layers of @point, and those their index refers to; *base: the next one of the chain. */
 static int closure_of(struct scrub *c, struct closure *x, const struct lb_hash *point,
 		      struct lb_hash *base, struct lb_err *err)
@@ -531,20 +594,21 @@ static int closure_of(struct scrub *c, struct closure *x, const struct lb_hash *
 		rc = closure_add(&own, &p->layer[i], err);
 	}
 	rep_unlock(c->s);
-	for (uint32_t i = 0; rc == 0 && i < own.n; i++) {
-		struct rep_layer *l;
-
-		rc = closure_add(x, &own.v[i], err);
-		rep_lock(c->s);
-		l = rep_layer_find(c->s, &own.v[i]);
-		rep_unlock(c->s);
-		if (rc == 0 && l != NULL && is_damage(rep_layer_sources(c->s, l, NULL)))
-			continue; /* told when its parts are read */
-		for (uint32_t k = 0; rc == 0 && l != NULL && k < l->sources; k++)
-			rc = closure_add(x, &l->source[k], err);
-	}
+	for (uint32_t i = 0; rc == 0 && i < own.n; i++)
+		rc = closure_of_layer(c, x, &own.v[i], err);
 	free(own.v);
 	return rc;
+}
+
+static bool in_scope(struct scrub *c, const struct lb_hash *point)
+{
+	uint32_t index = 0;
+	bool found;
+
+	rep_lock(c->s);
+	found = rep_point_lookup(c->s, point, &index) != NULL && index < c->scope.points;
+	rep_unlock(c->s);
+	return found;
 }
 
 static int scrub_one(struct scrub *c, const struct lb_hash *point, struct lb_err *err)
@@ -555,7 +619,7 @@ static int scrub_one(struct scrub *c, const struct lb_hash *point, struct lb_err
 	char text[LB_HASH_TEXT];
 	int rc = 0;
 
-	if (!rep_store_point_find(c->s, point, &p))
+	if (!in_scope(c, point))
 		return lb_err_set(err, LB_ENOTFOUND, 0, "point %.16s", lb_hash_text(point, text));
 	while (rc == 0 && !lb_hash_is_zero(&at)) {
 		struct lb_hash base;
@@ -592,6 +656,7 @@ int rep_store_scrub(struct rep_store *s, const struct rep_scrub_opts *o, struct 
 		if (c->raw == NULL)
 			rc = lb_err_set(err, LB_ENOMEM, 0, "scrub");
 	}
+	take_scope(c);
 	if (rc == 0)
 		rc = o->only != NULL ? scrub_one(c, o->only, err) : scrub_all(c, err);
 	for (unsigned i = 0; i < SEEN_MAX; i++)

@@ -180,6 +180,9 @@ static int mark_batch(struct rep_store *s, struct lb_err *err)
 	s->commit++;
 	s->batch = g->entries;
 	s->batch_crc = 0;
+	rep_lock(s);
+	s->marked = g->bytes;
+	rep_unlock(s);
 	return 0;
 }
 
@@ -234,7 +237,7 @@ static void set_closed(struct rep_store *s, uint64_t end)
 
 	rep_lock(s);
 	g->dir_off = g->bytes;
-	g->bytes = end;
+	g->bytes = s->marked = end;
 	g->closed = true;
 	free(g->entry);
 	free(g->sorted);
@@ -540,7 +543,7 @@ static void add_pending(struct rep_store *s, struct rep_spoint *p)
 	rep_point_add(s, p);
 	s->pending++;
 	for (uint32_t i = 0; i < p->layers; i++)
-		rep_layer_seal(s, rep_layer_find(s, &p->layer[i]));
+		rep_layer_seal(s, rep_layer_find(s, &p->layer[i]), s->points - 1);
 }
 
 int rep_store_append_manifest(struct rep_store *s, const struct lb_buf *manifest,

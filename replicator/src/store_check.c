@@ -150,26 +150,27 @@ static int add_sources(struct sources *x, const struct rep_index *ix, struct lb_
 	return rc;
 }
 
+/* Takes x->v, or leaves it: once those of a visible layer are known, others may be reading them. */
 static void set_sources(struct rep_store *s, struct rep_layer *l, struct sources *x)
 {
 	rep_lock(s);
-	free(l->source);
-	l->source = x->v;
-	l->sources = x->n;
-	l->sources_known = true;
+	if (!l->visible || !l->sources_known) {
+		free(l->source);
+		l->source = x->v;
+		l->sources = x->n;
+		l->sources_known = true;
+		*x = (struct sources){.n = 0};
+	}
 	rep_unlock(s);
-	*x = (struct sources){.n = 0};
 }
 
-int rep_layer_sources(struct rep_store *s, struct rep_layer *l, struct lb_err *err)
+static int read_sources(struct rep_store *s, struct rep_layer *l, struct lb_err *err)
 {
 	struct rep_layer_header h;
 	struct rep_footer f;
 	struct sources x = {.n = 0};
 	int rc;
 
-	if (l->sources_known)
-		return 0;
 	rc = rep_layer_header_read(s, &l->id, &h, err);
 	if (rc == 0)
 		rc = rep_layer_footer_read(s, &l->id, &f, err);
@@ -188,6 +189,25 @@ int rep_layer_sources(struct rep_store *s, struct rep_layer *l, struct lb_err *e
 		set_sources(s, l, &x);
 	free(x.v);
 	return rc;
+}
+
+int rep_layer_sources(struct rep_store *s, struct rep_layer *l, const struct lb_id **out,
+		      uint32_t *n, struct lb_err *err)
+{
+	bool known;
+	int rc;
+
+	rep_lock(s);
+	known = l->sources_known;
+	rep_unlock(s);
+	rc = known ? 0 : read_sources(s, l, err);
+	if (rc != 0)
+		return rc;
+	rep_lock(s);
+	*out = l->source;
+	*n = l->sources;
+	rep_unlock(s);
+	return 0;
 }
 
 /* ---- the check before a manifest ---- */
@@ -283,8 +303,14 @@ static int check_counts(struct check *c, struct lb_err *err)
 	uint64_t want = leaf_count(f) + f->leaf_parts + 1;
 	uint32_t packs;
 	uint32_t missing;
+	int rc;
 
 	rep_lock(c->s);
+	rc = rep_layer_load(c->s, c->l, err); /* a visible layer's may have been evicted */
+	if (rc != 0) {
+		rep_unlock(c->s);
+		return rc;
+	}
 	for (uint32_t i = 0; i < c->l->parts->n; i++)
 		held += rep_part_held(&c->l->parts->v[i]);
 	packs = c->l->parts->packs;
@@ -587,8 +613,6 @@ int rep_layer_verify(struct rep_store *s, const struct rep_manifest_volume *v,
 	if (c.l == NULL)
 		rc = lb_err_set(err, LB_ECORRUPT, 0, "volume %s: its layer is not in the store",
 				v->volume_name);
-	else
-		rc = rep_layer_load(s, c.l, err);
 	rep_unlock(s);
 	if (rc == 0)
 		rc = rep_layer_leaves(s, &v->layer, &v->root, &c.f, &c.leaf, err);

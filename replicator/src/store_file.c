@@ -198,7 +198,7 @@ static int load_from(struct rep_store *s, struct rep_parts *p, const struct lb_i
 /* Give back the parts of visible layers not used for longest; drafts keep theirs. */
 static void evict_parts(struct rep_store *s, const struct rep_layer *keep)
 {
-	while (s->cached_parts > REP_PARTS_CACHE) {
+	while (s->cached_parts > s->parts_max) {
 		struct rep_layer *old = NULL;
 
 		for (uint32_t i = 0; i < s->layer_slots; i++) {

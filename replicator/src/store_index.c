@@ -104,11 +104,12 @@ void rep_layer_in_seg(struct rep_layer *l, uint32_t seg)
 	l->seg[l->segs++] = seg;
 }
 
-void rep_layer_seal(struct rep_store *s, struct rep_layer *l)
+void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index)
 {
 	if (l->visible)
 		return;
 	l->visible = true;
+	l->point = index;
 	if (l->parts == NULL)
 		return;
 	free(l->parts->leaf);
@@ -424,7 +425,7 @@ void rep_point_show(struct rep_store *s, uint32_t index)
 		struct rep_layer *l = rep_layer_find(s, &p->layer[i]);
 
 		if (l != NULL)
-			rep_layer_seal(s, l);
+			rep_layer_seal(s, l, index);
 	}
 	if (h->point == UINT32_MAX || newer(&p->pub, &s->point[h->point]->pub))
 		h->point = index;

@@ -11,7 +11,10 @@
  *
  * Locking: s->mu guards the index and the caches (everything below "index" in struct rep_store).
  * The writing thread reads what only it changes (tail, batch, suspect) without it, and never holds
- * it over a write or a sync.
+ * it over a write or a sync. Every other thread reads nothing without it. Kept without it may be: a
+ * struct rep_layer or rep_spoint (freed at close only), the sources of a visible layer once they
+ * are known, a file between rep_file_get() and rep_file_put(). NOT the parts of a visible layer,
+ * which any thread may evict, nor s->seg, which moves when a segment is added.
  *
  * Memory: 240 bytes a layer and 4 for each segment it lies in; 300 bytes a point and 16 for each of
  * its layers; 24 bytes a part of a layer in use, 56 while it is a draft. Parts of visible layers
@@ -90,8 +93,9 @@ struct rep_layer {
 	struct lb_hash root;            /* once checked or visible */
 	uint32_t *seg;                  /* segments that hold parts, in order */
 	uint32_t segs, seg_cap;
-	bool visible; /* a visible (or pending) manifest names it */
-	bool checked; /* passed rep_store_layer_check() with `root`, for this point: */
+	bool visible;   /* a visible (or pending) manifest names it: */
+	uint32_t point; /* the first that does */
+	bool checked;   /* passed rep_store_layer_check() with `root`, for this point: */
 	uint64_t check_epoch, check_seq;
 	struct lb_hash check_base;
 	bool abandoned;
@@ -143,6 +147,8 @@ struct rep_store {
 	/* index, under mu */
 	struct rep_seg *seg; /* by number; the last one is active */
 	uint32_t segs, seg_cap;
+	uint64_t
+		marked; /* bytes of the last segment under its newest mark; all of the others are */
 	struct rep_layer **layer; /* open addressing by id */
 	uint32_t layers, layer_slots;
 	uint64_t layer_salt;
@@ -154,7 +160,7 @@ struct rep_store {
 	uint32_t heads, head_cap;
 	uint32_t pending; /* points not visible before the next commit */
 	uint64_t tick;
-	uint64_t cached_parts;
+	uint64_t cached_parts, parts_max; /* of visible layers: held, at most */
 	struct rep_damage *damage;
 	uint32_t damages;
 	uint64_t damage_dropped; /* beyond REP_DAMAGE_MAX */
@@ -236,8 +242,8 @@ int rep_layer_get(struct rep_layer **out, struct rep_store *s, const struct lb_i
 		  struct lb_err *err);
 int rep_layer_reserve_seg(struct rep_layer *l, struct lb_err *err);
 void rep_layer_in_seg(struct rep_layer *l, uint32_t seg); /* reserved before */
-/* A manifest names it: its parts may be dropped from RAM from now on. */
-void rep_layer_seal(struct rep_store *s, struct rep_layer *l);
+/* The manifest of point @index names it: its parts may be dropped from RAM from now on. */
+void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index);
 void rep_layer_destroy(struct rep_layer *l);
 int rep_parts_create(struct rep_parts **out, bool leaves, struct lb_err *err);
 void rep_parts_destroy(struct rep_parts *p);
@@ -296,8 +302,10 @@ int rep_manifest_alloc(struct rep_manifest **out, const struct lb_buf *bytes, st
  * Not a part of rep_store_layer_check(), which is for drafts. */
 int rep_layer_verify(struct rep_store *s, const struct rep_manifest_volume *v,
 		     const struct rep_manifest *m, struct lb_err *err);
-/* The foreign layers the index of @l names, read when not known yet. Takes the lock. */
-int rep_layer_sources(struct rep_store *s, struct rep_layer *l, struct lb_err *err);
+/* The foreign layers the index of visible layer @l names, read when not known yet. *out stays valid
+ * until the store is closed. Takes the lock. */
+int rep_layer_sources(struct rep_store *s, struct rep_layer *l, const struct lb_id **out,
+		      uint32_t *n, struct lb_err *err);
 /* Leaf hashes of a whole layer from its LEAVES parts, checked against @root (NULL: the footer's).
  * *leaves is the caller's: free(). */
 int rep_layer_leaves(struct rep_store *s, const struct lb_id *layer, const struct lb_hash *root,

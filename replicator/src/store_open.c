@@ -549,6 +549,7 @@ static int load_last(struct rep_store *s, struct lb_err *err)
 		}
 		lb_file_close(g->file);
 		s->segs--;
+		s->marked = s->segs > 0 ? s->seg[s->segs - 1].bytes : 0;
 		rep_seg_scan_fini(&sc);
 		/* With a predecessor it can wait for the first append: a full disk must not keep
 		 * the store from being read. */
@@ -560,6 +561,7 @@ static int load_last(struct rep_store *s, struct lb_err *err)
 	g->closed = sc.dir_off != 0;
 	g->dir_off = sc.dir_off;
 	s->batch = sc.marked > 0 ? sc.marked : 1;
+	s->marked = s->batch < sc.entries ? (uint64_t)sc.entry[s->batch].off8 * 8 : sc.tail;
 	s->recovery.kept_records = sc.entries - s->batch;
 	if (rc == 0)
 		rc = apply_scan(s, seg, &sc, err);
@@ -613,7 +615,7 @@ int rep_store_successor(struct rep_store *s, struct lb_err *err)
 		rc = rep_entry_push(&g->entry, &g->entries, &g->entry_cap, &e, err);
 	if (rc == 0) {
 		g->file = f;
-		g->bytes = sizeof(p);
+		g->bytes = s->marked = sizeof(p);
 		f = NULL;
 		s->batch = 1;
 		s->batch_crc = 0;
@@ -697,6 +699,7 @@ int rep_store_open(struct rep_store **out, struct lb_env *env, struct lb_fs *fs,
 		return lb_err_set(err, LB_ENOMEM, 0, "open a store");
 	s->env = env;
 	s->fs = fs;
+	s->parts_max = REP_PARTS_CACHE;
 	s->cfg = (struct rep_store_cfg)REP_STORE_CFG_DEFAULTS;
 	if (cfg != NULL)
 		s->cfg = *cfg;

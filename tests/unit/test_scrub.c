@@ -48,6 +48,7 @@ static int setup(void **state)
 		sf_receipt(receipt, w->store, g, &w->point[i]);
 		must(rep_store_append_receipt(w->store, receipt, sizeof(receipt), &err), &err);
 	}
+	must(rep_store_commit(w->store, &err), &err);
 	*state = w;
 	return 0;
 }

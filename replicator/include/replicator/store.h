@@ -12,10 +12,11 @@
  * the store is suspect: that call and every append, commit and receipt after it give LB_ESUSPECT
  * until it is opened again (fsync is never retried; opening writes the newest batch once more).
  *
- * Invariants: I1 I2 I5 I6 I7 (design 02). Thread: one thread at a time (the shell gives it a thread
- * of its own), except rep_store_read* and rep_store_point*: any thread, they take the store's lock
- * briefly. Errors: LB_EIO, LB_ENOSPC (nothing acked is lost; frees when space comes back),
- * LB_ESUSPECT, LB_ECORRUPT, LB_EBUSY (second process on the same store).
+ * Invariants: I1 I2 I5 I6 I7 (design 02). Thread: open, close and what is under "writing" are for
+ * one thread at a time (the shell gives it a thread of its own). Everything else, scrub too, may be
+ * called from any thread beside that one, several at once: it takes the store's lock briefly, and
+ * not over a callback. Errors: LB_EIO, LB_ENOSPC (nothing acked is lost; frees when space comes
+ * back), LB_ESUSPECT, LB_ECORRUPT, LB_EBUSY (second process on the same store).
  */
 #ifndef REPLICATOR_STORE_H
 #define REPLICATOR_STORE_H
@@ -141,7 +142,8 @@ struct rep_scrub_stats {
 	uint64_t records, bytes, points, damaged;
 };
 /* Keyless scrub of everything under a mark: record CRCs, leaf hashes, roots, signatures (@key_of
- * may be NULL), chain of prev and base.
+ * may be NULL), chain of prev and base. What is committed when it begins is what it covers: the
+ * writer may go on, and what it adds is for the next one. Callbacks come on the calling thread.
  * @progress (may be NULL) gets bytes done and in all. LB_ECORRUPT when anything is damaged, each
  * told to @fn. */
 struct rep_scrub_opts {

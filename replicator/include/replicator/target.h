@@ -42,7 +42,7 @@ struct rep_target_point { /* with on_point */
 struct rep_target_cfg {
 	struct lb_env *env;
 	struct lb_loop *loop;
-	struct rep_store *store; /* borrowed; used on the target's store thread from now on */
+	struct rep_store *store; /* borrowed; only the target's store thread writes now */
 	struct rep_tls *tls;     /* server side, borrowed */
 	const char *listen_host;
 	uint16_t listen_port; /* 0: any; see rep_target_port() */
@@ -90,7 +90,8 @@ void rep_target_stats(struct rep_target *t, struct rep_target_stats *out);
 /* Tell every connected peer that @group has @epoch now (failover): lower ones are fenced at once.
  */
 void rep_target_fence(struct rep_target *t, const struct lb_id *group, uint64_t epoch);
-/* Run @fn on the store thread (views, scrubs need no other lock), then @done on the loop. */
+/* Run @fn on the store thread (what writes to the store; reading and scrubs need not be there),
+ * then @done on the loop. */
 void rep_target_on_store(struct rep_target *t, void (*fn)(void *arg, struct rep_store *s),
 			 void (*done)(void *arg), void *arg);
 /* From a function run by rep_target_on_store() only. Before a failover chooses its point: commit

@@ -594,7 +594,7 @@ bool rep_source_stats(struct rep_source *s, const struct lb_id *group, struct re
 	out->parts_sent = core.parts_sent;
 	out->parts_resent_held = core.parts_resent_held;
 	out->link_up = s->link_up;
-	out->busy = g->have_cut || g->job != NULL;
+	out->busy = g->phase != PHASE_NONE || g->job != NULL;
 	out->fenced = g->stopped;
 	return true;
 }

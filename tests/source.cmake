@@ -12,6 +12,7 @@ target_link_libraries(pipe PRIVATE replicator testca lb_flags)
 
 lb_test(unit.delta unit/test_delta.c DEPS replicator)
 target_include_directories(unit_delta PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
+lb_test(unit.engines unit/test_engines.c DEPS replicator testca)
 lb_test(e2e.pipe e2e/test_pipe.c ARGS $<TARGET_FILE:pipe> TIMEOUT 300)
 
 # For tests/bench/run.sh only.

@@ -298,6 +298,58 @@ static void test_skips_what_has_no_mark(void **state)
 	world_free(w);
 }
 
+/* A manifest that waits for its commit is not a point yet, though a full segment's closing mark
+ * may have covered it. */
+static void test_skips_what_is_pending(void **state)
+{
+	struct world *w = world_new(8 << 10);
+	struct lb_err err = {.code = 0};
+	struct rep_scrub_stats st;
+
+	(void)state;
+	prefill(w);
+	must(sf_point_send(w->store, &w->g.point[POINTS / 2], &err), &err);
+	scrub(w, NULL, true, &st);
+	assert_int_equal(st.points, POINTS / 2);
+	must(rep_store_commit(w->store, &err), &err);
+	scrub(w, NULL, true, &st);
+	assert_int_equal(st.points, POINTS / 2 + 1);
+	assert_int_equal(atomic_load(&w->wrong), 0);
+	world_free(w);
+}
+
+/* What rep_layer_sources() gives stays: another thread's scrub must not replace it. */
+static void test_sources_stay(void **state)
+{
+	struct world *w = world_new(24 << 10);
+	const struct lb_id *source[POINTS / 2];
+	struct lb_err err = {.code = 0};
+	struct rep_scrub_stats st;
+	uint32_t met = 0;
+
+	(void)state;
+	prefill(w);
+	for (int again = 0; again < 2; again++) {
+		for (unsigned i = 0; i < POINTS / 2; i++) {
+			const struct lb_id *v = NULL;
+			uint32_t n = 0;
+			struct rep_layer *l;
+
+			rep_lock(w->store);
+			l = rep_layer_find(w->store, &w->g.point[i].layer[0].header.layer);
+			rep_unlock(w->store);
+			must(rep_layer_sources(w->store, l, &v, &n, &err), &err);
+			if (again)
+				assert_ptr_equal(v, source[i]);
+			source[i] = v;
+			met += n;
+		}
+		scrub(w, NULL, false, &st);
+	}
+	assert_true(met > 0);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +357,8 @@ int main(void)
 		cmocka_unit_test(test_opened_store),
 		cmocka_unit_test(test_covers_what_was_committed),
 		cmocka_unit_test(test_skips_what_has_no_mark),
+		cmocka_unit_test(test_skips_what_is_pending),
+		cmocka_unit_test(test_sources_stay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,8 +53,14 @@ static void job_done(void *arg);
 static void job_work(void *arg)
 {
 	struct source_job *j = arg;
+	bool run;
 
-	source_job_run(j);
+	(void)pthread_mutex_lock(&j->s->lock);
+	run = j->g != NULL;
+	j->started = run;
+	(void)pthread_mutex_unlock(&j->s->lock);
+	if (run)
+		source_job_run(j);
 	(void)pthread_mutex_lock(&j->s->lock);
 	j->finished = true;
 	(void)pthread_cond_broadcast(&j->s->job_done);
@@ -490,11 +496,12 @@ static void job_orphan(struct source_group *g)
 	if (g->job == NULL)
 		return;
 	(void)pthread_mutex_lock(&s->lock);
-	/* When the source itself goes, the pool has finished every job. */
-	while (!g->job->finished && !s->stopping)
+	/* When the source itself goes, the pool has finished every job. One that still waits for
+	 * a thread is not waited for: the threads may all be waiting for us to take parts. */
+	while (g->job->started && !g->job->finished && !s->stopping)
 		(void)pthread_cond_wait(&s->job_done, &s->lock);
-	(void)pthread_mutex_unlock(&s->lock);
 	g->job->g = NULL;
+	(void)pthread_mutex_unlock(&s->lock);
 	TAILQ_INSERT_TAIL(&s->orphans, g->job, link);
 	g->job = NULL;
 }

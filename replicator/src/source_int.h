@@ -45,7 +45,7 @@ struct source_job {
 	bool commit;    /* END: apply the logs that lead to manifest */
 	bool cut_acked; /* END: the running cut is the one the peer has */
 	struct lb_hash manifest;
-	bool finished; /* under s->lock */
+	bool started, finished; /* under s->lock; g too until started */
 	int rc;
 	struct lb_err err;
 };
@@ -126,7 +126,7 @@ struct rep_source {
 	TAILQ_HEAD(, source_job) orphans;
 	bool link_up;
 	struct lb_err trouble; /* why there is no session, as told last */
-	bool no_room; /* the core said LB_EAGAIN to the part at the queue's head */
+	bool no_room;          /* the core said LB_EAGAIN to the part at the queue's head */
 
 	pthread_mutex_t keys_lock; /* dek_of is asked by one at a time */
 	pthread_mutex_t lock;      /* guards from here, and what names it above */

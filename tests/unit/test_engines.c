@@ -1,3 +1,4 @@
+#include <semaphore.h>
 #include <stdlib.h>
 
 #include "base/env.h"
@@ -48,6 +49,8 @@ struct fixture {
 	unsigned points, keys, want; /* acked in all; the loop stops at so many */
 	bool remove_on_ack;          /* group 0 goes from inside its own event */
 	bool stop_on_fence, on_store_ran;
+	bool hold_keys; /* dek_of waits for the semaphore */
+	sem_t asked, go;
 	uint64_t rnd;
 };
 
@@ -61,7 +64,12 @@ static struct lb_id id_of(uint8_t n)
 
 static int dek_of(void *arg, const struct lb_id *id, struct lb_key *out)
 {
-	(void)arg;
+	struct fixture *x = arg;
+
+	if (x != NULL && x->hold_keys) {
+		(void)sem_post(&x->asked);
+		(void)sem_wait(&x->go);
+	}
 	memset(out->b, id->b[0], sizeof(out->b));
 	return 0;
 }
@@ -501,12 +509,50 @@ static void test_lost_digests(void **state)
 	check_equal(x);
 }
 
+/* Every thread of the pool is held up; a group whose job still waits for one goes at once. */
+static void test_remove_while_busy(void **state)
+{
+	struct fixture *x = *state;
+	struct rep_source_volume v = {.machine = id_of(0x30),
+				      .machine_name = "m",
+				      .volume_name = "vda",
+				      .kind = REP_VOLUME_DISK};
+	struct rep_source_group add = {.name = "h",
+				       .epoch = 1,
+				       .volumes = 1,
+				       .volume = &v,
+				       .ops = &ops,
+				       .arg = &x->group[0]};
+
+	while (x->group[0].acked < 1 || x->group[1].acked < 1)
+		until(x, 1);
+	rep_source_group_remove(x->source, &x->group[0].id);
+	rep_source_group_remove(x->source, &x->group[1].id);
+	assert_int_equal(sem_init(&x->asked, 0, 0) | sem_init(&x->go, 0, 0), 0);
+	x->hold_keys = true;
+	for (uint8_t i = 0; i < 12; i++) {
+		add.group = id_of((uint8_t)(0x80 + i));
+		v.volume = id_of((uint8_t)(0xc0 + i));
+		assert_int_equal(rep_source_group_add(x->source, &add, NULL), 0);
+		if (i == 0) /* the first asks for its key, the others of the pool wait behind it */
+			(void)sem_wait(&x->asked);
+	}
+	rep_source_group_remove(x->source, &add.group);
+	for (unsigned i = 0; i < 12; i++)
+		(void)sem_post(&x->go);
+	rep_source_destroy(x->source);
+	x->source = NULL;
+	(void)sem_destroy(&x->asked);
+	(void)sem_destroy(&x->go);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_points, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_driver_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_in_event, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_remove_while_busy, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_on_store, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_digests, setup, teardown),

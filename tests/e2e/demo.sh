@@ -62,10 +62,6 @@ keep_logs() {
 	exit "$rc"
 }
 trap keep_logs EXIT
-ip -n "$drill_ns" link set lo up
-ip -n "$drill_ns" link add br0 type bridge forward_delay 0
-ip -n "$drill_ns" addr add 10.77.0.1/24 dev br0
-ip -n "$drill_ns" link set br0 up
 
 mkdir -p "$work/tokyo" "$work/osaka" "$work/disks"
 cp --sparse=always "$LB_GUESTS/data.raw" "$work/disks/erp-db.raw"

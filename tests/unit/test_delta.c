@@ -377,6 +377,7 @@ static void test_failures(void **state)
 	struct fixture *x = fixture_new(6u << 20, 2);
 	struct lb_err err = {0};
 	bool clean = false;
+	unsigned refused = 0;
 
 	(void)state;
 	scribble(x, 50, NULL);
@@ -390,11 +391,20 @@ static void test_failures(void **state)
 		assert_int_equal(rc, clean ? 0 : LB_EIO);
 		img_dev_destroy(bad);
 	}
+	/* How many parts there are depends on which worker took which chunk: the last may not come.
+	 */
 	for (unsigned k = x->emitted; k >= 1; k--) {
+		int rc;
+
 		x->emit_fails_at = k;
-		assert_int_equal(scan(x, x->dev, NULL, &err), LB_ECANCELED);
+		rc = scan(x, x->dev, NULL, &err);
+		assert_int_equal(rc, x->emitted < k ? 0 : LB_ECANCELED);
+		if (rc == 0)
+			continue;
 		assert_string_equal(err.msg, "enough");
+		refused++;
 	}
+	assert_true(refused > 0);
 	x->emit_fails_at = 0;
 	cut(x, NULL);
 	fixture_free(x);

@@ -1,0 +1,80 @@
+#include <string.h>
+
+#include "base/err.h"
+#include "check.h"
+#include "mem.h"
+
+static void test_bounds(void **state)
+{
+	struct vm_mem m;
+	struct lb_err err = {0};
+	uint8_t buf[8] = {1, 2, 3, 4, 5, 6, 7, 8}, back[8];
+
+	(void)state;
+	assert_int_equal(vm_mem_init(&m, VM_RAM_MIN_BYTES, &err), 0);
+	assert_true(vm_mem_write(&m, (struct vm_gpa){VM_RAM_MIN_BYTES - 8}, buf, 8));
+	assert_true(vm_mem_read(&m, back, (struct vm_gpa){VM_RAM_MIN_BYTES - 8}, 8));
+	assert_memory_equal(buf, back, 8);
+	assert_false(vm_mem_write(&m, (struct vm_gpa){VM_RAM_MIN_BYTES - 7}, buf, 8));
+	assert_false(vm_mem_read(&m, back, (struct vm_gpa){UINT64_MAX - 3}, 8));
+	assert_null(vm_mem_ptr(&m, (struct vm_gpa){0}, UINT64_MAX));
+	assert_null(vm_mem_ptr(&m, (struct vm_gpa){VM_HIGH_GPA}, 1));
+	vm_mem_fini(&m);
+}
+
+static void test_high_memory(void **state)
+{
+	struct vm_mem m;
+	struct lb_err err = {0};
+	uint32_t v = 0;
+
+	(void)state;
+	assert_int_equal(vm_mem_init(&m, VM_LOW_MAX_BYTES + VM_RAM_MIN_BYTES, &err), 0);
+	assert_null(vm_mem_ptr(&m, (struct vm_gpa){VM_LOW_MAX_BYTES}, 1));
+	assert_null(vm_mem_ptr(&m, (struct vm_gpa){VM_LOW_MAX_BYTES - 1}, 2));
+	assert_true(vm_mem_write32(&m, (struct vm_gpa){VM_HIGH_GPA + 4}, 0x12345678));
+	assert_true(vm_mem_read32(&m, (struct vm_gpa){VM_HIGH_GPA + 4}, &v));
+	assert_int_equal(v, 0x12345678);
+	assert_int_equal(m.base[VM_LOW_MAX_BYTES + 4], 0x78);
+	assert_false(vm_mem_write32(&m, (struct vm_gpa){VM_HIGH_GPA + 2}, 1)); /* not aligned */
+	assert_null(vm_mem_ptr(&m, (struct vm_gpa){VM_HIGH_GPA + VM_RAM_MIN_BYTES}, 1));
+	vm_mem_fini(&m);
+}
+
+static void test_dirty(void **state)
+{
+	struct vm_mem m;
+	struct lb_err err = {0};
+	uint8_t buf[2] = {1, 2};
+
+	(void)state;
+	assert_int_equal(vm_mem_init(&m, VM_RAM_MIN_BYTES, &err), 0);
+	assert_true(vm_mem_write(&m, (struct vm_gpa){2 * VM_PAGE_BYTES - 1}, buf, 2));
+	assert_true(vm_mem_write(&m, (struct vm_gpa){70 * VM_PAGE_BYTES}, buf, 1));
+	assert_int_equal(atomic_load(&m.dirty[0]), 0x6);
+	assert_int_equal(atomic_load(&m.dirty[1]), UINT64_C(1) << 6);
+	vm_mem_fini(&m);
+}
+
+static void test_sizes(void **state)
+{
+	struct vm_mem m;
+	struct lb_err err = {0};
+
+	(void)state;
+	assert_int_equal(vm_mem_init(&m, 4096, &err), LB_EINPUT);
+	assert_int_equal(vm_mem_init(&m, VM_RAM_MIN_BYTES + 1, &err), LB_EINPUT);
+	assert_int_equal(vm_mem_init(&m, VM_RAM_MAX_BYTES * 2, &err), LB_EINPUT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_high_memory),
+		cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_sizes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,31 @@
+/*
+ * vmcore/event.h - what a machine tells its owner.
+ *
+ * A guest's misbehaviour is an event, never an error of a call and never the end of the process.
+ */
+#ifndef VMCORE_EVENT_H
+#define VMCORE_EVENT_H
+
+#include <stdint.h>
+
+enum vm_event_type {
+	VM_EVENT_SERIAL, /* bytes of the first serial port: .bytes, .len */
+	VM_EVENT_DEBUG,  /* bytes of the firmware's debug port (0x402) */
+	VM_EVENT_RESET,  /* the guest asked for a reset; the machine stopped or was reset (.code) */
+	VM_EVENT_POWEROFF, /* the guest switched itself off */
+	VM_EVENT_FAULT,    /* the guest cannot go on: .text says what, .rip where. It is stopped. */
+	VM_EVENT_PAGER_LOST, /* a lazily restored page cannot be had: .text. It is stopped. */
+	VM_EVENT_PORT, /* bytes of the agent port (virtio-console port 1, org.lifeboat.heartbeat) */
+	VM_EVENT_DISK, /* I/O error of a disk: .text; the guest saw it too */
+};
+
+struct vm_event {
+	enum vm_event_type type;
+	const uint8_t *bytes; /* borrowed during the call */
+	uint32_t len;
+	int code;
+	uint64_t rip;
+	const char *text; /* borrowed; may be NULL */
+};
+
+#endif

@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -40,6 +41,8 @@
 
 #define START_TIMEOUT_NS UINT64_C(20000000000)
 #define STEP_MS          20
+#define TERM_MS          2000
+#define KILL_MS          10000
 #define REAP_NS          UINT64_C(5000000000)
 #define CHILDREN_MAX     1024u
 
@@ -323,17 +326,39 @@ int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *poi
 	return rc;
 }
 
+/* Wait at most @ms for the process of @pidfd to end. Its empty command line is no sign of that: the
+ * kernel takes the memory down first, and only later can the process be waited for. */
+static bool ends_within(int pidfd, int ms)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	uint64_t until = sa_monotonic_ns() + (uint64_t)ms * 1000000u;
+	int n;
+
+	while ((n = poll(&p, 1, STEP_MS)) <= 0 && sa_monotonic_ns() < until)
+		continue;
+	return n > 0;
+}
+
+static void end_server(pid_t pid, const char *dir)
+{
+	int pidfd = pid > 1 ? pidfd_open(pid, 0) : -1;
+
+	if (pidfd < 0)
+		return;
+	/* Looked at after the descriptor is open: from here on the pid cannot become another's. */
+	if (is_ours(pid, dir)) {
+		(void)pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
+		if (!ends_within(pidfd, TERM_MS)) {
+			(void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+			(void)ends_within(pidfd, KILL_MS);
+		}
+	}
+	(void)close(pidfd);
+}
+
 static void stop_one(const char *pid_path, const char *dir)
 {
-	pid_t pid = read_pid(pid_path);
-
-	if (is_ours(pid, dir)) {
-		(void)kill(pid, SIGTERM);
-		for (int i = 0; i < 100 && is_ours(pid, dir); i++)
-			(void)poll(NULL, 0, STEP_MS);
-		if (is_ours(pid, dir))
-			(void)kill(pid, SIGKILL);
-	}
+	end_server(read_pid(pid_path), dir);
 	(void)unlink(pid_path);
 }
 

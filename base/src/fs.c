@@ -37,6 +37,11 @@ int lb_fs_list(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void *arg, 
 	return fs->ops->list(fs, path, fn, arg, err);
 }
 
+int lb_fs_space(struct lb_fs *fs, uint64_t *free_bytes, struct lb_err *err)
+{
+	return fs->ops->space(fs, free_bytes, err);
+}
+
 void lb_fs_destroy(struct lb_fs *fs)
 {
 	if (fs != NULL)

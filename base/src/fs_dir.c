@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -392,6 +393,17 @@ static int dir_list(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void *
 	return rc;
 }
 
+static int dir_space(struct lb_fs *fs, uint64_t *free_bytes, struct lb_err *err)
+{
+	struct statvfs v;
+
+	while (fstatvfs(as_dir(fs)->root, &v) != 0)
+		if (errno != EINTR)
+			return lb_err_errno(err, errno, "ask for the free space");
+	*free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+	return 0;
+}
+
 static void dir_destroy(struct lb_fs *fs)
 {
 	(void)close(as_dir(fs)->root);
@@ -405,6 +417,7 @@ static const struct lb_fs_ops dir_ops = {
 	.unlink = dir_unlink,
 	.sync_dir = dir_sync_dir,
 	.list = dir_list,
+	.space = dir_space,
 	.destroy = dir_destroy,
 };
 

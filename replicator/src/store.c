@@ -404,6 +404,23 @@ static int part_reserve(struct rep_store *s, const struct lb_id *layer, enum rep
 	return rc;
 }
 
+/* Asked each time: others write to the same file system, and it is one cheap system call beside a
+ * write of tens of KiB. */
+static int leave_reserve(struct rep_store *s, uint64_t bytes, struct lb_err *err)
+{
+	uint64_t room = 0;
+	int rc = s->cfg.reserve_bytes == 0 ? 0 : lb_fs_space(s->fs, &room, err);
+
+	if (rc != 0 || s->cfg.reserve_bytes == 0)
+		return rc;
+	if (room < bytes || room - bytes < s->cfg.reserve_bytes)
+		return lb_err_set(err, LB_ENOSPC, 0,
+				  "store: %" PRIu64 " MiB free, %" PRIu64
+				  " MiB of it is the reserve",
+				  room >> 20, s->cfg.reserve_bytes >> 20);
+	return 0;
+}
+
 int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struct lb_id *layer,
 		     uint32_t number, const struct lb_buf *body, const struct lb_hash *leaf,
 		     struct lb_err *err)
@@ -426,6 +443,9 @@ int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struc
 	rep_unlock(s);
 	if (rc == LB_EEXIST)
 		return already_there(s, layer, &part, body, err);
+	if (rc != 0)
+		return rc;
+	rc = leave_reserve(s, rep_record_span((uint32_t)body->len), err);
 	if (rc != 0)
 		return rc;
 	if (leaf == NULL && has_leaf(kind)) {

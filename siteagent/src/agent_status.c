@@ -426,6 +426,13 @@ static void check_space(struct sa_agent *a, json_t *list)
 	check(list, "disk-room", free_bytes > all / 20,
 	      "%s has %llu MiB of %llu MiB free; at least 5 %% should be", a->cfg->state_dir,
 	      (unsigned long long)(free_bytes >> 20), (unsigned long long)(all >> 20));
+	if (a->cfg->listen.port != 0)
+		check(list, "store-reserve", free_bytes > a->cfg->reserve_bytes,
+		      "store: %llu MiB free above the reserve of %llu MiB; at 0 nothing is taken",
+		      (unsigned long long)(free_bytes > a->cfg->reserve_bytes
+						   ? (free_bytes - a->cfg->reserve_bytes) >> 20
+						   : 0),
+		      (unsigned long long)(a->cfg->reserve_bytes >> 20));
 }
 
 static void check_groups(struct sa_agent *a, json_t *list)

@@ -141,6 +141,11 @@ static int k_list(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void *ar
 	return lb_fs_list(fs_of(fs), path, fn, arg, err);
 }
 
+static int k_space(struct lb_fs *fs, uint64_t *free_bytes, struct lb_err *err)
+{
+	return lb_fs_space(fs_of(fs), free_bytes, err);
+}
+
 static void k_destroy(struct lb_fs *fs)
 {
 	lb_fs_destroy(fs_of(fs));
@@ -153,6 +158,7 @@ static const struct lb_fs_ops fs_ops = {.open = k_open,
 					.unlink = k_unlink,
 					.sync_dir = k_sync_dir,
 					.list = k_list,
+					.space = k_space,
 					.destroy = k_destroy};
 
 struct lb_fs *pipe_kill_fs(struct lb_fs *fs, uint64_t kill_at,

@@ -140,12 +140,18 @@ static int lazy_list(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void 
 	return lb_fs_list(((struct lazy_fs *)fs)->under, path, fn, arg, err);
 }
 
+static int lazy_space(struct lb_fs *fs, uint64_t *free_bytes, struct lb_err *err)
+{
+	return lb_fs_space(((struct lazy_fs *)fs)->under, free_bytes, err);
+}
+
 static const struct lb_fs_ops lazy_ops = {
 	.open = lazy_open,
 	.mkdir = lazy_mkdir,
 	.rename = lazy_rename,
 	.sync_dir = lazy_sync_dir,
 	.list = lazy_list,
+	.space = lazy_space,
 };
 
 /* ---- the ingest on the logged device ---- */

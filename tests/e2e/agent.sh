@@ -249,11 +249,16 @@ same_as_source
 # ---- a full store
 
 say "the store is full: said, and goes on when there is room"
-free=$(df --output=avail -B1M "$work/osaka/state" | tail -n 1)
-fallocate -l $((free - 6))M "$work/osaka/state/ballast"
+room() { df --output=avail -B1M "$work/osaka/state" | tail -n 1; }
+fallocate -l $(($(room) - 6))M "$work/osaka/state/ballast"
 scribble 16 4
 no_space() { tokyo status --json | grep -q LB_ENOSPC || osaka status --json | grep -q LB_ENOSPC; }
 lb_wait_for 60 "LB_ENOSPC in a status" no_space
+(($(room) >= 3)) || lb_fail "the store took its reserve of 4 MiB: $(room) MiB are free" # less what others wrote
+rc=0
+osaka doctor > "$work/doctor" || rc=$?
+[ $rc != 0 ] && grep -q 'store: 0 MiB free above the reserve of 4 MiB' "$work/doctor" ||
+	{ cat "$work/doctor"; lb_fail "doctor does not tell of the reserve"; }
 osaka status --json > /dev/null
 before=$(newest)
 rm "$work/osaka/state/ballast"

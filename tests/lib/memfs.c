@@ -901,6 +901,22 @@ static int mem_list(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void *
 	return rc;
 }
 
+static int mem_space(struct lb_fs *fs, uint64_t *free_bytes, struct lb_err *err)
+{
+	struct memfs *m = as_mem(fs);
+	uint64_t used;
+	int rc;
+
+	lock(m);
+	rc = begin(m, "space", "", false, NULL, err);
+	used = used_bytes(m);
+	if (rc == 0 && m->space == UINT64_MAX)
+		*free_bytes = UINT64_MAX;
+	else if (rc == 0)
+		*free_bytes = m->space > used ? m->space - used : 0;
+	return unlock(m, rc);
+}
+
 static void mem_destroy(struct lb_fs *fs)
 {
 	struct memfs *m = as_mem(fs);
@@ -926,6 +942,7 @@ static const struct lb_fs_ops mem_ops = {
 	.unlink = mem_unlink,
 	.sync_dir = mem_sync_dir,
 	.list = mem_list,
+	.space = mem_space,
 	.destroy = mem_destroy,
 };
 

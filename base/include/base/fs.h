@@ -42,6 +42,7 @@ struct lb_fs_ops {
 	int (*sync_dir)(struct lb_fs *fs, const char *path, struct lb_err *err);
 	int (*list)(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void *arg,
 		    struct lb_err *err);
+	int (*space)(struct lb_fs *fs, uint64_t *free_bytes, struct lb_err *err);
 	void (*destroy)(struct lb_fs *fs);
 };
 
@@ -84,6 +85,9 @@ int lb_fs_rename(struct lb_fs *fs, const char *from, const char *to, struct lb_e
 int lb_fs_unlink(struct lb_fs *fs, const char *path, struct lb_err *err);
 int lb_fs_sync_dir(struct lb_fs *fs, const char *path, struct lb_err *err);
 int lb_fs_list(struct lb_fs *fs, const char *path, lb_fs_list_fn fn, void *arg, struct lb_err *err);
+/* Bytes that can still be written beneath the root by this process: what the file system calls
+ * available, so without the part it keeps for root. UINT64_MAX: no limit is known. */
+int lb_fs_space(struct lb_fs *fs, uint64_t *free_bytes, struct lb_err *err);
 void lb_fs_destroy(struct lb_fs *fs); /* NULL is allowed */
 
 int lb_file_pread(struct lb_file *f, void *p, size_t len, uint64_t off, size_t *got,

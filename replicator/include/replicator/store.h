@@ -38,7 +38,10 @@ struct rep_store;
 
 struct rep_store_cfg {
 	uint64_t segment_bytes; /* roll at; default 64 MiB (tests use less) */
-	uint64_t reserve_bytes; /* keep free; default 0. Not used yet: base/fs.h cannot tell */
+	/* Parts of layers are LB_ENOSPC when less than this would stay free on the file system;
+	 * default 0: not asked. Manifests, receipts and marks may use it, so that what was taken
+	 * can be committed. */
+	uint64_t reserve_bytes;
 };
 #define REP_STORE_CFG_DEFAULTS                      \
 	{                                           \

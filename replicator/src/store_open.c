@@ -15,6 +15,7 @@
 #define ID_BYTES      44u
 #define ID_MAGIC      UINT32_C(0x3153424c) /* "LBS1" */
 #define REWRITE_CHUNK ((size_t)1 << 20)
+#define READ_TRIES    3
 
 /* ---- store.id ---- */
 
@@ -259,11 +260,27 @@ static int apply_part(struct rep_store *s, uint32_t seg, const struct rep_entry 
 	return rc;
 }
 
+/* A disk that answers after a second try has lost nothing. One that does not is no reason to keep
+ * all other points from a failover either: the caller takes it as damage. */
+static int read_listed(struct rep_store *s, uint32_t seg, const struct rep_entry *e,
+		       struct lb_buf **body, struct lb_err *err)
+{
+	struct rep_record r;
+	int rc = LB_EIO;
+
+	for (int tries = 0; rc == LB_EIO && tries < READ_TRIES; tries++)
+		rc = rep_store_record(s, (struct rep_loc){seg, e->off8}, &r, body, err);
+	if (rc == 0 && r.kind != (enum rep_record_kind)e->kind)
+		rc = lb_err_set(err, LB_ECORRUPT, 0, "not the record listed there");
+	if (rc == LB_EIO)
+		s->recovery.unread++;
+	return rc;
+}
+
 static int apply_entry(struct rep_store *s, uint32_t seg, const struct rep_entry *e,
 		       struct lb_err *err)
 {
 	struct lb_buf *body = NULL;
-	struct rep_record r;
 	struct lb_err why = {.code = 0};
 	int rc;
 
@@ -272,9 +289,7 @@ static int apply_entry(struct rep_store *s, uint32_t seg, const struct rep_entry
 		return apply_part(s, seg, e, err);
 	if ((e->kind != REP_RECORD_MANIFEST && e->kind != REP_RECORD_RECEIPT) || e->bad)
 		return 0;
-	rc = rep_store_record(s, (struct rep_loc){seg, e->off8}, &r, &body, &why);
-	if (rc == 0 && r.kind != (enum rep_record_kind)e->kind)
-		rc = lb_err_set(&why, LB_ECORRUPT, 0, "not the record listed there");
+	rc = read_listed(s, seg, e, &body, &why);
 	if (rc == 0)
 		rc = e->kind == REP_RECORD_MANIFEST ? apply_manifest(s, seg, e, body, &why)
 						    : apply_receipt(s, seg, e, body, &why);
@@ -358,7 +373,9 @@ static int load_finished(struct rep_store *s, uint32_t seg, struct lb_err *err)
 		return rc;
 	rc = check_head(s, seg, f, err);
 	if (rc == 0) {
-		rc = rep_seg_directory(&sc, f, g->number, g->bytes, s->tag, err);
+		rc = LB_EIO;
+		for (int tries = 0; rc == LB_EIO && tries < READ_TRIES; tries++)
+			rc = rep_seg_directory(&sc, f, g->number, g->bytes, s->tag, err);
 		g->closed = rc == 0;
 		g->dir_off = sc.dir_off;
 	}

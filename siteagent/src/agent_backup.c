@@ -11,10 +11,13 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "proc_int.h"
 #include "replicator/frame.h"
 #include "replicator/link.h"
 
-#define GROUPS_MAX 4096u
+#define GROUPS_MAX    4096u
+#define OPEN_TRIES    5
+#define OPEN_PAUSE_NS UINT64_C(1000000000)
 
 /* ---- what the engine asks ---- */
 
@@ -173,20 +176,54 @@ static void on_alarm(void *arg, const char *ev, const struct lb_err *err)
 
 /* ---- start and stop ---- */
 
-static int open_store(struct sa_agent *a, struct lb_err *err)
+static int open_store_once(struct sa_agent *a, struct rep_recovery *found, struct lb_err *err)
 {
 	struct rep_store_cfg cfg = {.segment_bytes = a->cfg->segment_bytes,
 				    .reserve_bytes = a->cfg->reserve_bytes};
 	char dir[SA_PATH_BYTES + 16];
 	int rc;
 
+	*found = (struct rep_recovery){.unread = 0};
 	(void)snprintf(dir, sizeof(dir), "%s/store", a->cfg->state_dir);
 	rc = lb_fs_dir_create(&a->store_fs, dir, err);
 	if (rc == 0)
 		rc = rep_store_open(&a->store, a->env, a->store_fs, &cfg, err);
 	if (rc == 0)
-		rc = sa_catalog_sync(a->catalog, a->store, err);
+		rep_store_recovery(a->store, found);
 	return rc;
+}
+
+static void close_store(struct sa_agent *a)
+{
+	rep_store_close(a->store);
+	a->store = NULL;
+	lb_fs_destroy(a->store_fs);
+	a->store_fs = NULL;
+}
+
+/* A path to the disk that is away for a moment must not hide a point until somebody restarts us;
+ * a sector that is gone must not keep the others away. */
+static int open_store(struct sa_agent *a, struct lb_err *err)
+{
+	struct rep_recovery found;
+	struct lb_err unread = {0};
+	int rc = open_store_once(a, &found, err);
+
+	for (int tries = 1; (rc == LB_EIO || found.unread > 0) && tries < OPEN_TRIES; tries++) {
+		lb_log(LB_LOG_WARN, "store", "read_again", "unread=%" PRIu64, found.unread,
+		       "err=%s", rc != 0 && err != NULL ? err->msg : NULL, NULL);
+		close_store(a);
+		sa_nap(OPEN_PAUSE_NS);
+		rc = open_store_once(a, &found, err);
+	}
+	if (rc == 0 && found.unread > 0) {
+		(void)lb_err_set(&unread, LB_EIO, 0,
+				 "%" PRIu64 " records cannot be read; their points are hidden "
+				 "until lifeboatd is started with a disk that reads",
+				 found.unread);
+		on_alarm(a, "store_unread", &unread);
+	}
+	return rc == 0 ? sa_catalog_sync(a->catalog, a->store, err) : rc;
 }
 
 static int open_target(struct sa_agent *a, struct lb_err *err)
@@ -243,10 +280,7 @@ void sa_backup_stop(struct sa_agent *a)
 {
 	rep_target_destroy(a->target);
 	a->target = NULL;
-	rep_store_close(a->store);
-	a->store = NULL;
-	lb_fs_destroy(a->store_fs);
-	a->store_fs = NULL;
+	close_store(a);
 	rep_tls_destroy(a->tls_server);
 	a->tls_server = NULL;
 	free(a->fresh);

@@ -2,12 +2,14 @@
  * The segment store on a real directory: write, commit, open again, read; drafts; torn tails;
  * damage before a mark. Crash points and failing disks: tests/crash/crash_store.c.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/fs.h"
 #include "check.h"
+#include "memfs.h"
 #include "rnd.h"
 #include "store_fix.h"
 
@@ -346,6 +348,106 @@ static void test_order_and_base(void **state)
 	sf_point_free(&first);
 }
 
+/* ---- a disk that is nearly full, a disk that does not always read ---- */
+
+static struct rep_store *open_on(struct world *w, struct lb_fs *fs)
+{
+	struct rep_store *s = NULL;
+	struct lb_err err = {.code = 0};
+
+	must(rep_store_open(&s, &w->env.env, fs, &w->cfg, &err), &err);
+	return s;
+}
+
+/* Parts stop at the reserve; the manifest of a point that is all there goes into it. */
+static void test_reserve(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {.code = 0};
+	struct lb_fs *fs = NULL;
+	struct rep_store *s;
+	struct sf_point p;
+	uint64_t room = 0;
+	const struct sf_part *last;
+	uint64_t bytes;
+
+	w->cfg.reserve_bytes = 1 << 20;
+	w->cfg.segment_bytes = 16 << 20;
+	must(lb_memfs_create(&fs, 3, &err), &err);
+	s = open_on(w, fs);
+	sf_group_write(&w->group[0], 30);
+	sf_point_cut(&w->group[0], &p);
+	last = &p.layer[1].part[p.layer[1].parts - 1];
+	for (uint32_t i = 0; i < p.layer[0].parts; i++)
+		must(sf_part_send(s, &p.layer[0], &p.layer[0].part[i], &err), &err);
+	for (uint32_t i = 0; i + 1 < p.layer[1].parts; i++)
+		must(sf_part_send(s, &p.layer[1], &p.layer[1].part[i], &err), &err);
+	bytes = rep_record_span((uint32_t)last->body->len);
+	must(lb_fs_space(fs, &room, &err), &err);
+	assert_true(room == UINT64_MAX);
+	lb_memfs_set_space(fs, 64 << 20);
+	must(lb_fs_space(fs, &room, &err), &err);
+	lb_memfs_set_space(fs, (64 << 20) - room + (1 << 20) + bytes - 1);
+	assert_int_equal(sf_part_send(s, &p.layer[1], last, &err), LB_ENOSPC);
+	assert_non_null(strstr(err.msg, "1 MiB of it is the reserve"));
+	lb_memfs_set_space(fs, (64 << 20) - room + (1 << 20) + bytes);
+	must(sf_part_send(s, &p.layer[1], last, &err), &err);
+	must(sf_point_seal(s, &p, &err), &err);
+	must(rep_store_commit(s, &err), &err);
+	must(lb_fs_space(fs, &room, &err), &err);
+	assert_true(room < 1 << 20 && room > 0);
+	assert_true(rep_store_point_find(s, &p.hash, &(struct rep_point){.seq = 0}));
+	lb_memfs_fail_at(fs, lb_memfs_ops(fs) + 1, LB_EIO); /* the question itself fails */
+	sf_point_free(&p);
+	sf_group_write(&w->group[1], 30);
+	sf_point_cut(&w->group[1], &p);
+	assert_int_equal(sf_part_send(s, &p.layer[0], &p.layer[0].part[0], &err), LB_EIO);
+	sf_point_free(&p);
+	rep_store_close(s);
+	lb_fs_destroy(fs);
+}
+
+/* One operation of an open fails: it says so, or everything is seen. Never a point less. */
+static void test_read_error_at_open(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {.code = 0};
+	struct rep_recovery found;
+	struct lb_fs *fs = NULL;
+	struct rep_store *s;
+	uint64_t ops;
+	unsigned refused = 0, healed = 0;
+
+	must(lb_memfs_create(&fs, 4, &err), &err);
+	rep_store_close(w->store);
+	w->store = open_on(w, fs);
+	for (unsigned i = 0; i < 12; i++)
+		one_point(w, &w->group[i % GROUPS], NULL);
+	rep_store_close(w->store);
+	ops = lb_memfs_ops(fs);
+	s = open_on(w, fs);
+	ops = lb_memfs_ops(fs) - ops;
+	rep_store_close(s);
+	for (uint64_t k = 1; k <= ops; k++) {
+		lb_memfs_fail_at(fs, lb_memfs_ops(fs) + k, LB_EIO);
+		w->store = NULL;
+		if (rep_store_open(&w->store, &w->env.env, fs, &w->cfg, &err) != 0) {
+			refused++;
+			continue;
+		}
+		rep_store_recovery(w->store, &found);
+		assert_int_equal(found.unread, 0);
+		assert_int_equal(points(w), 12);
+		assert_int_equal(rep_store_damage(w->store, NULL, NULL), 0);
+		healed++;
+		rep_store_close(w->store);
+	}
+	print_message("%u of %" PRIu64 " failures refused, %u healed\n", refused, ops, healed);
+	assert_true(refused > 0 && healed >= 12);
+	lb_fs_destroy(fs);
+	open_store(w);
+}
+
 /* ---- files changed behind the store's back ---- */
 
 static void flip(struct world *w, uint64_t seg, uint64_t off, uint8_t mask)
@@ -588,6 +690,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_same_part_twice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_check_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order_and_base, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reserve, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_read_error_at_open, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_torn_tail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_header_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mark_rot, setup, teardown),

@@ -176,6 +176,8 @@ struct rep_recovery {
 	uint64_t cut_segment;  /* where the torn tail was cut */
 	uint64_t cut_offset;
 	uint64_t cut_bytes;   /* 0: nothing was cut */
+	uint64_t unread;      /* manifests and receipts that gave LB_EIO again and again: their
+				 points are not seen before the store is opened once more */
 	uint64_t mended_mark; /* offset of the newest mark in the last segment, when only its echo
 				 was good: written again. 0: not needed */
 };

@@ -178,7 +178,7 @@ def events():
 def passed_on():
     """Events whose name is an argument: (file, expression) -> names, taken from who passes them."""
     names = set()
-    for f in (root / "replicator/src").glob("*.c"):
+    for f in [*(root / "replicator/src").glob("*.c"), root / "siteagent/src/agent_backup.c"]:
         names |= set(re.findall(r'\b(?:alarm_push|on_alarm)\([^;"]*"(\w+)"', f.read_text()))
     return {("agent_backup.c", "ev"): {("store", n) for n in names}}
 

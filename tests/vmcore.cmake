@@ -5,3 +5,4 @@ target_link_libraries(testboard PUBLIC testlib vmcore PRIVATE lb_flags)
 
 lb_test(unit.vm_mem unit/test_vm_mem.c DEPS testboard)
 lb_test(unit.vm_board unit/test_vm_board.c DEPS testboard)
+include(vmcore-virtio.cmake)

@@ -16,6 +16,8 @@ NEVER = {
     "no way to stop it cleanly": "pthread_cancel pthread_kill signal sleep usleep",
 }
 OUTSIDE_BASE = {"raw I/O (use lb_file, or say banned-ok: why)": "read write readv writev"}
+# f(g(&x), x): C does not say which argument is evaluated first (docs/incidents.md, 1).
+ORDER = re.compile(r"\w\((?:(?!&&)[^;|?])*\w\((?:(?!&&)[^;|?])*&(\w+)\), *\1\b[^;]*\);")
 INCLUDES = {"assert.h": "assertions that NDEBUG removes (use base/assert.h)"}
 
 STRIP = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
@@ -45,6 +47,9 @@ def check(path, text, table):
         m = re.match(r"\s*#\s*include\s*<([^>]+)>", line)
         if m and m.group(1) in INCLUDES:
             yield f"{path}:{n + 1}: <{m.group(1)}>: {INCLUDES[m.group(1)]}"
+        m = ORDER.search(line)
+        if m:
+            yield f"{path}:{n + 1}: {m.group(1)} is set and read in one call: the order is not defined"
         for m in call.finditer(line):
             if m.group(1) == "signal" and "SIG_IGN" in line:
                 continue
@@ -64,6 +69,7 @@ def self_test():
         ("imaging", "n = read(fd, p, n); /* banned-ok: sysfs */", 0),
         ("imaging", "/* banned-ok: sysfs */\nn = read(fd, p, n);", 0),
         ("base", "#include <assert.h>", 1), ("base", "a = atoi(s) + system(t);", 2),
+        ("siteagent", "set(o, age_of(&a->g, &age), age);", 1), ("siteagent", "set(o, age_of(&age));", 0),
         ("siteagent", "(void)signal(SIGPIPE, SIG_IGN);", 0), ("siteagent", "signal(SIGTERM, stop);", 1),
     ]
     for component, text, expect in cases:

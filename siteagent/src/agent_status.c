@@ -267,15 +267,15 @@ static json_t *replica_json(struct sa_agent *a, const struct sa_role_record *rec
 	const struct sa_peer *p = sa_ident_peer_by_site(a->ident, &rec->writer);
 	json_t *o = json_object();
 	struct rep_point head;
-	uint64_t age;
+	uint64_t age = 0;
+	bool known = sa_backup_rpo(a, &rec->group, &age);
 
 	set_text(o, "name", rec->name);
 	set_text(o, "role", sa_role_name(rec->role));
 	set(o, "epoch", number(rec->epoch));
 	set_text(o, "peer", p != NULL ? p->name : "?");
 	set_text(o, "why", rec->why);
-	age = 0;
-	set_rpo(o, sa_backup_rpo(a, &rec->group, &age), age);
+	set_rpo(o, known, age);
 	if (a->store != NULL && rep_store_head(a->store, &rec->group, &head))
 		set(o, "newest_point", point_json(a, &head));
 	return o;

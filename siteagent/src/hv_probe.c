@@ -34,6 +34,8 @@ struct probing {
 
 static bool line_matches(struct probing *pr, const char *line, size_t len)
 {
+	while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == ' '))
+		len--; /* a terminal's line end, not text */
 	if (len == 0)
 		return false;
 	if (len >= sizeof(pr->line))

@@ -181,6 +181,10 @@ sleep 0.3
 kill "$watcher" 2> /dev/null || true
 osaka status | tail -n +2
 point=$(osaka point show latest --json)
+# RPO is never under-reported (I17): what osaka says at a later moment covers the point's true age now
+age_ns=$(($(date +%s%N) - $(jq .captured_wall_ns <<< "$point")))
+shown_ns=$(osaka status --json | jq '.groups[0].rpo_ns')
+[ "$shown_ns" -ge "$age_ns" ] || lb_fail "osaka shows an RPO of $shown_ns ns, the point is $age_ns ns old"
 rpo_ms=$(((killed_ns - $(jq .captured_wall_ns <<< "$point")) / 1000000))
 
 # ---- failover

@@ -36,7 +36,8 @@ is() { # COMMAND REPLY
 
 start_driver() { # KIND DISK
 	coproc driver { lb_site_run b "$build/tests/boot_machine" "$LB_URI_b" "drill-$1" "$dir/$1.xml" "$dir/$1" \
-		"$LB_NS_drill" br0 "$LB_GUESTS/vmlinuz" "$LB_GUESTS/initrd.gz" "$2" "$dir/$1.nbd" 268435456; } \
+		"$LB_NS_drill" br0 "$LB_GUESTS/vmlinuz" "$LB_GUESTS/initrd.gz" "$2" "$dir/$1.nbd" 268435456 \
+		${LB_MIRROR:+vdb "$dir/mirror.nbd" 8388608}; } \
 		2>> "$dir/driver.log"
 }
 
@@ -108,6 +109,32 @@ run_kind() { # KIND DISK ADDRESS
 outside=$(frames "$LB_NS_b")
 run_kind data vda 10.77.0.11
 run_kind legacy hda 10.77.0.12
+
+# A machine of two disks: both are there, each is its own, and both are written to.
+truncate -s 8M "$LB_SITES_DIR/a/mirror.raw"
+LB_MIRROR=$LB_SITES_DIR/a/mirror.raw
+virsh -q -c "$LB_URI_a" undefine data > /dev/null || lb_fail "undefining data"
+lb_site_domain data data "$LB_SITES_DIR/a/data.raw" "$LB_SITES_DIR/a" > "$dir/data.def"
+virsh -q -c "$LB_URI_a" define "$dir/data.def" > /dev/null || lb_fail "defining data with two disks"
+virsh -q -c "$LB_URI_a" dumpxml --inactive data > "$dir/data.xml"
+lb_site_run b nbdkit -f -r -U "$dir/mirror.nbd" file "$LB_MIRROR" > "$dir/nbdkit.log" 2>&1 &
+disown $!
+lb_wait_for 60 "nbdkit" test -S "$dir/mirror.nbd"
+start_driver data vda
+ask_ok fits
+ask_ok prepare
+ask_ok start
+ask_ok "serial LBW PAIR records=0 mirror=0 ok"
+ask_ok "serial LBW seq=4"
+ask_ok stop
+for disk in vda vdb; do
+	[ "$(qemu-img map --output=json -U "$dir/data/$disk.qcow2" | jq '[.[] | select(.depth == 0 and .data)] | length')" -gt 0 ] ||
+		lb_fail "nothing was written to $disk"
+done
+ask_ok remove
+[ ! -e "$dir/data/vdb.qcow2" ] || lb_fail "remove left the second overlay"
+eval "exec ${driver[1]}>&-"
+wait "$driver_PID"
 [ "$(frames "$LB_NS_drill")" -gt 0 ] || lb_fail "no frame was counted in the drill's namespace"
 after=$(frames "$LB_NS_b")
 [ "$after" = "$outside" ] || lb_fail "$((after - outside)) frames were received outside of the drill's namespace"

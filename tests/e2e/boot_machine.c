@@ -2,7 +2,7 @@
  * tests/e2e/boot_machine.c - drives the libvirt boot driver by commands on stdin, for
  * tests/e2e/boot.sh.
  *
- *   boot_machine URI NAME XML_FILE DIR NETNS BRIDGE KERNEL INITRD DISK SOCKET SIZE
+ *   boot_machine URI NAME XML_FILE DIR NETNS BRIDGE KERNEL INITRD [DISK SOCKET SIZE]...
  *
  *   fits prepare adopt start pause resume state console stop remove
  *   serial TEXT | tcp HOST PORT [TEXT] | heartbeat      probes, at most PROBE_S seconds each
@@ -18,6 +18,7 @@
 
 enum {
 	PROBE_S = 200,
+	DISKS_MAX = 4,
 	XML_BYTES = 1024 * 1024
 };
 
@@ -137,24 +138,29 @@ static char *read_xml(const char *path)
 int main(int argc, char **argv)
 {
 	struct sa_hv_cfg hv = {.driver = "libvirt"};
-	struct sa_hv_disk disk = {.nbd_export = ""};
+	struct sa_hv_disk disk[DISKS_MAX] = {{.nbd_export = ""}};
+	size_t disks = argc > 9 ? (size_t)(argc - 9) / 3 : 0;
 	struct ctx c = {0};
 	struct lb_err err = {0};
 	char line[128], *xml;
 
-	if (argc != 12)
+	if (disks == 0 || disks > DISKS_MAX || argc != 9 + 3 * (int)disks)
 		return 2;
 	hv.uri = argv[1];
 	hv.kernel = argv[7];
 	hv.initrd = argv[8];
-	disk.name = argv[9];
-	disk.nbd_socket = argv[10];
-	disk.size_bytes = strtoull(argv[11], NULL, 10);
+	for (size_t i = 0; i < disks; i++)
+		disk[i] = (struct sa_hv_disk){
+			.nbd_export = "",
+			.name = argv[9 + 3 * i],
+			.nbd_socket = argv[10 + 3 * i],
+			.size_bytes = strtoull(argv[11 + 3 * i], NULL, 10),
+		};
 	xml = read_xml(argv[3]);
 	c.cfg = (struct sa_hv_boot_cfg){.name = argv[2],
 					.machine_xml = xml,
-					.disks = &disk,
-					.disk_count = 1,
+					.disks = disk,
+					.disk_count = disks,
 					.dir = argv[4],
 					.netns = argv[5][0] != '\0' ? argv[5] : NULL,
 					.bridge = argv[6][0] != '\0' ? argv[6] : NULL};

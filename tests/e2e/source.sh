@@ -67,13 +67,15 @@ judge() { # VOLUME KIND AT_LEAST
 	e2fsck -fn "$img" > /dev/null 2>&1 || lb_fail "replica of $2 is no clean ext4: $(cat "$dir/fsck.log")"
 	! grep -Eqi 'clone|multiply|illegal|corrupt' "$dir/fsck.log" || lb_fail "ext4 of $2: $(cat "$dir/fsck.log")"
 	debugfs -R "dump /records $dir/records" "$img" 2> /dev/null
-	verdict=$("$LB_GUESTS/drwriter" -c "$dir/records") || lb_fail "chain of $2: $verdict"
-	records=$(sed -n 's/.*records=\([0-9]*\) .*/\1/p' <<< "$verdict")
+	verdict=$("$LB_GUESTS/drwriter" -c "$dir/records" ${LB_MIRROR:+"$dir/replica.vdb"}) ||
+		lb_fail "chain of $2: $verdict"
+	records=$(sed -n 's/.*CHECK records=\([0-9]*\) .*/\1/p' <<< "$verdict")
 	[ "${records:-0}" -ge "$3" ] || lb_fail "$2: cut holds ${records:-no} records, $3 were durable before it"
 }
 
 cuts() { # KIND VOLUME ROUNDS
-	local i before fate copied=
+	local i before fate copied='' disks=1
+	[ -z "${LB_MIRROR:-}" ] || disks=2
 	for i in $(seq "$3"); do
 		fate=kept
 		[ $((i % 4)) != 3 ] || fate=abandoned
@@ -81,7 +83,7 @@ cuts() { # KIND VOLUME ROUNDS
 		ask_ok "cut $fate"
 		copied="$copied $(sed -n 's/.*copied=\([0-9]*\) .*/\1/p' <<< "$reply")"
 		if [ "$i" = 1 ]; then
-			[[ $reply == *unknown=1* ]] || lb_fail "first cut claims to know what changed: $reply"
+			[[ $reply == *unknown=$disks* ]] || lb_fail "first cut claims to know what changed: $reply"
 		else
 			[[ $reply == *unknown=0* ]] || lb_fail "cut $i of $1 does not know what changed: $reply"
 		fi
@@ -175,5 +177,15 @@ grows "$dir/data.serial"
 virsh -q -c "$LB_URI_a" destroy data > /dev/null
 
 run_kind legacy hda
+echo quit >&"${driver[1]}"
+wait "$driver_pid_saved"
+virsh -q -c "$LB_URI_a" destroy legacy > /dev/null
+
+# Two disks: the writer makes each record durable on one, then on the other. No cut may hold it on the second only.
+truncate -s 8M "$dir/mirror.raw"
+LB_MIRROR=$dir/mirror.raw
+rm -f "$dir/data.serial" "$dir"/replica.*
+run_kind data vda
+[ -s "$dir/replica.vdb" ] || lb_fail "the second disk was not captured"
 ! grep -aq 'LBW BAD' "$dir"/*.serial || lb_fail "$(grep -a 'LBW BAD' "$dir"/*.serial)"
 echo "ok"

@@ -6,15 +6,21 @@
  * instant, the file must be a whole chain, at most followed by one torn record; more than that, or
  * a link that does not fit, is damage.
  *
+ * With a MIRROR (a second disk, no file system) each record is written there too, after it is
+ * durable in FILE and durable itself before the next one begins. So on any replica of one instant
+ * the mirror ends with the chain's last record or with the one before: more is an effect without
+ * its cause, less is a disk of another instant.
+ *
  * On stdout (the serial console), one line each:
  *   LBW CHECK records=N last=HASH ok     at start: the whole chain was walked
+ *   LBW PAIR records=N mirror=M ok       at start, with a mirror: it is of the same instant
  *   LBW BAD <what>                       at start: it is damaged; the writer stops there
  *   LBW seq=N hash=HASH                  record N is durable
  * On the virtio-serial port org.lifeboat.heartbeat, once a second: "beat N seq=N".
  * On TCP port 7007: each connection gets one line "LBW seq=N hash=HASH" and is closed.
  *
- * usage: drwriter FILE [INTERVAL_MS]       write for ever
- *        drwriter -c FILE                  check only; exit 0 ok, 1 damaged
+ * usage: drwriter FILE [INTERVAL_MS [MIRROR]]   write for ever
+ *        drwriter -c FILE [MIRROR]               check only; exit 0 ok, 1 damaged
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +61,7 @@ _Static_assert(sizeof(struct record) == RECORD_BYTES, "record layout");
 struct writer {
 	const char *path;
 	int fd;
+	int mirror; /* -1: none */
 	uint64_t seq;
 	uint8_t last[HASH_BYTES];
 	int port; /* virtio-serial, -1 while there is none */
@@ -132,6 +139,58 @@ static bool check(struct writer *w)
 	return true;
 }
 
+/* Is record @seq of the chain on the mirror? */
+static bool is_mirrored(struct writer *w, uint64_t seq)
+{
+	struct record own, copy;
+	off_t at = (off_t)((seq - 1) * RECORD_BYTES);
+
+	return pread(w->fd, &own, sizeof own, at) == (ssize_t)sizeof own &&
+	       pread(w->mirror, &copy, sizeof copy, at) == (ssize_t)sizeof copy &&
+	       memcmp(&own, &copy, sizeof own) == 0;
+}
+
+static bool check_mirror(struct writer *w)
+{
+	struct record r;
+	uint64_t m = 0;
+
+	while (m < w->seq && is_mirrored(w, m + 1))
+		m++;
+	/* Behind it nothing, not even a record the chain does not have. */
+	if (pread(w->mirror, &r, sizeof r, (off_t)(m * RECORD_BYTES)) < 0)
+		fatal("read the mirror");
+	if (memcmp(r.magic, magic, sizeof magic) == 0 || m + 1 < w->seq) {
+		printf("LBW BAD chain of %" PRIu64 " records, the mirror fits up to %" PRIu64
+		       " and %s\n",
+		       w->seq, m, memcmp(r.magic, magic, sizeof magic) == 0 ? "goes on" : "ends");
+		return false;
+	}
+	printf("LBW PAIR records=%" PRIu64 " mirror=%" PRIu64 " ok\n", w->seq, m);
+	return true;
+}
+
+static void write_mirror(struct writer *w, const struct record *r)
+{
+	if (pwrite(w->mirror, r, sizeof *r, (off_t)((r->seq - 1) * RECORD_BYTES)) !=
+	    (ssize_t)sizeof *r)
+		fatal("write the mirror");
+	if (fdatasync(w->mirror) != 0)
+		fatal("fdatasync of the mirror");
+}
+
+/* The last record may not have reached the mirror before the power went. */
+static void complete_mirror(struct writer *w)
+{
+	struct record r;
+
+	if (w->seq == 0 || is_mirrored(w, w->seq))
+		return;
+	if (pread(w->fd, &r, sizeof r, (off_t)((w->seq - 1) * RECORD_BYTES)) != (ssize_t)sizeof r)
+		fatal("read the last record");
+	write_mirror(w, &r);
+}
+
 static void append(struct writer *w)
 {
 	struct record r = {.seq = w->seq + 1, .wall_ns = clock_ns(CLOCK_REALTIME)};
@@ -145,6 +204,8 @@ static void append(struct writer *w)
 		fatal("write");
 	if (fdatasync(w->fd) != 0)
 		fatal("fdatasync");
+	if (w->mirror >= 0)
+		write_mirror(w, &r);
 	w->seq = r.seq;
 	memcpy(w->last, r.hash, HASH_BYTES);
 	printf("LBW seq=%" PRIu64 " hash=%s\n", w->seq, hex(w->last, text));
@@ -245,12 +306,14 @@ static void run(struct writer *w, uint64_t interval_ns)
 
 int main(int argc, char **argv)
 {
-	struct writer w = {.fd = -1, .port = -1, .listener = -1};
-	bool check_only = argc == 3 && strcmp(argv[1], "-c") == 0;
+	struct writer w = {.fd = -1, .mirror = -1, .port = -1, .listener = -1};
+	bool check_only = argc >= 3 && strcmp(argv[1], "-c") == 0;
+	const char *mirror = argc == 4 ? argv[3] : NULL;
 	unsigned long interval_ms = 50;
 
-	if (argc < 2 || argc > 3) {
-		fprintf(stderr, "usage: drwriter FILE [INTERVAL_MS] | drwriter -c FILE\n");
+	if (argc < 2 || argc > 4) {
+		fprintf(stderr, "usage: drwriter FILE [INTERVAL_MS [MIRROR]] | "
+				"drwriter -c FILE [MIRROR]\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -258,14 +321,20 @@ int main(int argc, char **argv)
 	w.fd = open(w.path, check_only ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (w.fd < 0)
 		fatal(w.path);
-	if (!check(&w))
+	if (mirror != NULL)
+		w.mirror = open(mirror, (check_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (mirror != NULL && w.mirror < 0)
+		fatal(mirror);
+	if (!check(&w) || (w.mirror >= 0 && !check_mirror(&w)))
 		return 1;
 	if (check_only)
 		return 0;
-	if (argc == 3)
+	if (argc >= 3)
 		interval_ms = strtoul(argv[2], NULL, 10);
 	if (ftruncate(w.fd, (off_t)(w.seq * RECORD_BYTES)) != 0 || fsync(w.fd) != 0)
 		fatal("dropping the torn record");
+	if (w.mirror >= 0)
+		complete_mirror(&w);
 	w.listener = open_listener();
 	run(&w, (uint64_t)interval_ms * 1000000u);
 }

@@ -228,9 +228,14 @@ lb_site_qemu_pid() { # SITE NAME
 
 # lb_site_domain data|legacy NAME DISK DIR: domain XML of a test machine over the raw image DISK, with
 # DIR/NAME.serial (console) and DIR/NAME.beat (socket of the heartbeat port). LB_GUESTS is what
-# build-guests.sh made; LB_BRIDGE (br0) its bridge, LB_INTERVAL (100) the milliseconds between records.
+# build-guests.sh made; LB_BRIDGE (br0) its bridge, LB_INTERVAL (100) the milliseconds between records; LB_MIRROR a
+# raw image that becomes the second disk vdb.
 lb_site_domain() {
-	local kind=$1 name=$2 disk=$3 dir=$4 os dev bus mac
+	local kind=$1 name=$2 disk=$3 dir=$4 os dev bus mac second=
+	[ -z "${LB_MIRROR:-}" ] || second="<disk type='file' device='disk'>
+	      <driver name='qemu' type='raw' cache='writeback' discard='unmap'/>
+	      <source file='$LB_MIRROR'/><target dev='vdb' bus='virtio'/>
+	    </disk>"
 	if [ "$kind" = data ]; then
 		dev=vda bus=virtio mac=52:54:00:77:00:11
 		os="<kernel>$LB_GUESTS/vmlinuz</kernel><initrd>$LB_GUESTS/initrd.gz</initrd>
@@ -253,6 +258,7 @@ lb_site_domain() {
 	      <driver name='qemu' type='raw' cache='writeback' discard='unmap'/>
 	      <source file='$disk'/><target dev='$dev' bus='$bus'/>
 	    </disk>
+	    $second
 	    <controller type='usb' model='none'/>
 	    <interface type='bridge'>
 	      <source bridge='${LB_BRIDGE:-br0}'/><mac address='$mac'/><model type='virtio'/><rom enabled='no'/>

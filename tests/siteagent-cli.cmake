@@ -9,6 +9,10 @@ endforeach()
 add_test(NAME e2e.agent COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/agent.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.agent PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300)
 
+# A group of two machines, five disks, two of them devices.
+add_test(NAME e2e.machines COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/machines.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.machines PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300)
+
 # The API's handlers without an agent. The stubs stand in for the rest of the component, so its sources are
 # taken one by one.
 add_library(api_stub STATIC lib/api_stub.c ${PROJECT_SOURCE_DIR}/siteagent/src/agent_api.c

@@ -15,7 +15,7 @@
 #include "dev_int.h"
 #include "imaging/dev.h"
 
-#define DIRECT_ALIGN 4096u /* covers every logical block size in use */
+#define DIRECT_ALIGN 4096u /* of buffers, and of places in regular files: covers all in use */
 #define IO_MAX_BYTES \
 	(UINT64_C(1024) * 1024 * 1024) /* below what one pread(2) may return on Linux */
 #define CREATE_MODE 0600
@@ -24,7 +24,8 @@ struct file_dev {
 	struct img_dev dev;
 	char *path;
 	int fd;
-	int direct_fd; /* O_DIRECT, for what is aligned; -1 without */
+	int direct_fd;         /* O_DIRECT, for what is aligned; -1 without */
+	uint32_t direct_align; /* of offset and length; a device: its logical block */
 	bool is_block;
 	dev_t st_dev; /* regular: where and which file it was at open */
 	ino_t st_ino;
@@ -44,7 +45,7 @@ static struct file_dev *file_of(struct img_dev *d)
 /* An alignment O_DIRECT takes goes there; the page cache serves odd heads and tails coherently. */
 static int fd_for(const struct file_dev *f, const void *buf, uint64_t len, uint64_t off)
 {
-	bool aligned = ((uintptr_t)buf | len | off) % DIRECT_ALIGN == 0;
+	bool aligned = (uintptr_t)buf % DIRECT_ALIGN == 0 && (len | off) % f->direct_align == 0;
 
 	return f->direct_fd >= 0 && aligned ? f->direct_fd : f->fd;
 }
@@ -249,6 +250,7 @@ static int open_file(struct file_dev *f, const struct img_file_cfg *cfg, struct 
 static int open_direct(struct file_dev *f, const struct img_file_cfg *cfg, struct lb_err *err)
 {
 	char link[40];
+	int sector = 0;
 
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", f->fd);
 	f->direct_fd = open(link, O_CLOEXEC | O_DIRECT | (cfg->writable ? O_RDWR : O_RDONLY));
@@ -256,6 +258,10 @@ static int open_direct(struct file_dev *f, const struct img_file_cfg *cfg, struc
 		return lb_err_set(err, LB_EUNSUPPORTED, errno, "open %s with O_DIRECT", cfg->path);
 	if (f->direct_fd < 0)
 		return lb_err_errno(err, errno, "open %s with O_DIRECT", cfg->path);
+	/* A partition may end inside a 4 KiB block. Its tail from the page cache would be what it
+	 * was at the first read, for ever. */
+	if (f->is_block && ioctl(f->fd, BLKSSZGET, &sector) == 0 && sector > 0)
+		f->direct_align = (uint32_t)sector;
 	return 0;
 }
 
@@ -291,6 +297,7 @@ int img_file_create(struct img_dev **out, const struct img_file_cfg *cfg, struct
 		return lb_err_set(err, LB_ENOMEM, 0, "file: device");
 	f->fd = -1;
 	f->direct_fd = -1;
+	f->direct_align = DIRECT_ALIGN;
 	f->dev.ops = cfg->writable ? &file_ops : &file_ro_ops;
 	f->path = strdup(cfg->path);
 	if (f->path == NULL) {

@@ -5,8 +5,9 @@
  *
  *   frozen         size, inode, mtime and ctime are those of mark()
  *   live           that, and a second pass: everything that was read is read again and gives the
- * same sum block device   no times to go by: the second pass alone, with O_DIRECT (the page cache
- * of a device does not see what a file system on it writes)
+ *                  same sum
+ *   block device   no times to go by: the second pass alone, with O_DIRECT (the page cache of a
+ *                  device does not see what a file system on it writes)
  *
  * Sum: for each block read, mix(XXH3-128 of its bytes under a secret of this process, block
  * number), added up as often as the block was read; so neither order nor threads matter and memory

@@ -80,7 +80,9 @@ struct img_file_cfg {
 	bool writable;
 	bool create; /* needs writable; makes a sparse file of size_bytes, LB_EEXIST when there */
 	uint64_t size_bytes; /* with create */
-	bool direct;         /* O_DIRECT for what is aligned to 4096 in buffer, offset and length */
+	/* O_DIRECT for what is aligned to 4096 in the buffer, and in offset and length to 4096 (a
+	 * file) or the logical block (a device). */
+	bool direct;
 };
 int img_file_create(struct img_dev **out, const struct img_file_cfg *cfg, struct lb_err *err);
 /* Is the file behind @d (made by img_file_create) still the one that was opened, and as large? */

@@ -4,11 +4,17 @@
  *
  * Kernel and firmware files are foreign input: every length and offset is checked against the file
  * and against memory before use.
+ *
+ * Low memory of a direct boot (all of it is the kernel's to overwrite once it has read it):
+ *
+ *   0x01000 GDT    0x02000 page tables, 4 GiB mapped 1:1    0x08000 boot_params ("zero page")
+ *   0x09000 stack  0x20000 command line                     0xE0000 ACPI tables (acpi.h), reserved
  */
 #ifndef VMCORE_BOOT_H
 #define VMCORE_BOOT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "mem.h"
@@ -30,12 +36,35 @@ int vm_boot_bios(struct vm_entry *out, struct vm_mem *m, int fd, struct lb_err *
 
 struct vm_boot_linux {
 	int kernel_fd, initrd_fd; /* initrd -1: none */
-	const char *cmdline;
-	struct vm_gpa rsdp; /* ACPI root pointer; 0: none */
+	const char *cmdline;      /* NULL: "" */
+	struct vm_gpa rsdp;       /* ACPI root pointer; 0: none */
+	/* Take the kernel out of an LZ4 bzImage here instead of in the guest (where ring 0 is
+	 * emulated, that takes a minute). The kernel then lies at its linked address: no KASLR. */
+	bool unpack;
 };
 /* bzImage, 64-bit entry [Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol";
- * x86/zero-page]. */
+ * x86/zero-page], or an uncompressed vmlinux (ELF). Errors: LB_EINPUT (not such a kernel, does not
+ * fit the memory), LB_EUNSUPPORTED (no 64-bit entry), LB_EIO, LB_ENOMEM. Memory may then hold
+ * parts. */
 int vm_boot_linux(struct vm_entry *out, struct vm_mem *m, const struct vm_boot_linux *cfg,
 		  struct lb_err *err);
+
+/* ---- memory map (BIOS int 15h, AX=E820h) ---- */
+
+enum vm_e820_type {
+	VM_E820_RAM = 1,
+	VM_E820_RESERVED = 2
+};
+enum {
+	VM_E820_MAX = 8
+};
+struct vm_e820 {
+	uint64_t base, len;
+	enum vm_e820_type type;
+};
+/* What of memory a guest may use: all but the generation page (vmgenid.h). For @firmware as
+ * fw_cfg's etc/e820 (it carves out the first MiB itself), else as a kernel wants it from firmware.
+ * Returns the number of entries. */
+size_t vm_boot_e820(struct vm_e820 out[VM_E820_MAX], const struct vm_mem *m, bool firmware);
 
 #endif

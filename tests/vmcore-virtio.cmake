@@ -1,2 +1,8 @@
 # Disks, network cards and other virtio devices of vmcore, by scripts on a board without KVM.
-lb_test(unit.vm_blk unit/test_vm_blk.c DEPS testboard)
+add_library(testvirtio STATIC lib/vdriver.c lib/gate_dev.c)
+target_link_libraries(testvirtio PUBLIC testboard PRIVATE lb_flags)
+
+lb_test(unit.vm_blk unit/test_vm_blk.c DEPS testvirtio)
+lb_test(unit.virtq unit/test_virtq.c DEPS testboard)
+lb_test(unit.virtio_pci unit/test_virtio_pci.c DEPS testvirtio)
+lb_test(unit.virtio_blk unit/test_virtio_blk.c DEPS testvirtio)

@@ -5,79 +5,17 @@
 #include "base/err.h"
 #include "blk.h"
 #include "check.h"
+#include "gate_dev.h"
 #include "imaging/dev.h"
 #include "test_board.h"
 
 #define DISK_BYTES (UINT64_C(1) << 20)
 #define SECOND_NS  UINT64_C(1000000000)
 
-/* A disk whose requests wait until the test opens the gate. */
-struct gate {
-	struct img_dev dev;
-	struct img_dev *lower;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	bool open;
-	unsigned waiting, calls;
-};
-
-static void gate_pass(struct gate *g)
-{
-	(void)pthread_mutex_lock(&g->lock);
-	g->waiting++;
-	g->calls++;
-	(void)pthread_cond_broadcast(&g->changed);
-	while (!g->open)
-		(void)pthread_cond_wait(&g->changed, &g->lock);
-	g->waiting--;
-	(void)pthread_mutex_unlock(&g->lock);
-}
-
-static int gate_pread(struct img_dev *d, void *buf, uint64_t len, uint64_t off, struct lb_err *err)
-{
-	gate_pass((struct gate *)d);
-	return img_pread(((struct gate *)d)->lower, buf, len, off, err);
-}
-
-static int gate_pwrite(struct img_dev *d, const void *buf, uint64_t len, uint64_t off,
-		       struct lb_err *err)
-{
-	gate_pass((struct gate *)d);
-	return img_pwrite(((struct gate *)d)->lower, buf, len, off, err);
-}
-
-static void gate_destroy(struct img_dev *d)
-{
-	(void)d;
-}
-
-static const struct img_dev_ops gate_ops = {
-	.name = "gate",
-	.pread = gate_pread,
-	.pwrite = gate_pwrite,
-	.destroy = gate_destroy,
-};
-
-static void gate_wait(struct gate *g, unsigned waiting)
-{
-	(void)pthread_mutex_lock(&g->lock);
-	while (g->waiting != waiting)
-		(void)pthread_cond_wait(&g->changed, &g->lock);
-	(void)pthread_mutex_unlock(&g->lock);
-}
-
-static void gate_open(struct gate *g)
-{
-	(void)pthread_mutex_lock(&g->lock);
-	g->open = true;
-	(void)pthread_cond_broadcast(&g->changed);
-	(void)pthread_mutex_unlock(&g->lock);
-}
-
 struct fix {
 	struct test_board t;
 	struct img_dev *disk;
-	struct gate gate;
+	struct gate_dev gate;
 	struct vm_blk *blk;
 };
 
@@ -98,11 +36,7 @@ static void fix_init(struct fix *f, unsigned threads, bool open)
 	*f = (struct fix){0};
 	test_board_init(&f->t, VM_RAM_MIN_BYTES);
 	assert_int_equal(img_mem_create(&f->disk, DISK_BYTES, &err), 0);
-	f->gate.dev = (struct img_dev){.ops = &gate_ops, .size_bytes = DISK_BYTES};
-	f->gate.lower = f->disk;
-	f->gate.open = open;
-	(void)pthread_mutex_init(&f->gate.lock, NULL);
-	(void)pthread_cond_init(&f->gate.changed, NULL);
+	gate_dev_init(&f->gate, f->disk, open);
 	assert_int_equal(vm_blk_create(&f->blk, &f->t.board, &f->gate.dev, threads, &err), 0);
 }
 
@@ -111,8 +45,7 @@ static void fix_fini(struct fix *f)
 	vm_blk_destroy(f->blk);
 	test_board_fini(&f->t);
 	img_dev_destroy(f->disk);
-	(void)pthread_cond_destroy(&f->gate.changed);
-	(void)pthread_mutex_destroy(&f->gate.lock);
+	gate_dev_fini(&f->gate);
 }
 
 static void submit(struct fix *f, struct req *r)
@@ -276,10 +209,10 @@ static void test_cancel(void **state)
 		r[i] = (struct req){.r = {.op = VM_BLK_READ, .len_bytes = 512, .buffer = buf[i]}};
 		submit(&f, &r[i]);
 	}
-	gate_wait(&f.gate, 2);
+	gate_dev_wait(&f.gate, 2);
 	assert_false(vm_blk_drain(f.blk, 1000000)); /* hangs: the limit ends the wait */
 	assert_int_equal(pthread_create(&canceler, NULL, cancel_main, &f), 0);
-	gate_open(&f.gate);
+	gate_dev_set(&f.gate, true);
 	assert_int_equal(pthread_join(canceler, NULL), 0);
 	assert_true(vm_blk_drain(f.blk, 60 * SECOND_NS));
 	for (unsigned i = 0; i < 3; i++) /* those the gate let through first may have ended */
@@ -305,9 +238,10 @@ static void test_cancel_none_done(void **state)
 		r[i] = (struct req){.r = {.op = VM_BLK_READ, .len_bytes = 512, .buffer = buf}};
 		submit(&f, &r[i]);
 	}
-	gate_wait(&f.gate, 1);
+	gate_dev_wait(&f.gate, 1);
 	vm_board_lock(&f.t.board);
-	gate_open(&f.gate); /* the worker cannot end its request before cancel lets the lock go */
+	gate_dev_set(&f.gate,
+		     true); /* the worker cannot end its request before cancel lets the lock go */
 	vm_blk_cancel(f.blk);
 	vm_board_unlock(&f.t.board);
 	assert_int_equal(r[0].dones + r[1].dones + r[2].dones, 0);
@@ -332,8 +266,8 @@ static void test_destroy_busy(void **state)
 					  .buffer = buf}};
 		submit(&f, &r[i]);
 	}
-	gate_wait(&f.gate, 2);
-	gate_open(&f.gate);
+	gate_dev_wait(&f.gate, 2);
+	gate_dev_set(&f.gate, true);
 	fix_fini(&f);
 }
 

@@ -230,12 +230,14 @@ static void address_write(void *arg, uint64_t off, unsigned size, uint64_t value
 static uint64_t data_read(void *arg, uint64_t off, unsigned size)
 {
 	const struct vm_pci *p = arg;
-	const struct vm_pci_dev *d = selected(p);
+	struct vm_pci_dev *d = selected(p);
 	unsigned at = (p->address & 0xfc) + (unsigned)off;
 	uint64_t v = 0;
 
 	if (d == NULL)
 		return UINT64_MAX;
+	if (d->config_reading != NULL)
+		d->config_reading(d, at, size);
 	for (unsigned i = size; i-- > 0;)
 		v = v << 8 | d->config[at + i];
 	return v;

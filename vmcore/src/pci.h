@@ -54,6 +54,8 @@ struct vm_pci_dev {
 	uint8_t cap_end; /* where the next capability goes; 0: there is none yet */
 	/* After the guest wrote [off, off+len) and it was stored; may be NULL. */
 	void (*config_written)(struct vm_pci_dev *d, unsigned off, unsigned len);
+	/* Before the guest reads [off, off+len) of .config; may be NULL. */
+	void (*config_reading)(struct vm_pci_dev *d, unsigned off, unsigned len);
 };
 
 struct vm_pci_id {

@@ -6,9 +6,13 @@ target_link_libraries(testca PUBLIC base PRIVATE LB::crypto lb_flags)
 lb_test(unit.link unit/test_link.c DEPS replicator testca LIBS LB::ssl)
 lb_test(unit.digest unit/test_digest.c DEPS replicator)
 
+add_library(fakeram STATIC lib/fake_ram.c)
+target_include_directories(fakeram PUBLIC lib)
+target_link_libraries(fakeram PUBLIC base imaging PRIVATE lb_flags)
+
 # Both ends as processes, for e2e and for the bench.
 add_executable(pipe bench/pipe_main.c bench/pipe_kill.c)
-target_link_libraries(pipe PRIVATE replicator testca lb_flags)
+target_link_libraries(pipe PRIVATE replicator testca fakeram lb_flags)
 
 lb_test(unit.delta unit/test_delta.c DEPS replicator)
 target_include_directories(unit_delta PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)

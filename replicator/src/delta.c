@@ -5,6 +5,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "delta_int.h"
+#include "imaging/extmap.h"
+#include "shadow_int.h"
 
 #define LEAVES_MEM (512u << 10) /* 16,384 packs; then to a file */
 
@@ -90,6 +92,8 @@ struct finish {
 	struct rep_footer footer;
 	struct rep_run *runs; /* of the open index part */
 	uint32_t run_count;
+	uint32_t src[REP_INDEX_MAX_SOURCES]; /* of the open part: the shadow's layers */
+	uint32_t srcs;
 	struct lb_digest *digests; /* of the open digests part */
 	uint32_t digest_count;
 	struct rep_spool digest_leaves, index_leaves;
@@ -112,7 +116,8 @@ static int stream_next(struct stream *s, struct lb_err *err)
 
 static int index_flush(struct finish *f, struct lb_err *err)
 {
-	size_t cap = rep_index_bytes(f->run_count, 0);
+	size_t cap = rep_index_bytes(f->run_count, f->srcs);
+	struct lb_id source[REP_INDEX_MAX_SOURCES];
 	uint32_t number = f->footer.index_parts;
 	struct lb_buf *b = NULL;
 	struct lb_hash leaf;
@@ -123,10 +128,12 @@ static int index_flush(struct finish *f, struct lb_err *err)
 	rc = lb_buf_create(&b, cap, err);
 	if (rc != 0)
 		return rc;
-	b->len = rep_index_encode(b->p, cap, number, f->runs, f->run_count, NULL, 0);
+	for (uint32_t i = 0; i < f->srcs; i++)
+		source[i] = *rep_shadow_layer(f->d->cfg->shadow, f->src[i]);
+	b->len = rep_index_encode(b->p, cap, number, f->runs, f->run_count, source, f->srcs);
 	LB_ASSERT(b->len != 0);
 	lb_merkle_leaf(&leaf, b->p, b->len);
-	f->run_count = 0;
+	f->run_count = f->srcs = 0;
 	f->footer.index_parts++;
 	return rep_delta_part(f->d, REP_RECORD_INDEX, number, b, &leaf, &f->index_leaves, err);
 }
@@ -170,34 +177,73 @@ static int finish_digests(struct finish *f, struct stream *s, struct lb_err *err
 	return 0;
 }
 
+static void finish_count(struct rep_footer *f, const struct rep_spooled_run *r)
+{
+	switch ((enum rep_run_kind)r->kind) {
+	case REP_RUN_DATA:
+		f->data_blocks += r->count;
+		return;
+	case REP_RUN_ZERO:
+		f->zero_blocks += r->count;
+		return;
+	case REP_RUN_REF:
+		f->ref_blocks += r->count;
+		return;
+	case REP_RUN_PATCH:
+		f->patch_blocks += r->count;
+		return;
+	}
+}
+
+/* Place of the shadow's layer @src in the open part's source table; a full one ends the part. */
+static int finish_source(struct finish *f, uint32_t src, uint32_t *out, struct lb_err *err)
+{
+	uint32_t i = 0;
+	int rc = 0;
+
+	while (i < f->srcs && f->src[i] != src)
+		i++;
+	if (i == REP_INDEX_MAX_SOURCES) {
+		rc = index_flush(f, err);
+		i = 0;
+	}
+	if (i == f->srcs)
+		f->src[f->srcs++] = src;
+	*out = i;
+	return rc;
+}
+
 /* Take over the run @s stands at. */
 static int finish_run(struct finish *f, struct stream *s, struct lb_err *err)
 {
 	const struct rep_spooled_run *r = &s->run;
 	struct rep_run *last = f->run_count != 0 ? &f->runs[f->run_count - 1] : NULL;
-	bool data = r->kind == REP_RUN_DATA;
+	uint32_t src = 0;
 	int rc = 0;
 
-	if (data)
-		f->footer.data_blocks += r->count;
-	else
-		f->footer.zero_blocks += r->count;
+	finish_count(&f->footer, r);
 	/* Zero runs end at chunks in the spools and nowhere in the index. */
-	if (!data && last != NULL && last->kind == REP_RUN_ZERO &&
+	if (r->kind == REP_RUN_ZERO && last != NULL && last->kind == REP_RUN_ZERO &&
 	    last->block + last->count == r->block && last->count <= UINT32_MAX - r->count) {
 		last->count += r->count;
 		return 0;
 	}
 	if (f->run_count == REP_INDEX_MAX_RUNS)
 		rc = index_flush(f, err);
+	if (rc == 0 && (r->kind == REP_RUN_REF || r->kind == REP_RUN_PATCH))
+		rc = finish_source(f, r->src, &src, err);
+	if (rc != 0)
+		return rc;
 	f->runs[f->run_count++] = (struct rep_run){.block = r->block,
 						   .count = r->count,
-						   .kind = data ? REP_RUN_DATA : REP_RUN_ZERO,
+						   .kind = (enum rep_run_kind)r->kind,
 						   .pack = r->pack,
-						   .pos = r->pos};
-	if (rc == 0 && data)
-		rc = finish_digests(f, s, err);
-	return rc;
+						   .pos = r->pos,
+						   .src = src,
+						   .patch_pack = r->patch_pack,
+						   .patch_pos = r->patch_pos,
+						   .patch_bytes = r->patch_bytes};
+	return r->kind == REP_RUN_DATA ? finish_digests(f, s, err) : 0;
 }
 
 /* Merge the workers' runs in block order into index and digests parts. */
@@ -363,7 +409,9 @@ static void workers_run(struct rep_scan_worker *w, unsigned n)
 /* A small volume, or a short list of changes, is not worth a second thread. */
 static unsigned worker_count(const struct rep_delta *d)
 {
-	uint64_t chunks = d->blocks / 1024 + 1;
+	const struct img_extmap *changed = d->cfg->changed;
+	uint64_t blocks = changed != NULL ? img_extmap_blocks(changed) : d->blocks;
+	uint64_t chunks = blocks / 1024 + 1;
 	unsigned n = d->cfg->workers;
 
 	if (n < 1)

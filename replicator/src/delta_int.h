@@ -2,7 +2,7 @@
  * delta_int.h - stages 2 to 4 of 8: one volume of a cut becomes one layer.
  *
  *   scan workers:  chunk -> read -> zero? same digest? -> pack -> seal -> emit
- *                                                     \-> run + digests -> the worker's spool
+ *                                  (RAM: as REF or PATCH?)\-> run + digests -> the worker's spool
  *   finish:        spools merged in block order -> index and digests parts -> leaves -> footer
  *
  * Memory is bounded whatever the volume's size: about 1 MiB a worker, and spools that go to files
@@ -28,6 +28,7 @@ struct lb_key;
 struct img_dev;
 struct img_extmap;
 struct rep_digest;
+struct rep_shadow;
 
 #define REP_DELTA_MAX_WORKERS 16u
 
@@ -39,6 +40,7 @@ struct rep_delta_cfg {
 	struct rep_digest *digest; /* begun for this cut */
 	struct img_dev *dev;
 	const struct img_extmap *changed; /* NULL: everything may have changed */
+	struct rep_shadow *shadow; /* begun for this cut; NULL: no ref and no patch is made */
 	unsigned workers;
 	/* Hand a part over; may block; called by any worker. A reference is taken on success. An
 	 * error (LB_ECANCELED when nobody wants the layer any more) ends the run with it. */
@@ -88,6 +90,8 @@ struct rep_spooled_run {
 	uint32_t count;
 	uint32_t kind;
 	uint32_t pack, pos;
+	uint32_t src; /* of the shadow: rep_shadow_layer() */
+	uint32_t patch_pack, patch_pos, patch_bytes;
 };
 
 struct rep_delta {
@@ -110,6 +114,9 @@ struct rep_scan_worker {
 	uint8_t *buf;          /* blocks of the open pack, then room for one read */
 	uint32_t fill;         /* blocks in the open pack */
 	uint32_t pack;         /* its number, when fill != 0 */
+	uint8_t *patches;      /* patches of the open pack of patches, then room for one; or NULL */
+	uint32_t patch_fill;   /* bytes in it */
+	uint32_t patch_pack;   /* its number, when patch_fill != 0 */
 	struct lb_digest *old; /* digests of one chunk as of the base */
 	bool have_run;
 	struct rep_spooled_run run;

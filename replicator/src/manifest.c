@@ -60,6 +60,53 @@ static const char *attachment_wrong(const struct rep_manifest *m, uint32_t i)
 	return NULL;
 }
 
+static bool has_ram(const struct rep_manifest *m, const struct lb_id *machine)
+{
+	for (uint32_t i = 0; i < m->volumes; i++) {
+		if (m->volume[i].kind == REP_VOLUME_RAM &&
+		    lb_id_equal(&m->volume[i].machine, machine))
+			return true;
+	}
+	return false;
+}
+
+static bool has_state(const struct rep_manifest *m, const struct lb_id *machine)
+{
+	for (uint32_t i = 0; i < m->attachments; i++) {
+		if (m->attachment[i].kind == REP_ATTACH_DEVICE_STATE &&
+		    lb_id_equal(&m->attachment[i].machine, machine))
+			return true;
+	}
+	return false;
+}
+
+/* RAM is of use only with the state of the processors that ran on it, and the other way round. A
+ * point of class memory has both of each of its machines. */
+static int memory_check(const struct rep_manifest *m, enum lb_code code, struct lb_err *err)
+{
+	for (uint32_t i = 0; i < m->attachments; i++) {
+		if (m->attachment[i].kind == REP_ATTACH_DEVICE_STATE &&
+		    !has_ram(m, &m->attachment[i].machine))
+			return lb_err_set(
+				err, code, 0,
+				"manifest: attachment %u: device state of a machine without RAM",
+				i);
+	}
+	for (uint32_t i = 0; i < m->volumes; i++) {
+		const struct rep_manifest_volume *v = &m->volume[i];
+
+		if (v->kind == REP_VOLUME_RAM && !has_state(m, &v->machine))
+			return lb_err_set(err, code, 0,
+					  "manifest: volume %u: RAM of %s without device state", i,
+					  v->machine_name);
+		if (m->consistency == REP_CONSISTENCY_MEMORY && !has_ram(m, &v->machine))
+			return lb_err_set(err, code, 0,
+					  "manifest: class memory, but %s has no RAM in it",
+					  v->machine_name);
+	}
+	return 0;
+}
+
 static bool consistency_valid(unsigned c)
 {
 	return c >= REP_CONSISTENCY_CRASH && c <= REP_CONSISTENCY_MEMORY;
@@ -84,7 +131,7 @@ static int manifest_check(const struct rep_manifest *m, enum lb_code code, struc
 		if (wrong != NULL)
 			return lb_err_set(err, code, 0, "manifest: attachment %u: %s", i, wrong);
 	}
-	return 0;
+	return memory_check(m, code, err);
 }
 
 static int counts_check(const struct rep_manifest *m, enum lb_code code, struct lb_err *err)

@@ -8,6 +8,7 @@
 #include "imaging/dev.h"
 #include "imaging/extmap.h"
 #include "replicator/digest.h"
+#include "shadow_int.h"
 
 /*
  * Chunks of 1 MiB are taken in ascending order, so each worker's runs ascend. Within a chunk, reads
@@ -32,7 +33,10 @@ int rep_scan_init(struct rep_scan_worker *w, struct rep_delta *d, unsigned numbe
 			       (REP_PACK_MAX_BLOCKS + READ_BLOCKS) * REP_BLOCK_BYTES);
 	w->old = calloc(CHUNK_BLOCKS, sizeof(*w->old));
 	w->run_digests = malloc(RUN_MAX * sizeof(*w->run_digests));
-	if (w->buf == NULL || w->old == NULL || w->run_digests == NULL)
+	if (d->cfg->shadow != NULL)
+		w->patches = malloc(d->cfg->header->pack_raw_bytes + REP_PATCH_MAX_BYTES);
+	if (w->buf == NULL || w->old == NULL || w->run_digests == NULL ||
+	    (d->cfg->shadow != NULL && w->patches == NULL))
 		return lb_err_set(err, LB_ENOMEM, 0, "allocate a scan worker");
 	return rep_packer_create(&w->packer, d->cfg->env, d->cfg->header, d->cfg->dek, err);
 }
@@ -44,6 +48,7 @@ void rep_scan_fini(struct rep_scan_worker *w)
 	free(w->buf);
 	free(w->old);
 	free(w->run_digests);
+	free(w->patches);
 }
 
 /* ---- runs ---- */
@@ -62,30 +67,40 @@ static int run_close(struct rep_scan_worker *w, struct lb_err *err)
 	return rc;
 }
 
-/* Add one block; @digest NULL: zero, else at @pos of the open pack. */
-static int run_add(struct rep_scan_worker *w, uint64_t block, const struct lb_digest *digest,
-		   uint32_t pos, struct lb_err *err)
+/* Does @n, one block, lengthen run @r? A patch is a run of its own. */
+static bool run_extends(const struct rep_spooled_run *r, const struct rep_spooled_run *n)
 {
-	struct rep_spooled_run *r = &w->run;
-	uint32_t kind = digest != NULL ? REP_RUN_DATA : REP_RUN_ZERO;
-	bool extends = w->have_run && r->kind == kind && r->block + r->count == block &&
-		       r->count < RUN_MAX &&
-		       (digest == NULL || (r->pack == w->pack && r->pos + r->count == pos));
+	if (r->kind != n->kind || r->block + r->count != n->block || r->count == RUN_MAX)
+		return false;
+	return n->kind == REP_RUN_ZERO || (n->kind != REP_RUN_PATCH && r->src == n->src &&
+					   r->pack == n->pack && r->pos + r->count == n->pos);
+}
+
+/* Add the one block of @n; @digest is NULL unless it is DATA. */
+static int run_add(struct rep_scan_worker *w, const struct rep_spooled_run *n,
+		   const struct lb_digest *digest, struct lb_err *err)
+{
 	int rc = 0;
 
-	if (!extends) {
+	if (!w->have_run || !run_extends(&w->run, n)) {
 		rc = run_close(w, err);
-		*r = (struct rep_spooled_run){.block = block, .kind = kind};
-		if (digest != NULL) {
-			r->pack = w->pack;
-			r->pos = pos;
-		}
+		w->run = *n;
+		w->run.count = 0;
 		w->have_run = true;
 	}
 	if (digest != NULL)
-		w->run_digests[r->count] = *digest;
-	r->count++;
+		w->run_digests[w->run.count] = *digest;
+	w->run.count++;
 	return rc;
+}
+
+static int run_zero(struct rep_scan_worker *w, uint64_t block, struct lb_err *err)
+{
+	const struct rep_spooled_run n = {.block = block, .kind = REP_RUN_ZERO};
+
+	if (w->delta->cfg->shadow != NULL)
+		rep_shadow_zero(w->delta->cfg->shadow, block, 1);
+	return run_add(w, &n, NULL, err);
 }
 
 /* ---- packs ---- */
@@ -100,19 +115,35 @@ static uint32_t pack_number(struct rep_delta *d)
 	return n;
 }
 
-/* Seal the open pack. */
-static int pack_seal(struct rep_scan_worker *w, struct lb_err *err)
+static int pack_seal_of(struct rep_scan_worker *w, uint32_t number, const uint8_t *raw,
+			uint32_t bytes, struct lb_err *err)
 {
 	struct lb_buf *body = NULL;
 	struct lb_hash leaf;
-	int rc = rep_packer_seal(w->packer, &body, &leaf, w->pack, w->buf,
-				 w->fill * REP_BLOCK_BYTES, err);
+	int rc = rep_packer_seal(w->packer, &body, &leaf, number, raw, bytes, err);
 
-	w->fill = 0;
 	if (rc != 0)
 		return rc;
-	return rep_delta_part(w->delta, REP_RECORD_PACK, w->pack, body, &leaf, &w->delta->leaves,
+	return rep_delta_part(w->delta, REP_RECORD_PACK, number, body, &leaf, &w->delta->leaves,
 			      err);
+}
+
+/* Seal the open pack. */
+static int pack_seal(struct rep_scan_worker *w, struct lb_err *err)
+{
+	uint32_t bytes = w->fill * REP_BLOCK_BYTES;
+
+	w->fill = 0;
+	return pack_seal_of(w, w->pack, w->buf, bytes, err);
+}
+
+/* Seal the open pack of patches. They have packs of their own: blocks stay aligned in theirs. */
+static int patches_seal(struct rep_scan_worker *w, struct lb_err *err)
+{
+	uint32_t bytes = w->patch_fill;
+
+	w->patch_fill = 0;
+	return pack_seal_of(w, w->patch_pack, w->patches, bytes, err);
 }
 
 /* ---- blocks ---- */
@@ -132,18 +163,63 @@ static bool is_zero_block(const uint8_t *p)
 static int keep(struct rep_scan_worker *w, uint64_t block, const uint8_t *p,
 		const struct lb_digest *digest, struct lb_err *err)
 {
+	struct rep_spooled_run n = {.block = block, .kind = REP_RUN_DATA, .pos = w->fill};
 	uint8_t *to = w->buf + (size_t)w->fill * REP_BLOCK_BYTES;
 	int rc;
 
 	if (w->fill == 0)
 		w->pack = pack_number(w->delta);
+	n.pack = w->pack;
+	if (w->delta->cfg->shadow != NULL)
+		rep_shadow_data(w->delta->cfg->shadow, block, p, digest, n.pack, n.pos);
 	if (to != p)
 		memmove(to, p, REP_BLOCK_BYTES);
-	rc = run_add(w, block, digest, w->fill, err);
+	rc = run_add(w, &n, digest, err);
 	w->fill++;
 	if (rc == 0 && w->fill == w->delta->cfg->header->pack_raw_bytes / REP_BLOCK_BYTES)
 		rc = pack_seal(w, err);
 	return rc;
+}
+
+/* The patch of @n stands behind the open pack of patches, in its room for one. */
+static int patch_keep(struct rep_scan_worker *w, struct rep_spooled_run *n, struct lb_err *err)
+{
+	uint8_t *p = w->patches + w->patch_fill;
+	int rc = 0;
+
+	if (w->patch_fill + n->patch_bytes > w->delta->cfg->header->pack_raw_bytes) {
+		rc = patches_seal(w, err);
+		memmove(w->patches, p, n->patch_bytes);
+	}
+	if (w->patch_fill == 0)
+		w->patch_pack = pack_number(w->delta);
+	n->patch_pack = w->patch_pack;
+	n->patch_pos = w->patch_fill;
+	w->patch_fill += n->patch_bytes;
+	return rc != 0 ? rc : run_add(w, n, NULL, err);
+}
+
+/* A changed block of RAM: as what the peer holds already, as a patch of it, or as data. */
+static int keep_ram(struct rep_scan_worker *w, uint64_t block, const uint8_t *p,
+		    const struct lb_digest *digest, struct lb_err *err)
+{
+	struct rep_way way;
+
+	rep_shadow_choose(w->delta->cfg->shadow, &way, w->patches + w->patch_fill, block, p,
+			  digest);
+	if (way.kind == REP_RUN_DATA && !way.made)
+		return keep(w, block, p, digest, err);
+
+	struct rep_spooled_run n = {.block = block,
+				    .kind = way.kind,
+				    .pack = way.pack,
+				    .pos = way.pos,
+				    .src = way.src,
+				    .patch_bytes = way.patch_bytes};
+
+	if (way.kind == REP_RUN_PATCH)
+		return patch_keep(w, &n, err);
+	return run_add(w, &n, way.made ? digest : NULL, err);
 }
 
 /* Record what happened to [block, block + n) of which entry i changed to digest[i]. */
@@ -174,6 +250,7 @@ static int note_changes(struct rep_scan_worker *w, uint64_t block, uint32_t n,
 static int blocks_data(struct rep_scan_worker *w, uint64_t block, uint32_t n, const uint8_t *p,
 		       const struct lb_digest *old, struct lb_err *err)
 {
+	bool ram = w->delta->cfg->shadow != NULL;
 	struct lb_digest digest[READ_BLOCKS] = {0};
 	bool changed[READ_BLOCKS];
 	int rc = 0;
@@ -186,9 +263,10 @@ static int blocks_data(struct rep_scan_worker *w, uint64_t block, uint32_t n, co
 			rep_digest_of(w->delta->cfg->digest, &digest[i], b);
 		changed[i] = memcmp(&digest[i], &old[i], sizeof(old[i])) != 0;
 		if (changed[i] && zero)
-			rc = run_add(w, block + i, NULL, 0, err);
+			rc = run_zero(w, block + i, err);
 		else if (changed[i])
-			rc = keep(w, block + i, b, &digest[i], err);
+			rc = ram ? keep_ram(w, block + i, b, &digest[i], err)
+				 : keep(w, block + i, b, &digest[i], err);
 	}
 	return rc != 0 ? rc : note_changes(w, block, n, digest, changed, err);
 }
@@ -206,7 +284,7 @@ static int blocks_hole(struct rep_scan_worker *w, uint64_t block, uint32_t n,
 	for (uint32_t i = 0; rc == 0 && i < n; i++) {
 		changed[i] = !rep_digest_is_zero(&old[i]);
 		if (changed[i])
-			rc = run_add(w, block + i, NULL, 0, err);
+			rc = run_zero(w, block + i, err);
 	}
 	return rc != 0 ? rc : note_changes(w, block, n, zeros, changed, err);
 }
@@ -343,6 +421,8 @@ void rep_scan_run(struct rep_scan_worker *w)
 	}
 	if (rc == 0 && w->fill != 0)
 		rc = pack_seal(w, &err);
+	if (rc == 0 && w->patch_fill != 0)
+		rc = patches_seal(w, &err);
 	if (rc == 0)
 		rc = run_close(w, &err);
 	if (rc != 0)

@@ -588,7 +588,13 @@ bool rep_source_stats(struct rep_source *s, const struct lb_id *group, struct re
 	rep_sender_stats(s->sender, &core);
 	*out = g->stats;
 	out->bytes_read = __atomic_load_n(&g->bytes_read, __ATOMIC_RELAXED);
-	out->bytes_changed = __atomic_load_n(&g->bytes_changed, __ATOMIC_RELAXED);
+	out->blocks_data = __atomic_load_n(&g->blocks_data, __ATOMIC_RELAXED);
+	out->blocks_zero = __atomic_load_n(&g->blocks_zero, __ATOMIC_RELAXED);
+	out->blocks_ref = __atomic_load_n(&g->blocks_ref, __ATOMIC_RELAXED);
+	out->blocks_patch = __atomic_load_n(&g->blocks_patch, __ATOMIC_RELAXED);
+	out->bytes_changed =
+		(out->blocks_data + out->blocks_zero + out->blocks_ref + out->blocks_patch) *
+		REP_BLOCK_BYTES;
 	out->scan_done_bytes = __atomic_load_n(&g->scan_done_bytes, __ATOMIC_RELAXED);
 	out->scan_all_bytes = __atomic_load_n(&g->scan_all_bytes, __ATOMIC_RELAXED);
 	out->parts_sent = core.parts_sent;

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "delta_int.h"
 #include "imaging/dev.h"
+#include "shadow_int.h"
 #include "source_int.h"
 
 /* The jobs of a group, on worker threads: everything that reads, hashes, packs, syncs, or waits for
@@ -128,6 +129,77 @@ static int job_open(struct source_job *j)
 
 /* ---- BEGIN ---- */
 
+static int offer_layers(struct source_group *g, struct lb_err *err)
+{
+	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
+		const struct rep_source_volume *v = &g->cfg.volume[i];
+		uint64_t bytes = g->cut.volume[i].dev->size_bytes;
+
+		if (bytes == 0 || bytes > REP_VOLUME_MAX_BYTES)
+			return lb_err_set(err, LB_EINPUT, 0, "volume %s of %s has %llu bytes",
+					  v->volume_name, v->machine_name,
+					  (unsigned long long)bytes);
+		bytes = (bytes + REP_BLOCK_BYTES - 1) / REP_BLOCK_BYTES * REP_BLOCK_BYTES;
+		g->layer[i] = (struct rep_offer_layer){.machine = v->machine,
+						       .volume = v->volume,
+						       .kind = v->kind,
+						       .volume_bytes = bytes};
+		lb_id_random(&g->layer[i].layer, g->s->cfg.env);
+	}
+	return 0;
+}
+
+/* A volume of @machine; RAM, or of any kind. */
+static const struct rep_source_volume *volume_of(const struct source_group *g,
+						 const struct lb_id *machine, bool ram)
+{
+	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
+		const struct rep_source_volume *v = &g->cfg.volume[i];
+
+		if (lb_id_equal(&v->machine, machine) && (!ram || v->kind == REP_VOLUME_RAM))
+			return v;
+	}
+	return NULL;
+}
+
+/* What the manifest's decoder asks of a point with memory, said while the driver can be named. */
+static int check_states(const struct source_group *g, struct lb_err *err)
+{
+	const struct rep_cut *c = &g->cut;
+
+	for (uint32_t i = 0; i < c->states; i++) {
+		const struct rep_cut_state *t = &c->state[i];
+		char text[LB_ID_TEXT];
+
+		if (volume_of(g, &t->machine, true) == NULL)
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "device state of machine %s, which has no RAM volume",
+					  lb_id_text(&t->machine, text));
+		if (t->bytes < 1 || t->bytes > REP_ATTACHMENT_MAX)
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "device state of %s has %u bytes, 1 to %u can be",
+					  volume_of(g, &t->machine, true)->machine_name, t->bytes,
+					  REP_ATTACHMENT_MAX);
+	}
+	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
+		const struct rep_source_volume *v = &g->cfg.volume[i];
+		bool has = false;
+
+		if (c->consistency == REP_CONSISTENCY_MEMORY &&
+		    volume_of(g, &v->machine, true) == NULL)
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "a cut with memory, but none of machine %s",
+					  v->machine_name);
+		for (uint32_t k = 0; k < c->states; k++)
+			has = has || lb_id_equal(&c->state[k].machine, &v->machine);
+		if (v->kind == REP_VOLUME_RAM && !has)
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "the cut has RAM of %s without its device state",
+					  v->machine_name);
+	}
+	return 0;
+}
+
 static int job_begin(struct source_job *j)
 {
 	struct source_group *g = j->g;
@@ -137,20 +209,9 @@ static int job_begin(struct source_job *j)
 	rc = g->cfg.ops->begin(g->cfg.arg, &g->cut, &j->err);
 	if (rc != 0)
 		return rc;
-	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++) {
-		const struct rep_source_volume *v = &g->cfg.volume[i];
-		uint64_t bytes = g->cut.volume[i].dev->size_bytes;
-
-		if (bytes == 0 || bytes > REP_VOLUME_MAX_BYTES)
-			rc = lb_err_set(&j->err, LB_EINPUT, 0, "volume %s of %s has %llu bytes",
-					v->volume_name, v->machine_name, (unsigned long long)bytes);
-		bytes = (bytes + REP_BLOCK_BYTES - 1) / REP_BLOCK_BYTES * REP_BLOCK_BYTES;
-		g->layer[i] = (struct rep_offer_layer){.machine = v->machine,
-						       .volume = v->volume,
-						       .kind = v->kind,
-						       .volume_bytes = bytes};
-		lb_id_random(&g->layer[i].layer, g->s->cfg.env);
-	}
+	rc = check_states(g, &j->err);
+	if (rc == 0)
+		rc = offer_layers(g, &j->err);
 	if (rc != 0)
 		g->cfg.ops->end(g->cfg.arg, &g->cut, false);
 	g->have_cut = rc == 0;
@@ -235,6 +296,31 @@ static int log_begin(struct source_group *g, uint32_t i, bool full, struct lb_er
 	return rc;
 }
 
+/* The shadow of a RAM volume, begun for the cut; NULL: do without. */
+static struct rep_shadow *shadow_begin(struct source_group *g, uint32_t i)
+{
+	const struct rep_source_volume *v = &g->cfg.volume[i];
+	bool full = lb_hash_is_zero(&g->at.base);
+
+	if (v->kind != REP_VOLUME_RAM)
+		return NULL;
+	if (g->shadow[i] == NULL)
+		(void)rep_shadow_create(&g->shadow[i], v->shadow_bytes, NULL);
+	if (g->shadow[i] == NULL ||
+	    rep_shadow_begin(g->shadow[i], full ? NULL : &g->at.base, &g->layer[i].layer,
+			     g->layer[i].volume_bytes / REP_BLOCK_BYTES, NULL) != 0)
+		return NULL; /* more bytes on the wire, which the statistics show */
+	return g->shadow[i];
+}
+
+static void count_blocks(struct source_group *g, const struct rep_footer *f)
+{
+	(void)__atomic_add_fetch(&g->blocks_data, f->data_blocks, __ATOMIC_RELAXED);
+	(void)__atomic_add_fetch(&g->blocks_zero, f->zero_blocks, __ATOMIC_RELAXED);
+	(void)__atomic_add_fetch(&g->blocks_ref, f->ref_blocks, __ATOMIC_RELAXED);
+	(void)__atomic_add_fetch(&g->blocks_patch, f->patch_blocks, __ATOMIC_RELAXED);
+}
+
 static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_volume *out,
 		       struct lb_err *err)
 {
@@ -265,6 +351,7 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 				  .digest = g->digest[i],
 				  .dev = g->cut.volume[i].dev,
 				  .changed = full ? NULL : g->cut.volume[i].changed,
+				  .shadow = shadow_begin(g, i),
 				  .workers = c->workers,
 				  .emit = on_emit,
 				  .progress = on_progress,
@@ -277,9 +364,7 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 	if (rc != 0)
 		return lb_err_wrap(err, rc, "volume %s of %s", v->volume_name, v->machine_name);
 	(void)__atomic_add_fetch(&g->bytes_read, r.bytes_read, __ATOMIC_RELAXED);
-	(void)__atomic_add_fetch(&g->bytes_changed,
-				 (r.footer.data_blocks + r.footer.zero_blocks) * REP_BLOCK_BYTES,
-				 __ATOMIC_RELAXED);
+	count_blocks(g, &r.footer);
 	*out = (struct rep_manifest_volume){.machine = v->machine,
 					    .volume = v->volume,
 					    .layer = h.layer,
@@ -293,30 +378,58 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 	return 0;
 }
 
-/* The machines' description, sealed. *cipher is the caller's. */
-static int attach(struct source_group *g, struct rep_manifest *m, uint8_t **cipher,
+/* Seal @p as the manifest's next attachment; its bytes at *@room, which moves on. */
+static int attach(struct source_group *g, struct rep_manifest *m, uint8_t **room,
+		  const struct rep_attachment *proto, const void *p, uint32_t bytes,
 		  struct lb_err *err)
 {
-	const char *text = g->cut.machine_json;
-	size_t len = text != NULL ? strlen(text) : 0;
+	struct rep_attachment *a = &m->attachment[m->attachments];
+	uint32_t i = 0;
 	int rc;
 
-	if (len == 0)
-		return 0;
+	while (i + 1 < g->cfg.volumes && !lb_id_equal(&g->cfg.volume[i].machine, &proto->machine))
+		i++;
+	a->machine = proto->machine;
+	a->kind = proto->kind;
+	rc = rep_attachment_seal(a, *room, m, &g->dek[i], g->s->cfg.env, p, bytes, err);
+	if (rc != 0)
+		return rc;
+	m->attachments++;
+	*room += bytes;
+	return 0;
+}
+
+/* The machines' description and the devices' states, sealed. *cipher is the caller's. */
+static int attach_all(struct source_group *g, struct rep_manifest *m, uint8_t **cipher,
+		      struct lb_err *err)
+{
+	struct rep_attachment a = {.machine = g->cfg.volume[0].machine, .kind = REP_ATTACH_MACHINE};
+	const char *text = g->cut.machine_json;
+	size_t len = text != NULL ? strlen(text) : 0, all = len;
+	uint8_t *room;
+	int rc = 0;
+
 	if (len > REP_ATTACHMENT_MAX)
 		return lb_err_set(err, LB_EINPUT, 0,
 				  "description of group %s has %zu bytes, %u can be", g->cfg.name,
 				  len, REP_ATTACHMENT_MAX);
-	*cipher = malloc(len);
-	if (*cipher == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "allocate %zu bytes", len);
-	m->attachment[0].machine = g->cfg.volume[0].machine;
-	m->attachment[0].key = g->key_id[0];
-	m->attachment[0].kind = REP_ATTACH_MACHINE;
-	rc = rep_attachment_seal(&m->attachment[0], *cipher, m, &g->dek[0], g->s->cfg.env, text,
-				 (uint32_t)len, err);
-	if (rc == 0)
-		m->attachments = 1;
+	if (g->cut.states + (len != 0) > REP_MANIFEST_MAX_ATTACHMENTS)
+		return lb_err_set(err, LB_EINPUT, 0, "group %s has %u device states, %u can be",
+				  g->cfg.name, g->cut.states, REP_MANIFEST_MAX_ATTACHMENTS - 1);
+	for (uint32_t i = 0; i < g->cut.states; i++)
+		all += g->cut.state[i].bytes;
+	if (all == 0)
+		return 0;
+	room = *cipher = malloc(all);
+	if (room == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "allocate %zu bytes", all);
+	if (len != 0)
+		rc = attach(g, m, &room, &a, text, (uint32_t)len, err);
+	a.kind = REP_ATTACH_DEVICE_STATE;
+	for (uint32_t i = 0; rc == 0 && i < g->cut.states; i++) {
+		a.machine = g->cut.state[i].machine;
+		rc = attach(g, m, &room, &a, g->cut.state[i].p, g->cut.state[i].bytes, err);
+	}
 	return rc;
 }
 
@@ -329,7 +442,9 @@ static int manifest_make(struct source_group *g, struct rep_manifest *m, struct 
 	m->deployment = c->deployment;
 	m->site = c->site;
 	m->group = g->cfg.group;
-	lb_id_random(&m->barrier, c->env);
+	m->barrier = g->cut.barrier;
+	if (lb_id_is_zero(&m->barrier))
+		lb_id_random(&m->barrier, c->env);
 	memcpy(m->group_name, g->cfg.name, sizeof(m->group_name));
 	m->epoch = g->at.epoch;
 	m->seq = g->at.seq;
@@ -340,7 +455,7 @@ static int manifest_make(struct source_group *g, struct rep_manifest *m, struct 
 	m->boot_id = c->boot_id;
 	m->consistency = g->cut.consistency;
 	m->volumes = g->cfg.volumes;
-	rc = attach(g, m, &cipher, err);
+	rc = attach_all(g, m, &cipher, err);
 	lb_buf_unref(g->manifest);
 	g->manifest = NULL;
 	if (rc == 0)
@@ -360,6 +475,10 @@ static int logs_seal(struct source_group *g, struct lb_err *err)
 		rc = rep_digest_seal(g->digest[i], &hash, err);
 	g->digest_bad = g->digest_bad || rc != 0;
 	(void)pthread_mutex_unlock(&g->digest_lock);
+	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++) {
+		if (g->shadow[i] != NULL)
+			rep_shadow_seal(g->shadow[i], &hash);
+	}
 	return rc;
 }
 
@@ -401,6 +520,10 @@ static int job_end(struct source_job *j)
 		rc = rep_digest_commit(g->digest[i], &j->manifest, &j->err);
 	g->digest_bad = g->digest_bad || rc != 0;
 	(void)pthread_mutex_unlock(&g->digest_lock);
+	for (uint32_t i = 0; j->commit && i < g->cfg.volumes; i++) {
+		if (g->shadow[i] != NULL)
+			rep_shadow_commit(g->shadow[i], &j->manifest);
+	}
 	if (g->have_cut)
 		g->cfg.ops->end(g->cfg.arg, &g->cut, j->cut_acked);
 	g->have_cut = false;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "shadow_int.h"
 #include "source_int.h"
 
 /*
@@ -449,7 +450,9 @@ static int group_arrays(struct source_group *g, const struct rep_source_group *c
 	g->dek = calloc(n, sizeof(*g->dek));
 	g->key_id = calloc(n, sizeof(*g->key_id));
 	g->layer = calloc(n, sizeof(*g->layer));
-	if (v == NULL || g->dek == NULL || g->key_id == NULL || g->layer == NULL)
+	g->shadow = calloc(n, sizeof(struct rep_shadow *));
+	if (v == NULL || g->dek == NULL || g->key_id == NULL || g->layer == NULL ||
+	    g->shadow == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "allocate a group of %zu volumes", n);
 	memcpy(v, cfg->volume, n * sizeof(*v));
 	return 0;
@@ -520,6 +523,8 @@ void source_group_free(struct source_group *g)
 		lb_timer_destroy(g->timer);
 	for (uint32_t i = 0; g->digest != NULL && i < g->cfg.volumes; i++)
 		rep_digest_close(g->digest[i]);
+	for (uint32_t i = 0; g->shadow != NULL && i < g->cfg.volumes; i++)
+		rep_shadow_destroy(g->shadow[i]);
 	for (uint32_t i = 0; g->dek != NULL && i < g->cfg.volumes; i++)
 		lb_key_wipe(&g->dek[i]);
 	(void)pthread_mutex_destroy(&g->digest_lock);
@@ -528,6 +533,7 @@ void source_group_free(struct source_group *g)
 	free(g->dek);
 	free(g->key_id);
 	free(g->layer);
+	free(g->shadow);
 	free((void *)(uintptr_t)g->cfg.volume);
 	free(g);
 }

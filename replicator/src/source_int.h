@@ -71,12 +71,13 @@ struct source_group {
 
 	bool canceled;         /* atomic: the scan is to stop */
 	unsigned parts_queued; /* under s->lock */
-	uint64_t scan_done_bytes, scan_all_bytes, progress_ns, bytes_read,
-		bytes_changed; /* atomic */
+	uint64_t scan_done_bytes, scan_all_bytes, progress_ns, bytes_read; /* atomic */
+	uint64_t blocks_data, blocks_zero, blocks_ref, blocks_patch;       /* atomic */
 
 	pthread_mutex_t digest_lock;   /* guards the two below against leads_to */
 	struct rep_digest **digest;    /* (job) one a volume; NULL: not open */
 	bool digest_bad;               /* (job) open them again */
+	struct rep_shadow **shadow;    /* (job) one a volume; NULL: of a disk, or none */
 	struct lb_hash described;      /* (job) by OPEN */
 	struct lb_key *dek;            /* (job) one a volume, by the first OPEN */
 	struct lb_id *key_id;          /* (job) */

@@ -19,6 +19,7 @@
 #include "imaging/dev.h"
 #include "store_int.h"
 #include "view_int.h"
+#include "word_delta_int.h"
 
 #define FILES           32u
 #define SEALERS_IDLE    8u
@@ -347,7 +348,7 @@ static int patched_copy(struct view *v, const struct rep_viewmap_run *r, uint64_
 	if (rc == 0)
 		rc = pack_copy(v, t.pack, t.pos, delta, t.bytes, err);
 	if (rc == 0)
-		rc = rep_patch_apply(block, delta, t.bytes, err);
+		rc = rep_word_delta_apply(block, delta, t.bytes, err);
 	if (rc == 0)
 		memcpy(out, block + in_block, (size_t)len);
 	return rc;

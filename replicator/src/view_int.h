@@ -74,8 +74,4 @@ void rep_viewmap_finish(uint8_t *p, const struct rep_viewmap *m);
 int rep_view_build(uint8_t **out, size_t *len, struct rep_store *s, const struct lb_hash *manifest,
 		   const struct lb_id *volume, struct lb_err *err);
 
-/* Apply a word delta to a block: for each piece u16 first word, u16 words - 1, then the words
- * (8 bytes each, as they become). LB_ECORRUPT. */
-int rep_patch_apply(uint8_t block[REP_BLOCK_BYTES], const void *p, size_t len, struct lb_err *err);
-
 #endif

@@ -229,20 +229,3 @@ int rep_viewmap_decode(struct rep_viewmap *out, const void *p, size_t len, struc
 		rc = check_runs(out, err);
 	return rc;
 }
-
-int rep_patch_apply(uint8_t block[REP_BLOCK_BYTES], const void *p, size_t len, struct lb_err *err)
-{
-	struct lb_rd rd = lb_rd_init(p, len);
-
-	while (rd.left > 0 && !rd.bad) {
-		size_t first = lb_rd_u16le(&rd);
-		size_t words = (size_t)lb_rd_u16le(&rd) + 1;
-		const uint8_t *from = lb_rd_bytes(&rd, words * 8);
-
-		if (from == NULL || first + words > REP_BLOCK_BYTES / 8)
-			return lb_err_set(err, LB_ECORRUPT, 0, "patch: %zu words from word %zu",
-					  words, first);
-		memcpy(block + first * 8, from, words * 8);
-	}
-	return rd.bad ? lb_err_set(err, LB_ECORRUPT, 0, "patch: truncated") : 0;
-}

@@ -4,9 +4,10 @@
  *
  *   pipe init DIR                        CA and certificates, good and bad ones
  *   pipe target DIR STORE                a backup; prints "port N", then "point SEQ HASH" each
- *   pipe source DIR IMAGE STATE PORT     a primary of one machine with one disk
+ *   pipe source DIR IMAGE STATE PORT     a primary of one machine with one disk, and RAM by --ram
  *   pipe points DIR STORE                list visible points
- *   pipe export DIR STORE HASH OUT       write a point's disk to a file
+ *   pipe export DIR STORE HASH OUT       write a point's disk (--ram 1: its RAM) to a file
+ *   pipe memory DIR STORE                check every point's RAM against its device state
  *   pipe torn DIR STORE                  check that every point has one generation stamp in it
  */
 #include <errno.h>
@@ -22,16 +23,20 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/buf.h"
 #include "base/env.h"
 #include "base/err.h"
 #include "base/fs.h"
+#include "base/hash.h"
 #include "base/loop.h"
 #include "base/seal.h"
+#include "fake_ram.h"
 #include "imaging/dev.h"
 #include "imaging/extmap.h"
 #include "pipe_kill.h"
 #include "replicator/export.h"
 #include "replicator/link.h"
+#include "replicator/point.h"
 #include "replicator/source.h"
 #include "replicator/store.h"
 #include "replicator/target.h"
@@ -44,6 +49,7 @@ struct options {
 	const char *cert, *changed, *trace;
 	unsigned points, connections, workers;
 	uint64_t interval_ns, window_bytes, kill_at;
+	uint64_t ram_bytes, dirty_pages, shadow_bytes;
 	uint32_t seed_pack_bytes, delta_pack_bytes;
 	uint16_t port;
 	bool once, volatile_store, checked;
@@ -63,6 +69,7 @@ static struct lb_id id_of(uint8_t n)
 #define GROUP      id_of(0x60)
 #define MACHINE    id_of(0x30)
 #define VOLUME     id_of(0x40)
+#define RAM        id_of(0x41)
 
 static struct lb_signer *signer_of(uint8_t n)
 {
@@ -356,8 +363,11 @@ struct source_run {
 	struct rep_source *source;
 	const char *image;
 	struct img_dev *dev, *counted; /* of the running cut */
-	struct rep_cut_volume volume;
+	struct rep_cut_volume volume[2];
 	struct img_extmap *changed;
+	struct fake_ram *ram; /* NULL: the machine has a disk only */
+	struct rep_cut_state state;
+	char state_text[LB_HASH_TEXT];
 	struct stat seen;
 	unsigned acked;
 	uint64_t from_ns, first_ns;
@@ -369,6 +379,24 @@ static bool same_stat(const struct stat *a, const struct stat *b)
 	return a->st_size == b->st_size && a->st_ino == b->st_ino &&
 	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
 	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* The device state is the hash of the RAM it belongs to. The machine runs on while the cut is read.
+ */
+static void cut_memory(struct source_run *r, struct rep_cut *out)
+{
+	struct lb_hash hash;
+
+	fake_ram_cut(r->ram, &r->volume[1].dev, &r->volume[1].changed);
+	fake_ram_hash(r->ram, &hash);
+	(void)lb_hash_text(&hash, r->state_text);
+	r->state = (struct rep_cut_state){
+		.machine = MACHINE, .p = r->state_text, .bytes = sizeof(r->state_text)};
+	out->state = &r->state;
+	out->states = 1;
+	out->barrier = id_of(0x70);
+	out->consistency = REP_CONSISTENCY_MEMORY;
+	fake_ram_run(r->ram, r->o->dirty_pages, FAKE_RAM_GUEST);
 }
 
 /* A file cannot be frozen: its cut holds when nobody wrote to it until everything was read. The
@@ -392,12 +420,14 @@ static int cut_begin(void *arg, struct rep_cut *out, struct lb_err *err)
 	if (rc != 0)
 		return rc;
 	r->counted = pipe_kill_dev(r->dev);
-	r->volume = (struct rep_cut_volume){.dev = r->counted, .changed = r->changed};
-	*out = (struct rep_cut){.volume = &r->volume,
+	r->volume[0] = (struct rep_cut_volume){.dev = r->counted, .changed = r->changed};
+	*out = (struct rep_cut){.volume = r->volume,
 				.consistency = REP_CONSISTENCY_CRASH,
 				.machine_json = "{\"format\":1,\"machines\":[]}"};
 	out->capture_boot_ns = lb_env_real()->now_ns(lb_env_real());
 	out->capture_wall_ns = lb_env_real()->wall_ns(lb_env_real());
+	if (r->ram != NULL)
+		cut_memory(r, out);
 	return 0;
 }
 
@@ -421,7 +451,8 @@ static void cut_end(void *arg, struct rep_cut *cut, bool acked)
 	struct source_run *r = arg;
 
 	(void)cut;
-	(void)acked;
+	if (r->ram != NULL)
+		fake_ram_end(r->ram, acked);
 	img_dev_destroy(r->counted);
 	img_dev_destroy(r->dev);
 	r->counted = r->dev = NULL;
@@ -482,17 +513,23 @@ static int changed_load(struct img_extmap **out, const char *path, struct lb_err
 static int source_start(struct source_run *r, struct lb_fs *state, struct rep_tls *tls,
 			struct lb_signer *signer, struct lb_err *err)
 {
-	struct rep_source_volume v = {.machine = MACHINE,
-				      .volume = VOLUME,
-				      .machine_name = "m1",
-				      .volume_name = "vda",
-				      .kind = REP_VOLUME_DISK};
+	struct rep_source_volume v[2] = {{.machine = MACHINE,
+					  .volume = VOLUME,
+					  .machine_name = "m1",
+					  .volume_name = "vda",
+					  .kind = REP_VOLUME_DISK},
+					 {.machine = MACHINE,
+					  .volume = RAM,
+					  .machine_name = "m1",
+					  .volume_name = "ram",
+					  .kind = REP_VOLUME_RAM,
+					  .shadow_bytes = r->o->shadow_bytes}};
 	struct rep_source_group g = {.group = GROUP,
 				     .name = "pipe",
 				     .epoch = 1,
 				     .interval_ns = r->o->interval_ns,
-				     .volumes = 1,
-				     .volume = &v,
+				     .volumes = r->ram != NULL ? 2 : 1,
+				     .volume = v,
 				     .ops = &cut_ops,
 				     .arg = r};
 	struct rep_source_cfg c = {.env = lb_env_real(),
@@ -532,6 +569,8 @@ static void source_print(struct source_run *r)
 		     " resent_held %" PRIu64 " ops %" PRIu64 "\n",
 		     st.bytes_read, st.bytes_changed, st.bytes_shipped, st.parts_sent,
 		     st.parts_resent_held, pipe_kill_ops());
+	(void)printf("blocks data %" PRIu64 " zero %" PRIu64 " ref %" PRIu64 " patch %" PRIu64 "\n",
+		     st.blocks_data, st.blocks_zero, st.blocks_ref, st.blocks_patch);
 }
 
 static int cmd_source(const struct options *o, const char *dir, const char *image,
@@ -545,6 +584,8 @@ static int cmd_source(const struct options *o, const char *dir, const char *imag
 	int rc = lb_loop_create(&r.loop, &err);
 
 	r.from_ns = mono_ns();
+	if (rc == 0 && o->ram_bytes != 0)
+		r.ram = fake_ram_create(o->ram_bytes, 1);
 	if (rc == 0 && o->changed != NULL)
 		rc = changed_load(&r.changed, o->changed, &err);
 	if (rc == 0)
@@ -567,6 +608,7 @@ static int cmd_source(const struct options *o, const char *dir, const char *imag
 	rep_tls_destroy(tls);
 	lb_signer_destroy(signer);
 	img_extmap_destroy(r.changed);
+	fake_ram_destroy(r.ram);
 	lb_loop_destroy(r.loop);
 	print_usage("source");
 	return rc == 0 ? 0 : fail(&err);
@@ -610,12 +652,61 @@ static int key_by_id(void *arg, const struct lb_id *key_id, struct lb_key *out)
 	return dek_of(arg, key_id, out);
 }
 
-static int view_open(struct img_dev **out, struct look *k, const struct lb_hash *manifest)
-{
-	struct rep_view_cfg v = {.cache_bytes = 4u << 20, .dek_of = key_by_id};
-	struct lb_id volume = VOLUME;
+static const struct rep_view_cfg view_cfg = {.cache_bytes = 4u << 20, .dek_of = key_by_id};
 
-	return rep_view_open(out, k->store, manifest, &volume, &v, &k->err);
+static int view_open(struct img_dev **out, struct look *k, const struct lb_hash *manifest, bool ram)
+{
+	struct lb_id volume = ram ? RAM : VOLUME;
+
+	return rep_view_open(out, k->store, manifest, &volume, &view_cfg, &k->err);
+}
+
+static int hash_dev(struct img_dev *dev, struct lb_hash *out, struct lb_err *err)
+{
+	static uint8_t buf[65536];
+	struct lb_sha256 *h = NULL;
+	int rc = lb_sha256_create(&h, err);
+
+	for (uint64_t off = 0; rc == 0 && off < dev->size_bytes; off += sizeof(buf)) {
+		uint64_t left = dev->size_bytes - off;
+		size_t n = left < sizeof(buf) ? (size_t)left : sizeof(buf);
+
+		rc = img_pread(dev, buf, n, off, err);
+		if (rc == 0)
+			lb_sha256_update(h, buf, n);
+	}
+	if (rc == 0)
+		lb_sha256_final(h, out);
+	lb_sha256_destroy(h);
+	return rc;
+}
+
+/* RAM and device state of a point are of one cut: the state is the RAM's hash. */
+static int check_memory(void *arg, const struct rep_point *p)
+{
+	struct look *k = arg;
+	struct lb_id machine = MACHINE;
+	struct img_dev *view = NULL;
+	struct lb_buf *state = NULL;
+	struct lb_hash hash;
+	char text[LB_HASH_TEXT];
+	int rc = rep_point_device_state(&state, k->store, &p->manifest, &machine, &view_cfg,
+					&k->err);
+
+	k->points++;
+	if (rc == 0)
+		rc = view_open(&view, k, &p->manifest, true);
+	if (rc == 0)
+		rc = hash_dev(view, &hash, &k->err);
+	if (rc == 0 && (p->consistency != REP_CONSISTENCY_MEMORY || state->len != sizeof(text) ||
+			memcmp(state->p, lb_hash_text(&hash, text), sizeof(text)) != 0)) {
+		(void)printf("torn: point %" PRIu64 " has other RAM than its device state\n",
+			     p->seq);
+		k->torn++;
+	}
+	img_dev_destroy(view);
+	lb_buf_unref(state);
+	return rc;
 }
 
 /* Every block of the test's image begins with the generation that was written last. */
@@ -625,7 +716,7 @@ static int check_point(void *arg, const struct rep_point *p)
 	struct img_dev *view = NULL;
 	uint64_t first = 0, stamp;
 	uint8_t block[4096];
-	int rc = view_open(&view, k, &p->manifest);
+	int rc = view_open(&view, k, &p->manifest, false);
 
 	k->points++;
 	for (uint64_t off = 0; rc == 0 && off < view->size_bytes; off += sizeof(block)) {
@@ -645,7 +736,8 @@ static int check_point(void *arg, const struct rep_point *p)
 	return rc;
 }
 
-static int cmd_look(const char *cmd, const char *path, const char *hash, const char *out)
+static int cmd_look(const struct options *o, const char *cmd, const char *path, const char *hash,
+		    const char *out)
 {
 	struct look k = {0};
 	struct img_dev *view = NULL;
@@ -654,13 +746,14 @@ static int cmd_look(const char *cmd, const char *path, const char *hash, const c
 
 	if (rc == 0 && strcmp(cmd, "points") == 0) {
 		rc = rep_store_points(k.store, NULL, print_point, &k);
-	} else if (rc == 0 && strcmp(cmd, "torn") == 0) {
-		rc = rep_store_points(k.store, NULL, check_point, &k);
+	} else if (rc == 0 && (strcmp(cmd, "torn") == 0 || strcmp(cmd, "memory") == 0)) {
+		rc = rep_store_points(k.store, NULL,
+				      strcmp(cmd, "torn") == 0 ? check_point : check_memory, &k);
 		(void)printf("checked %u points, %u torn\n", k.points, k.torn);
 	} else if (rc == 0) {
 		rc = lb_hash_parse(&manifest, hash, &k.err);
 		if (rc == 0)
-			rc = view_open(&view, &k, &manifest);
+			rc = view_open(&view, &k, &manifest, o->ram_bytes != 0);
 		if (rc == 0)
 			rc = rep_export_raw(view, out, NULL, NULL, &k.err);
 	}
@@ -676,29 +769,24 @@ static int cmd_look(const char *cmd, const char *path, const char *hash, const c
 static int usage(void)
 {
 	(void)fprintf(stderr,
-		      "usage: pipe [options] init|target|source|points|export|torn DIR ...\n"
+		      "usage: pipe [options] init|target|source|points|export|torn|memory DIR ...\n"
 		      "  --points N --connections N --workers N --interval-ms N --window BYTES\n"
 		      "  --seed-pack BYTES --delta-pack BYTES --cert NAME --changed FILE\n"
-		      "  --listen PORT --kill-at N --once --checked --volatile\n");
+		      "  --listen PORT --kill-at N --once --checked --volatile\n"
+		      "  --ram BYTES --dirty PAGES --shadow BYTES\n");
 	return EXIT_USAGE;
 }
 
 static const struct option long_options[] = {
-	{"points", required_argument, NULL, 'p'},
-	{"connections", required_argument, NULL, 'c'},
-	{"workers", required_argument, NULL, 'w'},
-	{"interval-ms", required_argument, NULL, 'i'},
-	{"window", required_argument, NULL, 'W'},
-	{"seed-pack", required_argument, NULL, 's'},
-	{"delta-pack", required_argument, NULL, 'd'},
-	{"cert", required_argument, NULL, 'C'},
-	{"changed", required_argument, NULL, 'm'},
-	{"kill-at", required_argument, NULL, 'k'},
-	{"listen", required_argument, NULL, 'l'},
-	{"once", no_argument, NULL, 'o'},
-	{"checked", no_argument, NULL, 'x'},
-	{"volatile", no_argument, NULL, 'v'},
-	{NULL, 0, NULL, 0},
+	{"points", required_argument, NULL, 'p'},     {"connections", required_argument, NULL, 'c'},
+	{"workers", required_argument, NULL, 'w'},    {"interval-ms", required_argument, NULL, 'i'},
+	{"window", required_argument, NULL, 'W'},     {"seed-pack", required_argument, NULL, 's'},
+	{"delta-pack", required_argument, NULL, 'd'}, {"cert", required_argument, NULL, 'C'},
+	{"changed", required_argument, NULL, 'm'},    {"kill-at", required_argument, NULL, 'k'},
+	{"listen", required_argument, NULL, 'l'},     {"once", no_argument, NULL, 'o'},
+	{"checked", no_argument, NULL, 'x'},          {"volatile", no_argument, NULL, 'v'},
+	{"ram", required_argument, NULL, 'R'},        {"dirty", required_argument, NULL, 'D'},
+	{"shadow", required_argument, NULL, 'S'},     {NULL, 0, NULL, 0},
 };
 
 static int parse(struct options *o, int argc, char **argv)
@@ -748,6 +836,15 @@ static int parse(struct options *o, int argc, char **argv)
 		case 'x':
 			o->checked = true;
 			break;
+		case 'R':
+			o->ram_bytes = n;
+			break;
+		case 'D':
+			o->dirty_pages = n;
+			break;
+		case 'S':
+			o->shadow_bytes = n;
+			break;
 		case 'v':
 			o->volatile_store = true;
 			break;
@@ -760,7 +857,7 @@ static int parse(struct options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.points = 1, .interval_ns = 1};
+	struct options o = {.points = 1, .interval_ns = 1, .dirty_pages = 50};
 	char **arg;
 	int n;
 
@@ -776,9 +873,11 @@ int main(int argc, char **argv)
 		o.port = (uint16_t)strtoul(arg[4], NULL, 10);
 		return cmd_source(&o, arg[1], arg[2], arg[3]);
 	}
-	if ((strcmp(arg[0], "points") == 0 || strcmp(arg[0], "torn") == 0) && n == 3)
-		return cmd_look(arg[0], arg[2], NULL, NULL);
+	if ((strcmp(arg[0], "points") == 0 || strcmp(arg[0], "torn") == 0 ||
+	     strcmp(arg[0], "memory") == 0) &&
+	    n == 3)
+		return cmd_look(&o, arg[0], arg[2], NULL, NULL);
 	if (strcmp(arg[0], "export") == 0 && n == 5)
-		return cmd_look(arg[0], arg[2], arg[3], arg[4]);
+		return cmd_look(&o, arg[0], arg[2], arg[3], arg[4]);
 	return usage();
 }

@@ -15,6 +15,7 @@
 #include "imaging/dev.h"
 #include "replicator/view.h"
 #include "view_int.h"
+#include "word_delta_int.h"
 
 #define INPUT_MAX (64u << 10)
 
@@ -92,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(copy, data + 1, size);
 	if ((data[0] & 1) != 0)
 		mend(copy, size);
-	(void)rep_patch_apply(block, copy, size, NULL);
+	(void)rep_word_delta_apply(block, copy, size, NULL);
 	if (rep_viewmap_decode(&m, copy, size, NULL) == 0)
 		open_file(copy, size);
 	free(copy);

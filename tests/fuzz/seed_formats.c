@@ -1,7 +1,8 @@
 /*
  * Writes the seeds of the format fuzzers below the folder given: FOLDER/{frame,record,layer,pack,
- * manifest}/NAME. Each is a good input or one that is wrong in one place, with its checksum mended
- * so that the check behind the checksum is reached. Not a test; run by hand when a format changes.
+ * manifest,word_delta}/NAME. Each is a good input or one that is wrong in one place, with its
+ * checksum mended so that the check behind the checksum is reached. Not a test; run by hand when a
+ * format changes.
  */
 #include <sys/stat.h>
 
@@ -247,6 +248,10 @@ static void manifest_seeds(void **state)
 		{"volume-size", 205 + 96, 8, 1},
 		{"volume-reserved", 205 + 113, 1, 1},
 		{"volume-name", 329, 2, 200},
+		{"ram-of-a-disk-machine", 205 + 112, 1, REP_VOLUME_RAM},
+		{"crash-with-ram", 12, 1, REP_CONSISTENCY_CRASH},
+		{"ram-as-disk", 205 + 124 + 11 + 112, 1, REP_VOLUME_DISK},
+		{"ram-of-another", 205 + 124 + 11, 1, 0},
 	};
 	static const struct wrong receipts[] = {
 		{"receipt-version", 4, 2, 2},
@@ -263,6 +268,60 @@ static void manifest_seeds(void **state)
 	seed("manifest", "fixed-only", l.manifest->p, 264);
 	seeds("manifest", "receipt", l.receipt, sizeof(l.receipt), 0, 0, receipts, COUNT(receipts));
 	fix_layer_fini(&l);
+}
+
+/* Pieces of @words[i] words from @first[i]. @which: the block the fuzzer takes. */
+static void delta_seed(const char *name, uint8_t which, const uint16_t (*piece)[2], unsigned pieces,
+		       size_t cut)
+{
+	static uint8_t p[16384];
+	size_t n = 1;
+
+	p[0] = which;
+	for (unsigned i = 0; i < pieces; i++) {
+		put(p + n, 0, 2, piece[i][0]);
+		put(p + n, 2, 2, piece[i][1] - 1u);
+		memset(p + n + 4, (int)i + 1, piece[i][1] * (size_t)8);
+		n += 4 + piece[i][1] * (size_t)8;
+	}
+	assert_true(n <= sizeof(p) && cut < n);
+	seed("word_delta", name, p, n - cut);
+}
+
+static void delta_seeds(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned pieces;
+		uint16_t piece[4][2]; /* first word, words */
+		size_t cut;
+	} all[] = {
+		{"one-word", 1, {{0, 1}}, 0},
+		{"last-word", 1, {{511, 1}}, 0},
+		{"whole-block", 1, {{0, 512}}, 0},
+		{"all-but-one", 2, {{0, 255}, {256, 256}}, 0},
+		{"four-pieces", 4, {{0, 1}, {2, 3}, {100, 50}, {510, 2}}, 0},
+		{"empty", 1, {{0, 1}}, 12},
+		{"short-piece", 1, {{0, 1}}, 9},
+		{"short-words", 1, {{0, 2}}, 1},
+		{"no-words", 1, {{0, 1}}, 8},
+		{"behind-the-end", 1, {{512, 1}}, 0},
+		{"over-the-end", 1, {{511, 2}}, 0},
+		{"far-behind", 1, {{65535, 1}}, 0},
+		{"many-words", 1, {{0, 1024}}, 0},
+		{"same-word-twice", 2, {{5, 1}, {5, 1}}, 0},
+		{"overlap", 2, {{5, 4}, {7, 1}}, 0},
+		{"adjacent", 2, {{5, 4}, {9, 1}}, 0},
+		{"descending", 2, {{9, 1}, {5, 1}}, 0},
+		{"good-then-short", 2, {{5, 1}, {9, 1}}, 3},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < COUNT(all); i++)
+		delta_seed(all[i].name, (uint8_t)(i % 2), all[i].piece, all[i].pieces, all[i].cut);
+	delta_seed("one-word-of-zeros", 0, all[0].piece, 1, 0);
+	delta_seed("one-word-of-any", 1, all[0].piece, 1, 0);
+	delta_seed("four-pieces-of-any", 1, all[4].piece, 4, 0);
 }
 
 /* Frames come from the golden vectors; the wrong ones have their header's checksum mended. */
@@ -378,7 +437,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest seeds_of[] = {
 		cmocka_unit_test(record_seeds), cmocka_unit_test(layer_seeds),
 		cmocka_unit_test(pack_seeds),   cmocka_unit_test(manifest_seeds),
-		cmocka_unit_test(frame_seeds),
+		cmocka_unit_test(delta_seeds),  cmocka_unit_test(frame_seeds),
 	};
 
 	if (argc != 2)

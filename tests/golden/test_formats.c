@@ -11,6 +11,7 @@
 #include "format_layer.h"
 #include "replicator/frame.h"
 #include "replicator/record.h"
+#include "word_delta_int.h"
 
 #define HEX_LINE  32u
 #define TEXT_MAX  65536u
@@ -129,10 +130,35 @@ static void test_frozen_bytes_open(void **state)
 	assert_int_equal(rep_manifest_verify(p, len, &pub, &err), 0);
 	assert_int_equal(rep_attachment_open(raw, &m.attachment[0], &m, &dek, &err), 0);
 	assert_memory_equal(raw, "<domain type='kvm'/>", 20);
+	assert_int_equal(rep_attachment_open(raw, &m.attachment[1], &m, &dek, &err), 0);
+	assert_memory_equal(raw, "state of the devices", 20);
 	len = read_hex("receipt", p);
 	assert_int_equal(rep_receipt_verify(p, len, &pub, &err), 0);
 	lb_signer_destroy(signer);
 	lb_sealer_destroy(s);
+}
+
+/* Words 0, 5 to 7 and 511 of a block became 01 01..., 02 02..., and so on. */
+static void test_word_delta(void **state)
+{
+	static const unsigned words[5] = {0, 5, 6, 7, 511};
+	uint8_t base[REP_BLOCK_BYTES], now[REP_BLOCK_BYTES], got[REP_BLOCK_BYTES];
+	uint8_t p[BYTES_MAX];
+	struct lb_err err = {0};
+	uint32_t len;
+
+	(void)state;
+	fix_block(base);
+	memcpy(now, base, sizeof(now));
+	for (unsigned i = 0; i < 5; i++)
+		memset(now + (size_t)words[i] * REP_WORD_BYTES, (int)i + 1, REP_WORD_BYTES);
+	len = rep_word_delta_encode(p, REP_BLOCK_BYTES, base, now);
+	assert_int_equal(len, 3 * REP_DELTA_PIECE_BYTES + 5 * REP_WORD_BYTES);
+	golden("word-delta", p, len);
+	memcpy(got, base, sizeof(got));
+	assert_int_equal(read_hex("word-delta", p), len);
+	assert_int_equal(rep_word_delta_apply(got, p, len, &err), 0);
+	assert_memory_equal(got, now, sizeof(now));
 }
 
 static void test_record(void **state)
@@ -250,6 +276,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layer),
+		cmocka_unit_test(test_word_delta),
 		cmocka_unit_test(test_record),
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_frozen_bytes_open),

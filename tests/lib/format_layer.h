@@ -135,18 +135,22 @@ static inline void fix_layer_point(struct fix_layer *l)
 	struct lb_signer *signer = fix_signer();
 	struct lb_key dek = fix_key();
 	struct rep_receipt r = fix_receipt();
-	uint8_t cipher[32];
+	uint8_t cipher[2][32];
 
 	assert_true(m != NULL && signer != NULL);
 	fix_manifest(m);
 	m->volume[0].root = l->footer.root;
 	m->volume[0].layer_bytes = l->footer.bytes;
-	m->attachments = 1;
-	m->attachment[0].machine = l->header.machine;
-	m->attachment[0].kind = REP_ATTACH_MACHINE;
-	assert_int_equal(rep_attachment_seal(&m->attachment[0], cipher, m, &dek, &env.env,
-					     "<domain type='kvm'/>", 20, NULL),
-			 0);
+	m->attachments = 2;
+	for (unsigned i = 0; i < 2; i++) {
+		m->attachment[i].machine = l->header.machine;
+		m->attachment[i].kind = i == 0 ? REP_ATTACH_MACHINE : REP_ATTACH_DEVICE_STATE;
+		assert_int_equal(rep_attachment_seal(
+					 &m->attachment[i], cipher[i], m, &dek, &env.env,
+					 i == 0 ? "<domain type='kvm'/>" : "state of the devices",
+					 20, NULL),
+				 0);
+	}
 	assert_int_equal(rep_manifest_encode(&l->manifest, m, signer, NULL), 0);
 	rep_manifest_hash(&r.manifest, l->manifest->p, l->manifest->len);
 	assert_int_equal(rep_receipt_encode(l->receipt, &r, signer, NULL), 0);

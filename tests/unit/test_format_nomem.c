@@ -158,6 +158,8 @@ static void test_each_allocation_fails_once(void **state)
 	r.env = fix_env(9);
 	fix_layer_init(&r.layer);
 	fix_manifest(&r.manifest);
+	r.manifest.volumes = 1; /* the disk: RAM would need a device state */
+	r.manifest.consistency = REP_CONSISTENCY_CRASH;
 	r.dek = fix_key();
 	r.signer = fix_signer();
 	assert_int_equal(lb_sealer_create(&r.sealer, &r.dek, NULL), 0);

@@ -110,8 +110,8 @@ static void test_largest(void **state)
 	assert_non_null(big);
 	r->m.attachments = 5;
 	for (unsigned i = 0; i < 5; i++) {
-		r->m.attachment[i].machine = fix_id(i);
-		r->m.attachment[i].kind = REP_ATTACH_DEVICE_STATE;
+		r->m.attachment[i].machine = i == 0 ? r->m.volume[0].machine : fix_id(i);
+		r->m.attachment[i].kind = i == 0 ? REP_ATTACH_DEVICE_STATE : REP_ATTACH_MACHINE;
 		r->m.attachment[i].bytes = REP_ATTACHMENT_MAX;
 		r->m.attachment[i].cipher = big;
 	}
@@ -173,6 +173,52 @@ static void test_encode_refuses(void **state)
 	r->m = keep;
 	r->m.attachment[0].bytes = 0;
 	refused(r, "attachment 0: length");
+}
+
+/* Memory without device state, device state without memory, a machine without either. */
+static void test_memory_rules(void **state)
+{
+	struct rig *r = *state;
+	static struct rep_manifest keep;
+
+	keep = r->m;
+	r->m.attachments = 1; /* the machine's description is left */
+	refused(r, "volume 1: RAM of db01 without device state");
+	r->m.consistency = REP_CONSISTENCY_CRASH; /* whatever the class */
+	refused(r, "volume 1: RAM of db01 without device state");
+	r->m = keep;
+	r->m.attachment[1].machine = fix_id(0x45);
+	refused(r, "attachment 1: device state of a machine without RAM");
+	r->m = keep;
+	r->m.volume[1].kind = REP_VOLUME_DISK;
+	refused(r, "attachment 1: device state of a machine without RAM");
+	r->m.attachments = 1;
+	refused(r, "class memory, but db01 has no RAM in it");
+	r->m = keep;
+	r->m.volume[0].machine = fix_id(0x45); /* the disk is another machine's */
+	refused(r, "class memory, but db01 has no RAM in it");
+	r->m.consistency = REP_CONSISTENCY_CRASH; /* as a group of both kinds of machines is */
+	lb_buf_unref(encode(r));
+}
+
+/* What an encoder of ours would not write, the decoder refuses too. */
+static void test_decode_refuses_memory_without_state(void **state)
+{
+	struct rig *r = *state;
+	struct lb_err err = {0};
+	struct lb_buf *b = encode(r);
+	size_t kind_at = b->len - LB_SIG_BYTES - strlen(device_text) - 80 + 32;
+
+	assert_int_equal(b->p[kind_at], REP_ATTACH_DEVICE_STATE);
+	b->p[kind_at] = REP_ATTACH_MACHINE;
+	r->m.attachment[0].kind = REP_ATTACH_DEVICE_STATE;
+	assert_int_equal(rep_manifest_decode(&r->got, b->p, b->len, &err), LB_ECORRUPT);
+	assert_non_null(strstr(err.msg, "attachment 1: named twice"));
+	b->p[kind_at] = REP_ATTACH_DEVICE_STATE;
+	b->p[kind_at - 32] ^= 1; /* the state of another machine */
+	assert_int_equal(rep_manifest_decode(&r->got, b->p, b->len, &err), LB_ECORRUPT);
+	assert_non_null(strstr(err.msg, "device state of a machine without RAM"));
+	lb_buf_unref(b);
 }
 
 static void test_names(void **state)
@@ -285,6 +331,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_largest, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_memory_rules, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_decode_refuses_memory_without_state, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(test_encode_refuses, set_up, tear_down),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test_setup_teardown(test_attachments_open_only_in_their_point, set_up,

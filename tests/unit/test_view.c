@@ -17,6 +17,7 @@
 #include "rnd.h"
 #include "store_fix.h"
 #include "view_int.h"
+#include "word_delta_int.h"
 
 #define VOLUME_BLOCKS 96u
 #define READERS       4u
@@ -344,15 +345,15 @@ static void test_patch(void **state)
 	delta[20] = 0xff;
 	delta[21] = 0x01;
 	memset(delta + 24, 0xbb, 8);
-	must(rep_patch_apply(block, delta, sizeof(delta), &err), &err);
+	must(rep_word_delta_apply(block, delta, sizeof(delta), &err), &err);
 	assert_int_equal(block[7], 0);
 	assert_int_equal(block[8], 0xaa);
 	assert_int_equal(block[23], 0xaa);
 	assert_int_equal(block[24], 0);
 	assert_int_equal(block[4095], 0xbb);
-	assert_int_equal(rep_patch_apply(block, delta, sizeof(delta) - 1, &err), LB_ECORRUPT);
+	assert_int_equal(rep_word_delta_apply(block, delta, sizeof(delta) - 1, &err), LB_ECORRUPT);
 	delta[22] = 1; /* one word too far */
-	assert_int_equal(rep_patch_apply(block, delta, sizeof(delta), &err), LB_ECORRUPT);
+	assert_int_equal(rep_word_delta_apply(block, delta, sizeof(delta), &err), LB_ECORRUPT);
 }
 
 static void count_progress(void *arg, uint64_t done, uint64_t all)

@@ -43,6 +43,9 @@ struct rep_source_volume {
 	struct lb_id machine, volume;
 	char machine_name[REP_NAME_MAX + 1], volume_name[REP_NAME_MAX + 1];
 	enum rep_volume_kind kind;
+	/* RAM: bytes of page copies kept as the base of patches (what is beyond goes as data); 0:
+	 * the volume's size and an eighth more; less than a block: none. */
+	uint64_t shadow_bytes;
 };
 
 /* What a driver hands over for one cut. All borrowed until end(). */
@@ -52,8 +55,24 @@ struct rep_cut_volume {
 		*changed; /* 4 KiB block runs that may differ from the last ACKED cut (a superset);
 			     NULL: unknown, scan everything with digests */
 };
+/* The state of a machine's virtual devices and processors at the cut, in the driver's own format.
+ * Of 1 to REP_ATTACHMENT_MAX bytes; all attachments and names of a point fit in REP_RECORD_MAX. A
+ * driver with more puts it into a further volume of kind RAM and says so in here. */
+struct rep_cut_state {
+	struct lb_id machine;
+	const void *p;
+	uint32_t bytes;
+};
+/*
+ * With RAM volumes: RAM and disks are of the same instant, `dev` of a RAM volume reads staged
+ * memory, and every machine that has a RAM volume has a state. Consistency MEMORY is for groups of
+ * which every machine has RAM. LB_EINPUT, and the cut is given up, when that does not hold.
+ */
 struct rep_cut {
 	struct rep_cut_volume *volume; /* as many as the group has, same order */
+	const struct rep_cut_state *state;
+	uint32_t states;
+	struct lb_id barrier; /* the driver's name of the instant; zero: a random one is made */
 	uint64_t capture_boot_ns, capture_wall_ns;
 	enum rep_consistency consistency;
 	const char *machine_json; /* description of all machines of the group, or NULL; goes into
@@ -110,6 +129,7 @@ struct rep_source_stats { /* of one group */
 	uint64_t last_acked_seq;
 	uint64_t last_acked_capture_boot_ns;               /* 0: none yet */
 	uint64_t bytes_read, bytes_changed, bytes_shipped; /* since start; shipped = wire payload */
+	uint64_t blocks_data, blocks_zero, blocks_ref, blocks_patch; /* of bytes_changed */
 	uint64_t parts_sent,
 		parts_resent_held; /* resent_held: sent again though the peer held them */
 	uint64_t rate_bytes_per_s; /* shipped, smoothed */

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "shadow_int.h"
+#include "test_bugs.h"
 #include "word_delta_int.h"
 
 #define NONE         UINT32_MAX       /* no page, no layer, end of a chain */
@@ -135,7 +136,7 @@ static uint64_t tag_of(const struct lb_digest *d)
 
 static bool tag_equal(uint64_t a, uint64_t b)
 {
-	return a == b;
+	return REP_BUG(ref_not_compared) ? a % 16 == b % 16 : a == b;
 }
 
 static uint32_t *slot_head(const struct rep_shadow *s, uint64_t tag)
@@ -306,6 +307,10 @@ static void changes_apply(struct rep_shadow *s)
 
 static void changes_drop(struct rep_shadow *s)
 {
+	if (REP_BUG(shadow_abandoned)) {
+		changes_apply(s);
+		return;
+	}
 	for (uint32_t i = 0; i < s->changes; i++)
 		page_give(s, s->change[i].to.page);
 	s->changes = 0;
@@ -438,7 +443,7 @@ void rep_shadow_zero(struct rep_shadow *s, uint64_t block, uint32_t count)
 	const struct slot none = {.page = NONE};
 
 	LB_ASSERT(block + count <= s->blocks);
-	if (s->full)
+	if (s->full || REP_BUG(shadow_unreached))
 		return;
 	lock(s);
 	for (uint32_t i = 0; i < count; i++)
@@ -462,7 +467,8 @@ static bool equal_find(struct rep_shadow *s, struct slot *out, const uint8_t *p,
 			*out = s->full ? s->slot[i] : s->change[i].to;
 		unlock(s);
 	}
-	return i != NONE && memcmp(page_at(s, out->page), p, REP_BLOCK_BYTES) == 0;
+	return i != NONE && (REP_BUG(ref_not_compared) ||
+			     memcmp(page_at(s, out->page), p, REP_BLOCK_BYTES) == 0);
 }
 
 static void way_to(const struct rep_shadow *s, struct rep_way *out, const struct slot *t)
@@ -502,6 +508,8 @@ void rep_shadow_choose(struct rep_shadow *s, struct rep_way *out, uint8_t *patch
 	way_to(s, out, own);
 	out->kind = REP_RUN_PATCH;
 	out->patch_bytes = bytes;
+	if (REP_BUG(shadow_depth_two))
+		memcpy(page_at(s, own->page), p, REP_BLOCK_BYTES);
 }
 
 const struct lb_id *rep_shadow_layer(const struct rep_shadow *s, uint32_t src)
@@ -516,6 +524,8 @@ void rep_shadow_seal(struct rep_shadow *s, const struct lb_hash *manifest)
 {
 	s->sealed = true;
 	s->manifest = *manifest;
+	if (REP_BUG(shadow_before_receipt))
+		changes_apply(s);
 }
 
 void rep_shadow_commit(struct rep_shadow *s, const struct lb_hash *manifest)

@@ -25,12 +25,14 @@
 #include "replicator/sender.h"
 #include "replicator/store.h"
 
-#define SIM_VOLUMES     2u
+#define SIM_VOLUMES     2u /* a disk, and RAM */
+#define SIM_RAM         1u
 #define SIM_MAX_BLOCKS  192u
 #define SIM_MAX_CONNS   64u /* alive at once, closing ones included */
 #define SIM_CONNECTIONS 2u
 #define SIM_MAX_PARTS   (2u * (SIM_MAX_BLOCKS + 8u))
 #define SIM_MAX_OPS     4096u
+#define SIM_STATE_BYTES 16u
 #define MS              UINT64_C(1000000)
 #define SEC             UINT64_C(1000000000)
 
@@ -119,8 +121,13 @@ struct sim_part {
 	uint32_t number;
 	struct lb_buf *body;
 };
+struct sim_place { /* of a data block; layer zero: none */
+	struct lb_id layer;
+	uint32_t pack, pos;
+};
 struct sim_versions {
 	uint32_t of[SIM_VOLUMES][SIM_MAX_BLOCKS];
+	struct sim_place ram[SIM_MAX_BLOCKS]; /* what a visible point reaches: by the oracle */
 };
 struct sim_cut {
 	bool active, sealed, waits_room;
@@ -131,6 +138,7 @@ struct sim_cut {
 	struct sim_part part[SIM_MAX_PARTS];
 	unsigned parts, given;
 	struct rep_manifest *m;
+	uint8_t state[SIM_STATE_BYTES]; /* sealed device state */
 	struct lb_hash hash;
 };
 
@@ -143,6 +151,7 @@ struct sim_source {
 	bool disk_failed; /* a write failed, half done perhaps */
 	struct rep_sender *sender;
 	struct rep_digest *digest[SIM_VOLUMES];
+	struct rep_shadow *shadow; /* of the RAM; its process's */
 	struct rep_sender_place place;
 	struct sim_cut cut;
 	struct sim_versions disk;
@@ -195,7 +204,8 @@ struct sim_counts {
 	uint64_t fault[FAULT_COUNT], faults;
 	uint64_t cuts, acked, acked_by_status, abandoned, resyncs, refused, fenced, sessions;
 	uint64_t events, points, receipts, duplicates, parts, resent, skipped, resent_held;
-	uint64_t suspects, digests_lost, images, virtual_ns, ages, age_unknown, age_error_max_ns;
+	uint64_t suspects, digests_lost, images, virtual_ns, ages, age_unknown, age_error_max_ns,
+		ram_data, ram_twice, refs, patches;
 };
 
 struct sim {
@@ -256,17 +266,7 @@ void net_reset(struct sim *s, struct sim_conn *c);
 void net_half_open(struct sim *s, struct sim_conn *c, unsigned told_side);
 void net_event(struct sim *s, struct sim_event *e);
 
-/* sim_layer.c */
-void sim_content(uint8_t *out, unsigned volume, uint32_t block, uint32_t version);
-/* Compare the frozen cut with the digests and make all parts of all layers. */
-int sim_cut_build(struct sim *s, struct lb_err *err);
-void sim_cut_fini(struct sim_cut *c);
-/* Read one layer of @store and lay it over @v (versions of its base). NULL, or what is wrong. */
-const char *sim_layer_read(struct sim *s, struct rep_store *store,
-			   const struct rep_manifest_volume *mv, struct sim_versions *v,
-			   const struct sim_versions *truth, unsigned volume);
-
-/* sim_source.c, sim_target.c */
+/* sim_layer.h has its own; sim_source.c, sim_target.c */
 void source_start(struct sim *s);
 void source_stop(struct sim *s, bool power);
 void source_event(struct sim *s, struct sim_event *e);

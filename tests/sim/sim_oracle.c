@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "sim.h"
+#include "sim_layer.h"
 
 struct sim_truth *oracle_find(struct sim *s, const struct lb_hash *manifest)
 {
@@ -69,9 +69,9 @@ static bool read_point(struct sim *s, const struct sim_truth *t, struct sim_vers
 	return bad == NULL;
 }
 
-static void check_image(struct sim *s, const struct sim_truth *t)
+static void check_image(struct sim *s, struct sim_truth *t)
 {
-	struct sim_versions v = {{{0}}};
+	struct sim_versions v = {.of = {{0}}};
 	const struct sim_truth *base;
 
 	if (!lb_hash_is_zero(&t->base)) {
@@ -84,6 +84,7 @@ static void check_image(struct sim *s, const struct sim_truth *t)
 		v = base->v;
 	}
 	(void)read_point(s, t, &v);
+	memcpy(t->v.ram, v.ram, sizeof(v.ram));
 }
 
 /* The whole chain of the newest point, from its full layer up. */
@@ -92,7 +93,7 @@ static void check_chain(struct sim *s)
 	struct sim_oracle *o = &s->oracle;
 	struct sim_truth **chain = calloc(o->n + 1, sizeof(*chain));
 	struct sim_truth *t = oracle_find(s, &o->head);
-	struct sim_versions v = {{{0}}};
+	struct sim_versions v = {.of = {{0}}};
 	unsigned n = 0;
 
 	LB_ASSERT(chain);
@@ -285,7 +286,7 @@ static void reopened(struct sim *s)
 {
 	struct sim_oracle *o = &s->oracle;
 	struct listing l = {.s = s};
-	const struct sim_truth *head;
+	struct sim_truth *head;
 	struct rep_point p;
 
 	look(s);

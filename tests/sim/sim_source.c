@@ -8,7 +8,8 @@
 #include "base/assert.h"
 #include "base/fs.h"
 #include "memfs.h"
-#include "sim.h"
+#include "shadow_int.h"
+#include "sim_layer.h"
 #include "test_bugs.h"
 
 static void sim_cut_over(struct sim *s)
@@ -133,6 +134,9 @@ void source_start(struct sim *s)
 	cfg.leads_to = leads_to;
 	cfg.arg = s;
 	LB_ASSERT(rep_sender_create(&x->sender, &cfg, NULL) == 0);
+	/* Now and then there is room for a few pages only. */
+	LB_ASSERT(rep_shadow_create(&x->shadow, sim_chance(s, 25) ? 4096 * sim_below(s, 40) : 0,
+				    NULL) == 0);
 	x->up = true;
 	x->tick_at = 0;
 	sim_log(s, "source starts");
@@ -161,6 +165,8 @@ void source_stop(struct sim *s, bool power)
 	x->sender = NULL;
 	sim_cut_over(s);
 	digests_close(s);
+	rep_shadow_destroy(x->shadow);
+	x->shadow = NULL;
 	memset(x->conn, 0, sizeof(x->conn));
 	net_process_gone(s, 1, !power);
 	if (power) {
@@ -172,21 +178,6 @@ void source_stop(struct sim *s, bool power)
 }
 
 /* ---- a cut ---- */
-
-static void write_disk(struct sim *s)
-{
-	struct sim_source *x = &s->src;
-
-	for (unsigned v = 0; v < SIM_VOLUMES; v++) {
-		uint64_t n = 1 + sim_below(s, sim_chance(s, 10) ? s->blocks[v] : 8);
-
-		for (uint64_t i = 0; i < n; i++) {
-			uint64_t b = sim_below(s, s->blocks[v]);
-
-			x->disk.of[v][b] = sim_chance(s, 10) ? 0 : ++x->next_version;
-		}
-	}
-}
 
 static void drop_cut(struct sim *s)
 {
@@ -206,7 +197,7 @@ static void take_cut(struct sim *s)
 
 	if (!x->ready || c->active)
 		return;
-	write_disk(s);
+	sim_write(s);
 	x->ready = false;
 	c->active = true;
 	c->place = x->place;
@@ -222,7 +213,7 @@ static void take_cut(struct sim *s)
 			.machine = s->machine,
 			.volume = s->volume[v],
 			.layer = c->layer[v],
-			.kind = REP_VOLUME_DISK,
+			.kind = v == SIM_RAM ? REP_VOLUME_RAM : REP_VOLUME_DISK,
 			.volume_bytes = (uint64_t)s->blocks[v] * REP_BLOCK_BYTES,
 		};
 	}
@@ -248,6 +239,8 @@ static void scan(struct sim *s)
 	LB_ASSERT(c->active && c->parts == 0);
 	for (unsigned v = 0; rc == 0 && v < SIM_VOLUMES; v++)
 		rc = rep_digest_begin(s->src.digest[v], full, &err);
+	LB_ASSERT(rep_shadow_begin(s->src.shadow, full ? NULL : &c->place.base, &c->layer[SIM_RAM],
+				   s->blocks[SIM_RAM], NULL) == 0);
 	if (rc == 0)
 		rc = sim_cut_build(s, &err);
 	if (rc != 0) {
@@ -279,6 +272,7 @@ static void seal(struct sim *s)
 	if (!REP_BUG(redo_not_synced))
 		rc = digests_each(s, rep_digest_seal, &c->hash, &err);
 	if (rc == 0) {
+		rep_shadow_seal(s->src.shadow, &c->hash);
 		apply_early(s, &c->hash);
 		e.sealed.manifest = manifest;
 		e.sealed.capture_boot_ns = c->capture_boot_ns;
@@ -363,6 +357,7 @@ static void on_acked(struct sim *s, const struct rep_sender_action *a)
 		rc = digests_each(s, rep_digest_seal, &a->manifest, &err);
 	if (rc == 0)
 		rc = digests_each(s, rep_digest_commit, &a->manifest, &err);
+	rep_shadow_commit(s->src.shadow, &a->manifest);
 	sim_cut_over(s);
 	if (rc != 0)
 		source_dies(s, "apply", &err);

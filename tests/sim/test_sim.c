@@ -81,6 +81,9 @@ static void print_counts(const struct total *t)
 	printf("parts %" PRIu64 ", resent %" PRIu64 ", not resent because held %" PRIu64
 	       ", resent though held %" PRIu64 ", stored twice %" PRIu64 "\n",
 	       c->parts, c->resent, c->skipped, c->resent_held, c->duplicates);
+	printf("RAM blocks: data %" PRIu64 " (%" PRIu64 " of them twice), refs %" PRIu64
+	       ", patches %" PRIu64 "\n",
+	       c->ram_data, c->ram_twice, c->refs, c->patches);
 	printf("images compared %" PRIu64 ", ages checked %" PRIu64 " (unknown %" PRIu64
 	       ", largest over-estimate %" PRIu64 " ms), events %" PRIu64 ", virtual time %" PRIu64
 	       " s\n",

@@ -1,2 +1,5 @@
 # The legacy platform of pc1: each device by script on a board without KVM.
 lb_test(unit.vm_pci unit/test_vm_pci.c DEPS testboard)
+lb_test(unit.vm_uart unit/test_vm_uart.c DEPS testboard)
+lb_test(unit.vm_rtc unit/test_vm_rtc.c DEPS testboard)
+lb_test(unit.vm_legacy unit/test_vm_legacy.c DEPS testboard)

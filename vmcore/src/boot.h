@@ -30,9 +30,14 @@ struct vm_entry {
 	uint16_t gdt_limit;
 };
 
-/* The firmware image of @fd at the top of 4 GiB (volume's ROM area) and its last 128..256 KiB as
- * RAM at 0xC0000..0xFFFFF. */
+/* The firmware image of @fd (64 to 256 KiB) at the top of 4 GiB (volume's ROM area), and the same
+ * 256 KiB as RAM at 0xC0000..0xFFFFF. Errors: LB_EINPUT (size), LB_EIO. */
 int vm_boot_bios(struct vm_entry *out, struct vm_mem *m, int fd, struct lb_err *err);
+/* The same from the ROM area: when a machine is reset, also one that came from a checkpoint. */
+void vm_boot_bios_again(struct vm_entry *out, struct vm_mem *m);
+/* The option ROM of @fd (512 bytes to 64 KiB, begins with 55 AA) into the ROM area, *@len long.
+ * Errors: LB_EINPUT, LB_EIO. */
+int vm_boot_option_rom(uint32_t *len, struct vm_mem *m, int fd, struct lb_err *err);
 
 struct vm_boot_linux {
 	int kernel_fd, initrd_fd; /* initrd -1: none */

@@ -123,6 +123,16 @@ void vm_mem_dirty(struct vm_mem *m, struct vm_gpa gpa, uint64_t len)
 					 memory_order_release);
 }
 
+uint8_t *vm_mem_option_rom(struct vm_mem *m)
+{
+	return m->base + m->ram_bytes;
+}
+
+uint8_t *vm_mem_firmware(struct vm_mem *m)
+{
+	return m->base + m->ram_bytes + VM_OPTION_ROM_BYTES;
+}
+
 bool vm_mem_read(struct vm_mem *m, void *to, struct vm_gpa gpa, uint64_t len)
 {
 	const void *p = vm_mem_ptr(m, gpa, len);

@@ -7,7 +7,8 @@
  *   volume                         guest physical
  *   0 .. low                       0 .. low                      low = min(ram, 3 GiB)
  *   low .. ram                     4 GiB .. 4 GiB + (ram - low)
- *   ram .. ram + VM_ROM_BYTES      4 GiB - VM_ROM_BYTES .. 4 GiB   read-only for the guest
+ *   ram .. ram + VM_ROM_BYTES      4 GiB - VM_ROM_BYTES .. 4 GiB   read-only for the guest:
+ *                                  64 KiB option ROM, then 256 KiB firmware
  *
  * 0xA0000..0xBFFFF is ordinary RAM: the text screen lies at 0xB8000 and needs no exits. The ROM is
  * part of the volume, so that a checkpoint is complete without a firmware file at the other site.
@@ -31,12 +32,14 @@
 
 struct lb_err;
 
-#define VM_PAGE_BYTES    UINT64_C(4096)
-#define VM_ROM_BYTES     (UINT64_C(256) << 10)
-#define VM_LOW_MAX_BYTES (UINT64_C(3) << 30)
-#define VM_HIGH_GPA      (UINT64_C(4) << 30)
-#define VM_RAM_MIN_BYTES (UINT64_C(2) << 20)
-#define VM_RAM_MAX_BYTES (UINT64_C(1) << 40)
+#define VM_PAGE_BYTES       UINT64_C(4096)
+#define VM_OPTION_ROM_BYTES (UINT64_C(64) << 10)
+#define VM_FIRMWARE_BYTES   (UINT64_C(256) << 10)
+#define VM_ROM_BYTES        (VM_OPTION_ROM_BYTES + VM_FIRMWARE_BYTES)
+#define VM_LOW_MAX_BYTES    (UINT64_C(3) << 30)
+#define VM_HIGH_GPA         (UINT64_C(4) << 30)
+#define VM_RAM_MIN_BYTES    (UINT64_C(2) << 20)
+#define VM_RAM_MAX_BYTES    (UINT64_C(1) << 40)
 
 /* A guest-physical address. */
 struct vm_gpa {
@@ -66,6 +69,9 @@ uint64_t vm_mem_volume_bytes(uint64_t ram_bytes);
 void *vm_mem_ptr(struct vm_mem *m, struct vm_gpa gpa, uint64_t len);
 /* The range (from vm_mem_ptr()) was written by this process. */
 void vm_mem_dirty(struct vm_mem *m, struct vm_gpa gpa, uint64_t len);
+/* The read-only part, for who fills it before the guest runs: option ROM, firmware. */
+uint8_t *vm_mem_option_rom(struct vm_mem *m);
+uint8_t *vm_mem_firmware(struct vm_mem *m);
 /* Copy from / to guest memory; ranges may span low and high memory's inner pages but not the hole.
  * False when any byte is not RAM; then nothing was copied. */
 bool vm_mem_read(struct vm_mem *m, void *to, struct vm_gpa gpa, uint64_t len);

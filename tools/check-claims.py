@@ -7,7 +7,7 @@ import pathlib, re, subprocess, sys
 
 PAGES = ["ARCHITECTURE.md", "SECURITY.md"]
 TEST = re.compile(r"\b(?:unit|sim|crash|golden|fuzz|e2e)\.[A-Za-z][A-Za-z0-9_-]*")
-FILE = re.compile(r"\b(?:base|imaging|replicator|runbooks|siteagent|tests|tools)/[\w/*.-]*[\w*]")
+FILE = re.compile(r"\b(?:base|imaging|replicator|runbooks|siteagent|ui-tui|tests|tools)/[\w/*.-]*[\w*]")
 
 
 def known_tests(build):

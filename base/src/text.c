@@ -4,8 +4,6 @@
 #include "base/log.h"
 #include "text_int.h"
 
-/* Length of the well-formed UTF-8 sequence at @s (Unicode 15, table 3-7) and its code point; 0 when
- * it is not one. Reads no further than the NUL. */
 size_t lb_utf8_next(const char *s, uint32_t *out)
 {
 	const uint8_t *b = (const uint8_t *)s;
@@ -37,8 +35,9 @@ static bool is_hostile(uint32_t cp)
 {
 	if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0))
 		return true;
-	return cp == 0x061c || cp == 0x200b || cp == 0x200e || cp == 0x200f ||
-	       (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) || cp == 0xfeff;
+	return cp == 0x00ad || cp == 0x061c || cp == 0x180e || cp == 0x200b || cp == 0x200e ||
+	       cp == 0x200f || (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) ||
+	       cp == 0xfeff || (cp >= 0xfff9 && cp <= 0xfffb) || (cp >= 0xe0000 && cp <= 0xe0fff);
 }
 
 size_t lb_text_unit(char out[LB_TEXT_UNIT], const char *s, bool quoted)

@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/text.h"
+
 #define LB_TEXT_UNIT 8u
 
-/* Bytes of the well-formed UTF-8 character at @s, 0 when it is none (or the end). */
-size_t lb_utf8_next(const char *s, uint32_t *out);
 /* The safe form of the character at @s into @out (with a NUL); returns the bytes of @s it covers.
  * @s is not at its end. @quoted: also escape '"' and '\\'. */
 size_t lb_text_unit(char out[LB_TEXT_UNIT], const char *s, bool quoted);

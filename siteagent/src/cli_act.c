@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/conf.h"
+#include "base/text.h"
 #include "cli_int.h"
 #include "config_int.h"
 #include "runbooks/lang.h"
@@ -101,7 +102,7 @@ int cli_group_cut(struct cli *c)
 
 static int print_scrub(struct cli *c, int rc, json_t *result)
 {
-	char size[24], what[400];
+	char size[LB_HUMAN_BYTES], what[400];
 	size_t i;
 	json_t *d;
 
@@ -112,12 +113,12 @@ static int print_scrub(struct cli *c, int rc, json_t *result)
 		{
 			(void)printf("DAMAGED  %s\n", cli_text(what, sizeof(what), d, "what"));
 		}
-		(void)printf("%s: %" PRIu64 " points, %" PRIu64 " records, %s%s; %" PRIu64
-			     " damaged\n",
-			     rc == 0 ? "verified" : "NOT good", cli_u64(result, "points"),
-			     cli_u64(result, "records"), cli_bytes(size, cli_u64(result, "bytes")),
-			     json_is_true(json_object_get(result, "deep")) ? " decrypted" : "",
-			     cli_u64(result, "damaged"));
+		(void)printf(
+			"%s: %" PRIu64 " points, %" PRIu64 " records, %s%s; %" PRIu64 " damaged\n",
+			rc == 0 ? "verified" : "NOT good", cli_u64(result, "points"),
+			cli_u64(result, "records"), lb_human_bytes(size, cli_u64(result, "bytes")),
+			json_is_true(json_object_get(result, "deep")) ? " decrypted" : "",
+			cli_u64(result, "damaged"));
 	}
 	json_decref(result);
 	return rc;
@@ -144,7 +145,7 @@ int cli_verify(struct cli *c)
 
 int cli_point_export(struct cli *c)
 {
-	char path[CLI_PATH_BYTES], cwd[PATH_MAX], full[2 * PATH_MAX], size[24];
+	char path[CLI_PATH_BYTES], cwd[PATH_MAX], full[2 * PATH_MAX], size[LB_HUMAN_BYTES];
 	json_t *body = json_object(), *result = NULL;
 	int rc;
 
@@ -162,7 +163,7 @@ int cli_point_export(struct cli *c)
 		return cli_print_json(result);
 	if (rc == 0)
 		(void)printf("%s written, %s\n", full,
-			     cli_bytes(size, cli_u64(result, "size_bytes")));
+			     lb_human_bytes(size, cli_u64(result, "size_bytes")));
 	json_decref(result);
 	return rc;
 }
@@ -250,26 +251,27 @@ int cli_runbook_schema(struct cli *c)
 
 static void print_step(const json_t *s)
 {
-	char id[CELL], action[CELL], state[CELL], detail[400], took[24];
+	char id[CELL], action[CELL], state[CELL], detail[400], took[LB_HUMAN_BYTES];
 	uint64_t first = cli_u64(s, "first_ns"), end = cli_u64(s, "end_ns");
 
 	(void)printf("  %-16s %-7s %-12s %8s  %s\n", cli_text(id, sizeof(id), s, "id"),
 		     cli_text(action, sizeof(action), s, "action"),
 		     cli_text(state, sizeof(state), s, "state"),
-		     end > first ? cli_duration(took, end - first) : "",
+		     end > first ? lb_human_duration(took, end - first) : "",
 		     cli_text(detail, sizeof(detail), s, "detail"));
 }
 
 static void print_run(const json_t *o)
 {
-	char a[CELL], b[CELL], d[CELL], took[24];
+	char a[CELL], b[CELL], d[CELL], took[LB_HUMAN_BYTES];
 	size_t i;
 	json_t *s;
 
-	(void)printf(
-		"run %s  %s  %s  %s  after %s\n", cli_text(a, 9, o, "id"),
-		cli_text(b, sizeof(b), o, "runbook"), json_string_value(json_object_get(o, "mode")),
-		cli_text(d, sizeof(d), o, "state"), cli_duration(took, cli_u64(o, "elapsed_ns")));
+	(void)printf("run %s  %s  %s  %s  after %s\n", cli_text(a, 9, o, "id"),
+		     cli_text(b, sizeof(b), o, "runbook"),
+		     json_string_value(json_object_get(o, "mode")),
+		     cli_text(d, sizeof(d), o, "state"),
+		     lb_human_duration(took, cli_u64(o, "elapsed_ns")));
 	json_array_foreach(json_object_get(o, "steps"), i, s)
 	{
 		print_step(s);
@@ -365,7 +367,8 @@ int cli_run_list(struct cli *c)
 {
 	static const char *const head[] = {"RUN",   "RUNBOOK", "MODE", "STATE",
 					   "BEGAN", "TOOK",    NULL};
-	char id[16], name[CELL], mode[CELL], state[CELL], began[24], took[24];
+	char id[16], name[CELL], mode[CELL], state[CELL], began[LB_HUMAN_BYTES],
+		took[LB_HUMAN_BYTES];
 	struct cli_table *t;
 	json_t *o = NULL, *r;
 	size_t i;
@@ -378,12 +381,13 @@ int cli_run_list(struct cli *c)
 	t = cli_table_new(head);
 	json_array_foreach(json_object_get(o, "runs"), i, r)
 	{
-		cli_table_row(t, (const char *[]){cli_text(id, 9, r, "id"),
-						  cli_text(name, sizeof(name), r, "runbook"),
-						  cli_text(mode, sizeof(mode), r, "mode"),
-						  cli_text(state, sizeof(state), r, "state"),
-						  cli_wall(began, cli_u64(r, "began_wall_ns")),
-						  cli_duration(took, cli_u64(r, "elapsed_ns"))});
+		cli_table_row(t,
+			      (const char *[]){cli_text(id, 9, r, "id"),
+					       cli_text(name, sizeof(name), r, "runbook"),
+					       cli_text(mode, sizeof(mode), r, "mode"),
+					       cli_text(state, sizeof(state), r, "state"),
+					       lb_human_wall(began, cli_u64(r, "began_wall_ns")),
+					       lb_human_duration(took, cli_u64(r, "elapsed_ns"))});
 	}
 	cli_table_print(t, stdout);
 	json_decref(o);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli_int.h"
 #include "siteagent/ctl.h"
 
@@ -65,17 +66,19 @@ int cli_print_json(struct json_t *o)
 
 static void show_progress(const json_t *job, bool tty)
 {
-	char done[24], all[24], rate[24], eta[24] = "";
+	char done[LB_HUMAN_BYTES], all[LB_HUMAN_BYTES], rate[LB_HUMAN_BYTES],
+		eta[LB_HUMAN_BYTES] = "";
 	const json_t *left = json_object_get(job, "eta_s");
 	uint64_t n = cli_u64(job, "done_bytes"), of = cli_u64(job, "all_bytes");
 
 	if (!tty)
 		return;
 	if (json_is_integer(left))
-		(void)cli_duration(eta, (uint64_t)json_integer_value(left) * 1000000000u);
+		(void)lb_human_duration(eta, (uint64_t)json_integer_value(left) * 1000000000u);
 	(void)fprintf(stderr, "\r%3u %%  %s of %s  %s/s%s%s   ",
-		      of == 0 ? 0 : (unsigned)((double)n / (double)of * 100), cli_bytes(done, n),
-		      cli_bytes(all, of), cli_bytes(rate, cli_u64(job, "rate_bytes_per_s")),
+		      of == 0 ? 0 : (unsigned)((double)n / (double)of * 100),
+		      lb_human_bytes(done, n), lb_human_bytes(all, of),
+		      lb_human_bytes(rate, cli_u64(job, "rate_bytes_per_s")),
 		      eta[0] != '\0' ? "  ETA " : "", eta);
 }
 

@@ -2,8 +2,8 @@
  * siteagent/src/cli_int.h - the `lifeboat` program: noun verb, a client of the control API only.
  *
  * Every verb takes --json (the API's answer as it is) and --socket. Exit status:
- * lb_err_exit_status(), 2 for wrong usage. One table (cli_verbs) drives dispatch, help, completion
- * and the man page.
+ * lb_err_exit_status(), 2 for wrong usage. One table (sa_ctl_verbs) drives dispatch, help,
+ * completion and the man page.
  */
 #ifndef SITEAGENT_CLI_INT_H
 #define SITEAGENT_CLI_INT_H
@@ -26,9 +26,9 @@ struct sa_ctl;
 struct cli {
 	const char *socket;
 	bool json;
-	bool deep, watch, once, plain, yes_unattended;
+	bool deep, watch, once, plain, yes_unattended, ascii, read_only;
 	const char *mode, *confirm, *reason, *group, *machine, *volume, *format, *name, *ttl,
-		*after, *max;
+		*after, *max, *theme;
 	const char *arg[CLI_ARGS_MAX + 1]; /* what is left after the verb, NULL-terminated */
 	size_t args;
 	struct sa_ctl *ctl;
@@ -36,16 +36,9 @@ struct cli {
 	struct lb_err err;
 };
 
-struct cli_verb {
-	const char *noun, *verb; /* verb "" when the noun is all */
-	const char *args;        /* "POINT FILE" */
-	const char *options;     /* "--deep --group NAME" */
-	const char *help;        /* one line */
-	const char *example;
-	size_t min_args, max_args;
-	int (*fn)(struct cli *c);
-};
-extern const struct cli_verb cli_verbs[]; /* ends with noun NULL */
+/* cli_verbs.c: what a verb runs; NULL: there is no such verb. */
+struct sa_verb;
+int (*cli_verb_fn(const struct sa_verb *v))(struct cli *c);
 
 /* cli_call.c: one request; on failure c->err and c->hint are set. */
 int cli_call(struct cli *c, const char *method, const char *path, struct json_t *body /* taken */,
@@ -61,11 +54,8 @@ int cli_print_json(struct json_t *o); /* takes o; 0 */
 /* Read a file ("-": standard input) of at most 256 KiB; free it. */
 int cli_read_file(struct cli *c, const char *path, char **text);
 
-/* cli_text.c: numbers for people. @out at least 24 bytes; returns @out. */
-const char *cli_bytes(char *out, uint64_t n);            /* "1.5 GiB" */
-const char *cli_duration(char *out, uint64_t ns);        /* "850 ms", "3.2 s", "4 m 10 s" */
-const char *cli_age(char *out, const struct json_t *ns); /* null: "unknown" */
-const char *cli_wall(char *out, uint64_t wall_ns);       /* "2026-11-22 03:04:05" local */
+/* cli_text.c. lb_human_duration() of a number that may be null: "unknown". LB_HUMAN_BYTES. */
+const char *cli_age(char *out, const struct json_t *ns);
 /* A text field of foreign origin, escaped for the terminal; @out holds @cap. */
 const char *cli_text(char *out, size_t cap, const struct json_t *o, const char *key);
 uint64_t cli_u64(const struct json_t *o, const char *key);
@@ -79,6 +69,7 @@ void cli_table_print(struct cli_table *t, FILE *out);             /* and frees i
 /* verbs, by file */
 int cli_status(struct cli *c);
 int cli_watch(struct cli *c);
+int cli_tui(struct cli *c); /* becomes that program */
 int cli_doctor(struct cli *c);
 int cli_site_list(struct cli *c);
 int cli_site_init(struct cli *c);

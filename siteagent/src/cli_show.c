@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli_int.h"
 
 #define CELL 128u
@@ -26,8 +27,8 @@ static int get(struct cli *c, const char *path, json_t **out)
 
 static void group_row(struct cli_table *t, const json_t *g)
 {
-	char name[CELL], role[CELL], peer[CELL], rpo[24], epoch[24], seq[24], link[CELL],
-		what[CELL];
+	char name[CELL], role[CELL], peer[CELL], rpo[LB_HUMAN_BYTES], epoch[24], seq[24],
+		link[CELL], what[CELL];
 	const json_t *newest = json_object_get(g, "newest_point");
 	const json_t *progress = json_object_get(g, "progress");
 	uint64_t last = newest != NULL ? cli_u64(newest, "seq") : cli_u64(g, "last_acked_seq");
@@ -66,11 +67,11 @@ static void print_groups(const json_t *list)
 
 static void print_status(const json_t *o)
 {
-	char site[CELL], mode[CELL], alarm[300], up[24];
+	char site[CELL], mode[CELL], alarm[300], up[LB_HUMAN_BYTES];
 
 	(void)printf("site %s   %s   up %s\n", cli_text(site, sizeof(site), o, "site"),
 		     cli_text(mode, sizeof(mode), o, "mode"),
-		     cli_duration(up, cli_u64(o, "uptime_ns")));
+		     lb_human_duration(up, cli_u64(o, "uptime_ns")));
 	if (cli_text(alarm, sizeof(alarm), o, "alarm")[0] != '\0')
 		(void)printf("ALARM: %s\n", alarm);
 	if (!json_is_true(json_object_get(o, "enrolled")))
@@ -190,7 +191,7 @@ int cli_site_list(struct cli *c)
 int cli_machine_list(struct cli *c)
 {
 	static const char *const head[] = {"MACHINE", "GROUP", "DRIVER", "STATE", "RPO", NULL};
-	char name[CELL], group[CELL], driver[CELL], state[CELL], rpo[24];
+	char name[CELL], group[CELL], driver[CELL], state[CELL], rpo[LB_HUMAN_BYTES];
 	struct cli_table *t;
 	json_t *o = NULL, *m;
 	size_t i;
@@ -242,7 +243,8 @@ int cli_point_list(struct cli *c)
 	static const char *const head[] = {"POINT", "GROUP",  "SEQ",   "CAPTURED",
 					   "CLASS", "STORED", "MARKS", NULL};
 	char path[2 * CLI_PART_BYTES + 64], max[CLI_PART_BYTES], of[CLI_PART_BYTES], id[CELL],
-		group[CELL], seq[24], when[24], cls[CELL], size[24], marks[CELL];
+		group[CELL], seq[24], when[LB_HUMAN_BYTES], cls[CELL], size[LB_HUMAN_BYTES],
+		marks[CELL];
 	struct cli_table *t;
 	json_t *o = NULL, *p;
 	size_t i;
@@ -261,11 +263,11 @@ int cli_point_list(struct cli *c)
 		(void)cli_text(id, 13, p, "id");
 		(void)snprintf(seq, sizeof(seq), "%" PRIu64, cli_u64(p, "seq"));
 		join_marks(marks, sizeof(marks), json_object_get(p, "marks"));
-		cli_table_row(t,
-			      (const char *[]){id, cli_text(group, sizeof(group), p, "group"), seq,
-					       cli_wall(when, cli_u64(p, "captured_wall_ns")),
-					       cli_text(cls, sizeof(cls), p, "consistency"),
-					       cli_bytes(size, cli_u64(p, "stored_bytes")), marks});
+		cli_table_row(t, (const char *[]){
+					 id, cli_text(group, sizeof(group), p, "group"), seq,
+					 lb_human_wall(when, cli_u64(p, "captured_wall_ns")),
+					 cli_text(cls, sizeof(cls), p, "consistency"),
+					 lb_human_bytes(size, cli_u64(p, "stored_bytes")), marks});
 	}
 	cli_table_print(t, stdout);
 	json_decref(o);
@@ -274,7 +276,8 @@ int cli_point_list(struct cli *c)
 
 int cli_point_show(struct cli *c)
 {
-	char path[CLI_PATH_BYTES], a[CELL], b[CELL], size[24], layer[24], when[24];
+	char path[CLI_PATH_BYTES], a[CELL], b[CELL], size[LB_HUMAN_BYTES], layer[LB_HUMAN_BYTES],
+		when[LB_HUMAN_BYTES];
 	json_t *o = NULL, *v;
 	size_t i;
 	int rc;
@@ -287,7 +290,7 @@ int cli_point_show(struct cli *c)
 	(void)printf("group     %s   epoch %" PRIu64 "   seq %" PRIu64 "\n",
 		     cli_text(a, sizeof(a), o, "group"), cli_u64(o, "epoch"), cli_u64(o, "seq"));
 	(void)printf("captured  %s   consistency %s\n",
-		     cli_wall(when, cli_u64(o, "captured_wall_ns")),
+		     lb_human_wall(when, cli_u64(o, "captured_wall_ns")),
 		     cli_text(a, sizeof(a), o, "consistency"));
 	(void)printf("base      %s\n", cli_text(a, sizeof(a), o, "base"));
 	json_array_foreach(json_object_get(o, "volumes"), i, v)
@@ -295,8 +298,8 @@ int cli_point_show(struct cli *c)
 		(void)printf("volume    %s/%s   %s   layer %s\n",
 			     cli_text(a, sizeof(a), v, "machine"),
 			     cli_text(b, sizeof(b), v, "volume"),
-			     cli_bytes(size, cli_u64(v, "size_bytes")),
-			     cli_bytes(layer, cli_u64(v, "layer_bytes")));
+			     lb_human_bytes(size, cli_u64(v, "size_bytes")),
+			     lb_human_bytes(layer, cli_u64(v, "layer_bytes")));
 	}
 	json_decref(o);
 	return 0;

@@ -1,62 +1,18 @@
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "cli_int.h"
-
-const char *cli_bytes(char *out, uint64_t n)
-{
-	static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	double v = (double)n;
-	unsigned u = 0;
-
-	while (v >= 1024 && u < 6) {
-		v /= 1024;
-		u++;
-	}
-	(void)snprintf(out, 24, u == 0 || v >= 100 ? "%.0f %s" : "%.1f %s", v, unit[u]);
-	return out;
-}
-
-const char *cli_duration(char *out, uint64_t ns)
-{
-	uint64_t s = ns / 1000000000u;
-
-	if (ns < 1000000000u)
-		(void)snprintf(out, 24, "%" PRIu64 " ms", ns / 1000000u);
-	else if (s < 60)
-		(void)snprintf(out, 24, "%.1f s", (double)ns / 1e9);
-	else if (s < 3600)
-		(void)snprintf(out, 24, "%" PRIu64 " m %02" PRIu64 " s", s / 60, s % 60);
-	else if (s < 86400)
-		(void)snprintf(out, 24, "%" PRIu64 " h %02" PRIu64 " m", s / 3600, s % 3600 / 60);
-	else
-		(void)snprintf(out, 24, "%" PRIu64 " d %02" PRIu64 " h", s / 86400,
-			       s % 86400 / 3600);
-	return out;
-}
 
 const char *cli_age(char *out, const struct json_t *ns)
 {
 	if (!json_is_integer(ns)) {
-		(void)snprintf(out, 24, "unknown");
+		(void)snprintf(out, LB_HUMAN_BYTES, "unknown");
 		return out;
 	}
-	return cli_duration(out, (uint64_t)json_integer_value(ns));
-}
-
-const char *cli_wall(char *out, uint64_t wall_ns)
-{
-	time_t t = (time_t)(wall_ns / 1000000000u);
-	struct tm tm;
-
-	if (wall_ns == 0 || localtime_r(&t, &tm) == NULL ||
-	    strftime(out, 24, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-		(void)snprintf(out, 24, "-");
-	return out;
+	return lb_human_duration(out, (uint64_t)json_integer_value(ns));
 }
 
 const char *cli_text(char *out, size_t cap, const struct json_t *o, const char *key)

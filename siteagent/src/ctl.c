@@ -3,7 +3,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <jansson.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +18,7 @@ struct sa_ctl {
 	size_t answer_len, answer_cap;
 	bool too_large;
 	long status; /* HTTP status of the last answer */
+	_Atomic bool aborted;
 };
 
 static size_t on_data(char *p, size_t size, size_t n, void *arg)
@@ -43,6 +44,18 @@ static size_t on_data(char *p, size_t size, size_t n, void *arg)
 	return len;
 }
 
+static int on_progress(void *arg, curl_off_t all_down, curl_off_t down, curl_off_t all_up,
+		       curl_off_t up)
+{
+	struct sa_ctl *c = arg;
+
+	(void)all_down;
+	(void)down;
+	(void)all_up;
+	(void)up;
+	return atomic_load(&c->aborted) ? 1 : 0;
+}
+
 int sa_ctl_open(struct sa_ctl **out, const char *socket_path, uint64_t timeout_ns,
 		struct lb_err *err)
 {
@@ -63,6 +76,9 @@ int sa_ctl_open(struct sa_ctl **out, const char *socket_path, uint64_t timeout_n
 	(void)curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)(timeout_ns / 1000000u));
 	(void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_data);
 	(void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);
+	(void)curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+	(void)curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, c);
+	(void)curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);
 	*out = c;
 	c = NULL;
 out:
@@ -80,12 +96,19 @@ void sa_ctl_close(struct sa_ctl *c)
 	free(c);
 }
 
+void sa_ctl_abort(struct sa_ctl *c)
+{
+	atomic_store(&c->aborted, true);
+}
+
 static int call_error(struct sa_ctl *c, CURLcode res, const char *method, const char *path,
 		      struct lb_err *err)
 {
 	long sys = 0;
 
 	(void)curl_easy_getinfo(c->curl, CURLINFO_OS_ERRNO, &sys);
+	if (res == CURLE_ABORTED_BY_CALLBACK)
+		return lb_err_set(err, LB_ECANCELED, 0, "%s %s was cancelled", method, path);
 	if (res == CURLE_OPERATION_TIMEDOUT)
 		return lb_err_set(err, LB_ETIMEDOUT, 0, "agent on %s did not answer %s %s",
 				  c->socket_path, method, path);

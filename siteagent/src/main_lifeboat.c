@@ -26,6 +26,9 @@ enum {
 	OPT_ONCE,
 	OPT_FORMAT,
 	OPT_PLAIN,
+	OPT_ASCII,
+	OPT_READ_ONLY,
+	OPT_THEME,
 	OPT_VERSION
 };
 
@@ -47,12 +50,15 @@ static const struct option options[] = {
 	{"max", required_argument, NULL, OPT_MAX},
 	{"unattended", no_argument, NULL, OPT_UNATTENDED},
 	{"plain", no_argument, NULL, OPT_PLAIN},
+	{"ascii", no_argument, NULL, OPT_ASCII},
+	{"read-only", no_argument, NULL, OPT_READ_ONLY},
+	{"theme", required_argument, NULL, OPT_THEME},
 	{"once", no_argument, NULL, OPT_ONCE},
 	{"format", required_argument, NULL, OPT_FORMAT},
 	{NULL, 0, NULL, 0},
 };
 
-static void usage_line(FILE *out, const struct cli_verb *v)
+static void usage_line(FILE *out, const struct sa_verb *v)
 {
 	char left[80];
 
@@ -65,14 +71,14 @@ static void usage(FILE *out, const char *noun)
 {
 	(void)fprintf(out,
 		      "usage: lifeboat NOUN [VERB] [ARG...] [--json] [--socket PATH] [--help]\n\n");
-	for (const struct cli_verb *v = cli_verbs; v->noun != NULL; v++)
+	for (const struct sa_verb *v = sa_ctl_verbs(); v->noun != NULL; v++)
 		if (noun == NULL || strcmp(v->noun, noun) == 0)
 			usage_line(out, v);
 	(void)fprintf(out, "\nThe agent's socket: --socket, else $LIFEBOAT_SOCKET, else %s\n",
 		      SA_CTL_DEFAULT_SOCKET);
 }
 
-static void usage_of(FILE *out, const struct cli_verb *v)
+static void usage_of(FILE *out, const struct sa_verb *v)
 {
 	(void)fprintf(out, "usage: lifeboat %s%s%s%s%s", v->noun, v->verb[0] != '\0' ? " " : "",
 		      v->verb, v->args[0] != '\0' ? " " : "", v->args);
@@ -86,7 +92,7 @@ static void usage_of(FILE *out, const struct cli_verb *v)
 	(void)fputc('\n', out);
 }
 
-static void help(const struct cli_verb *v)
+static void help(const struct sa_verb *v)
 {
 	usage_of(stdout, v);
 	(void)printf("\n%s\n\nexample:\n  %s\n", v->help, v->example);
@@ -109,6 +115,15 @@ static void take_option(struct cli *c, int opt)
 		break;
 	case OPT_PLAIN:
 		c->plain = true;
+		break;
+	case OPT_ASCII:
+		c->ascii = true;
+		break;
+	case OPT_READ_ONLY:
+		c->read_only = true;
+		break;
+	case OPT_THEME:
+		c->theme = optarg;
 		break;
 	case OPT_ONCE:
 		c->once = true;
@@ -175,7 +190,7 @@ static int bad_option(int opt, char **argv)
 }
 
 /* Options that every verb takes have no place in its own list. */
-static bool takes(const struct cli_verb *v, const char *name)
+static bool takes(const struct sa_verb *v, const char *name)
 {
 	static const char *const all[] = {"socket", "json", "help", "version"};
 	size_t len = strlen(name);
@@ -191,15 +206,15 @@ static bool takes(const struct cli_verb *v, const char *name)
 
 static bool noun_known(const char *noun)
 {
-	for (const struct cli_verb *v = cli_verbs; v->noun != NULL; v++)
+	for (const struct sa_verb *v = sa_ctl_verbs(); v->noun != NULL; v++)
 		if (strcmp(v->noun, noun) == 0)
 			return true;
 	return false;
 }
 
-static const struct cli_verb *find(const char *noun, const char *verb, size_t *used)
+static const struct sa_verb *find(const char *noun, const char *verb, size_t *used)
 {
-	for (const struct cli_verb *v = cli_verbs; v->noun != NULL; v++) {
+	for (const struct sa_verb *v = sa_ctl_verbs(); v->noun != NULL; v++) {
 		if (strcmp(v->noun, noun) != 0)
 			continue;
 		*used = v->verb[0] == '\0' ? 1 : 2;
@@ -216,7 +231,7 @@ static int unknown(const char *noun, const char *verb)
 	bool known = noun_known(noun);
 	const char *near;
 
-	for (const struct cli_verb *v = cli_verbs; v->noun != NULL && n < 63; v++)
+	for (const struct sa_verb *v = sa_ctl_verbs(); v->noun != NULL && n < 63; v++)
 		if (!known || strcmp(v->noun, noun) == 0)
 			words[n++] = known ? v->verb : v->noun;
 	words[n] = NULL;
@@ -231,9 +246,9 @@ static int unknown(const char *noun, const char *verb)
 	return 2;
 }
 
-static int run(struct cli *c, const struct cli_verb *v)
+static int run(struct cli *c, const struct sa_verb *v)
 {
-	int rc = v->fn(c);
+	int rc = cli_verb_fn(v)(c);
 
 	if (rc != 0) {
 		(void)fprintf(stderr, "lifeboat: %s: %s\n", lb_err_name(rc), c->err.msg);
@@ -248,7 +263,7 @@ int main(int argc, char **argv)
 {
 	const char *env_socket = getenv("LIFEBOAT_SOCKET");
 	struct cli c = {.socket = env_socket != NULL ? env_socket : SA_CTL_DEFAULT_SOCKET};
-	const struct cli_verb *v;
+	const struct sa_verb *v;
 	bool given[sizeof(options) / sizeof(options[0])] = {false};
 	bool want_help = false;
 	size_t used = 0, left;

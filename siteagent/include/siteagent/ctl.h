@@ -13,6 +13,8 @@
 #ifndef SITEAGENT_CTL_H
 #define SITEAGENT_CTL_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct lb_err;
@@ -28,5 +30,25 @@ void sa_ctl_close(struct sa_ctl *c);
  * NULL) gets the agent's hint. */
 int sa_ctl_call(struct sa_ctl *c, const char *method, const char *path, const struct json_t *body,
 		struct json_t **out, char *hint, uint64_t hint_bytes, struct lb_err *err);
+/* The call that runs, and every later one, ends with LB_ECANCELED within about a second. Any
+ * thread. */
+void sa_ctl_abort(struct sa_ctl *c);
+
+/*
+ * The verbs of the `lifeboat` program, one list for dispatch, help, completion, manual page and the
+ * terminal UI's command line. Words of @args and @options in capitals say what is meant: FILE GROUP
+ * MACHINE MODE POINT RUN SITE STEP ...; optional ones stand in brackets.
+ */
+struct sa_verb {
+	const char *noun, *verb; /* verb "" when the noun is all */
+	const char *args;        /* "POINT FILE" */
+	const char *options;     /* "--deep --group GROUP" */
+	const char *help;        /* one line; gettext */
+	const char *example;
+	size_t min_args, max_args;
+	bool changes; /* something, anywhere: not for who may only look */
+};
+/* Ends with noun NULL. */
+const struct sa_verb *sa_ctl_verbs(void);
 
 #endif

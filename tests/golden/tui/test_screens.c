@@ -1,0 +1,218 @@
+/*
+ * Every view, window and dialog as text, in several sizes, languages and themes, against
+ * screens/NAME.txt. LB_GOLDEN_UPDATE=1 in the environment writes them anew; look at what changed.
+ */
+#include <libintl.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "theme_int.h"
+#include "tui_world.h"
+
+static char dir[512], agent[600];
+
+/* What is typed to get there; '\n' is Enter, '\t' is Down. */
+static const struct {
+	const char *name, *keys;
+} scenes[] = {
+	{"overview", "1"},
+	{"sites", "2"},
+	{"machines", "3"},
+	{"points", "4"},
+	{"runbooks", "5\t"},
+	{"runs", "6"},
+	{"run", "6\n\t"},
+	{"drills", "7"},
+	{"events", "8"},
+	{"console", "9"},
+	{"help", "1?"},
+	{"help-search", "5\t?fail"},
+	{"filter", "4/veri"},
+	{"command", "1:point sh"},
+	{"verify", "4v"},
+	{"drill", "5\tD"},
+	{"skip", "6\n\t\ts"},
+	{"failover-1", "5\tF"},
+	{"failover-2", "5\tF\n"},
+	{"failover-3", "5\tF\n\n"},
+	{"failover-4", "5\tF\n\n\ntok"},
+};
+
+struct shape {
+	const char *suffix, *locale;
+	int w, h;
+	bool ascii, styles;
+};
+
+static void go(struct tui_world *w, const char *keys)
+{
+	tw_pass(w, UINT64_C(3000000000));
+	for (; *keys != '\0'; keys++) {
+		tw_key(w, *keys == '\n'   ? (uint32_t)UI_K_ENTER
+			  : *keys == '\t' ? (uint32_t)UI_K_DOWN
+					  : (uint32_t)*keys);
+		if (*keys != 'v' && *keys != '\t')
+			tw_pass(w, UINT64_C(250000000));
+	}
+	tw_pass(w, UINT64_C(3000000000));
+}
+
+static char *read_all(const char *path)
+{
+	FILE *f = fopen(path, "rb");
+	char *p = calloc(1, 1u << 18);
+
+	assert_non_null(p);
+	if (f != NULL) {
+		size_t n = fread(p, 1, (1u << 18) - 1, f);
+
+		p[n] = '\0';
+		(void)fclose(f);
+	}
+	return p;
+}
+
+static void write_all(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "wb");
+
+	assert_non_null(f);
+	(void)fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void compare(const char *name, const char *text)
+{
+	char path[700];
+	char *want;
+
+	(void)snprintf(path, sizeof(path), "%s/screens/%s.txt", dir, name);
+	if (getenv("LB_GOLDEN_UPDATE") != NULL) {
+		write_all(path, text);
+		return;
+	}
+	want = read_all(path);
+	if (strcmp(want, text) != 0) {
+		print_error("%s is not what it was; it was:\n%s\nit is:\n%s\n", name, want, text);
+		fail();
+	}
+	free(want);
+}
+
+static void shape_of(const struct shape *s)
+{
+	const struct ui_app_cfg cfg = {.ascii = s->ascii};
+	char name[128];
+
+	if (setlocale(LC_ALL, s->locale) == NULL)
+		fail_msg("locale %s is not installed (./dev deps)", s->locale);
+	for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
+		struct tui_world w;
+		char *text;
+
+		tw_init(&w, agent, &cfg, s->w, s->h);
+		go(&w, scenes[i].keys);
+		text = tw_screen(&w, s->styles);
+		(void)snprintf(name, sizeof(name), "%s%s", scenes[i].name, s->suffix);
+		compare(name, text);
+		free(text);
+		tw_fini(&w);
+	}
+	(void)setlocale(LC_ALL, "C.UTF-8");
+}
+
+static void test_80x24(void **state)
+{
+	(void)state;
+	shape_of(&(struct shape){"", "C.UTF-8", 80, 24, false, false});
+}
+
+static void test_60x15(void **state)
+{
+	(void)state;
+	shape_of(&(struct shape){".60x15", "C.UTF-8", 60, 15, false, false});
+}
+
+static void test_200x50(void **state)
+{
+	(void)state;
+	shape_of(&(struct shape){".200x50", "C.UTF-8", 200, 50, false, false});
+}
+
+static void test_ascii(void **state)
+{
+	(void)state;
+	shape_of(&(struct shape){".ascii", "C", 80, 24, true, false});
+}
+
+static void test_styles(void **state)
+{
+	(void)state;
+	shape_of(&(struct shape){".styles", "C.UTF-8", 80, 24, false, true});
+}
+
+/* How each style looks in each theme: state is never told by colour alone. */
+static void test_themes(void **state)
+{
+	char text[8192];
+	size_t n = 0;
+
+	(void)state;
+	for (int t = 0; t < UI_THEMES; t++)
+		for (int s = 0; s < UI_STYLES; s++) {
+			struct ui_look l = ui_theme_look((enum ui_theme)t, (enum ui_style)s);
+
+			n += (size_t)snprintf(text + n, sizeof(text) - n,
+					      "%-13s %c fg %2d bg %2d%s%s%s%s\n",
+					      ui_theme_name((enum ui_theme)t), 'a' + s, l.fg, l.bg,
+					      l.bold ? " bold" : "", l.reverse ? " reverse" : "",
+					      l.underline ? " underline" : "", l.dim ? " dim" : "");
+			if (t == UI_THEME_MONO)
+				assert_true(l.fg == -1 && l.bg == -1);
+		}
+	compare("themes", text);
+}
+
+/* Nothing beyond ASCII in ASCII frames, but for what is foreign; no control byte anywhere. */
+static void test_bytes(void **state)
+{
+	char path[700];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
+		char *text;
+
+		(void)snprintf(path, sizeof(path), "%s/screens/%s.ascii.txt", dir, scenes[i].name);
+		text = read_all(path);
+		assert_true(text[0] != '\0');
+		for (const char *p = text; *p != '\0'; p++)
+			if ((unsigned char)*p >= 0x7f || (*p < ' ' && *p != '\n'))
+				fail_msg("%s has byte %02x", path, (unsigned)(unsigned char)*p);
+		free(text);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_80x24),  cmocka_unit_test(test_60x15),
+		cmocka_unit_test(test_200x50), cmocka_unit_test(test_ascii),
+		cmocka_unit_test(test_styles), cmocka_unit_test(test_themes),
+		cmocka_unit_test(test_bytes),
+	};
+
+	if (argc < 3)
+		return 2;
+	(void)snprintf(dir, sizeof(dir), "%s", argv[1]);
+	(void)snprintf(agent, sizeof(agent), "%s/agent", dir);
+	(void)setenv("TZ", "UTC", 1);
+	(void)unsetenv("LANGUAGE");
+	(void)setlocale(LC_ALL, "C.UTF-8");
+	(void)bindtextdomain("lifeboat", argv[2]);
+	(void)bind_textdomain_codeset("lifeboat", "UTF-8");
+	(void)textdomain("lifeboat");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,177 @@
+#include "tui_world.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+#define QUEUE 256u
+
+struct asked {
+	uint64_t id;
+	bool acts;
+	char path[640];
+};
+
+static json_t *fixture(const struct tui_world *w, const char *path)
+{
+	char name[512];
+	size_t n = (size_t)snprintf(name, sizeof(name), "%s/", w->dir);
+
+	if (w->override_path != NULL && strcmp(path, w->override_path) == 0)
+		return json_deep_copy(w->override_body);
+	for (const char *p = path + strlen("/v1/"); *p != '\0' && *p != '?' && n + 8 < sizeof(name);
+	     p++)
+		name[n++] = *p == '/' ? '_' : *p;
+	(void)snprintf(name + n, sizeof(name) - n, ".json");
+	return json_load_file(name, 0, NULL);
+}
+
+static void answer(struct tui_world *w, const struct asked *q)
+{
+	struct ui_input in = {.kind = UI_IN_ANSWER, .id = q->id};
+	json_t *body = w->away ? NULL : fixture(w, q->acts ? "/v1/act" : q->path);
+
+	if (q->acts && w->refuse) {
+		json_decref(body);
+		body = NULL;
+	}
+	in.body = body;
+	in.rc = body != NULL ? 0 : w->away ? LB_EAGAIN : LB_ENOTFOUND;
+	in.message = body != NULL ? "" : w->away ? "no agent answers on /s" : "no such thing";
+	in.hint = "";
+	tw_input(w, &in);
+	json_decref(body);
+}
+
+static void note_act(struct tui_world *w, const struct ui_order *o)
+{
+	unsigned i = w->acts++ % TW_ACTS;
+
+	free(w->act[i].body);
+	(void)snprintf(w->act[i].path, sizeof(w->act[i].path), "%s", o->path);
+	w->act[i].body =
+		o->body != NULL ? json_dumps(o->body, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+}
+
+static void note_run(struct tui_world *w, const struct ui_order *o)
+{
+	size_t n = 0;
+
+	w->run[0] = '\0';
+	for (size_t i = 0; i < UI_ARGS_MAX && o->argv[i] != NULL && n < sizeof(w->run); i++)
+		n += (size_t)snprintf(w->run + n, sizeof(w->run) - n, "[%s]", o->argv[i]);
+}
+
+void tw_input(struct tui_world *w, struct ui_input *in)
+{
+	struct asked *queue = calloc(QUEUE, sizeof(*queue));
+	struct ui_orders out;
+	size_t n = 0;
+
+	if (queue == NULL)
+		abort();
+	in->now_ns = w->now_ns;
+	in->wall_ns = w->wall_ns;
+	ui_app_step(w->app, in, &out);
+	for (size_t i = 0; i < out.count; i++) {
+		const struct ui_order *o = &out.item[i];
+
+		if (o->kind == UI_DO_ASK && n < QUEUE) {
+			queue[n].id = o->id;
+			queue[n].acts = o->acts;
+			(void)snprintf(queue[n++].path, sizeof(queue[0].path), "%s", o->path);
+			w->asked += o->acts ? 0 : 1;
+			if (o->acts)
+				note_act(w, o);
+		}
+		w->quit = w->quit || o->kind == UI_DO_QUIT;
+		w->kills += o->kind == UI_DO_KILL ? 1 : 0;
+		w->repaints += o->kind == UI_DO_REPAINT ? 1 : 0;
+		if (o->kind == UI_DO_RUN)
+			note_run(w, o);
+		if (o->kind == UI_DO_EDIT)
+			(void)snprintf(w->edit, sizeof(w->edit), "%s", o->path);
+	}
+	for (size_t i = 0; i < n; i++)
+		answer(w, &queue[i]);
+	free(queue);
+}
+
+void tw_init(struct tui_world *w, const char *dir, const struct ui_app_cfg *cfg, int columns,
+	     int rows)
+{
+	memset(w, 0, sizeof(*w));
+	w->dir = dir;
+	w->now_ns = UINT64_C(1000000000000);
+	w->wall_ns = UINT64_C(1795618800000000000); /* 2026-11-25 15:00:00 UTC */
+	w->app = ui_app_create(cfg);
+	ui_grid_init(&w->grid, 1, 1);
+	tw_size(w, columns, rows);
+}
+
+void tw_fini(struct tui_world *w)
+{
+	for (unsigned i = 0; i < TW_ACTS; i++)
+		free(w->act[i].body);
+	ui_app_destroy(w->app);
+	ui_grid_fini(&w->grid);
+}
+
+void tw_key(struct tui_world *w, uint32_t key)
+{
+	struct ui_input in = {.kind = UI_IN_KEY, .key = key};
+
+	tw_input(w, &in);
+}
+
+void tw_type(struct tui_world *w, const char *text)
+{
+	for (; *text != '\0'; text++)
+		tw_key(w, (uint32_t)(unsigned char)*text);
+}
+
+void tw_pass(struct tui_world *w, uint64_t ns)
+{
+	for (uint64_t t = 0; t < ns; t += 250000000u) {
+		struct ui_input in = {.kind = UI_IN_TICK};
+
+		w->now_ns += 250000000u;
+		w->wall_ns += 250000000u;
+		tw_input(w, &in);
+	}
+}
+
+void tw_size(struct tui_world *w, int columns, int rows)
+{
+	struct ui_input in = {.kind = UI_IN_SIZE, .w = columns, .h = rows};
+
+	ui_grid_fini(&w->grid);
+	ui_grid_init(&w->grid, columns, rows);
+	tw_input(w, &in);
+}
+
+char *tw_screen(struct tui_world *w, bool styles)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	if (f == NULL)
+		abort();
+	ui_app_draw(w->app, &w->grid);
+	ui_grid_print(&w->grid, f, styles);
+	(void)fclose(f);
+	return text;
+}
+
+bool tw_shows(struct tui_world *w, const char *text)
+{
+	char *screen = tw_screen(w, false);
+	bool found = strstr(screen, text) != NULL;
+
+	free(screen);
+	return found;
+}

@@ -1,0 +1,7 @@
+# The terminal UI: its core without a terminal, then the program in one.
+add_library(tui_world STATIC lib/tui_world.c)
+target_include_directories(tui_world PUBLIC lib ${PROJECT_SOURCE_DIR}/ui-tui/src)
+target_link_libraries(tui_world PUBLIC ui-tui siteagent_ctl LB::jansson PRIVATE lb_flags)
+
+lb_test(golden.tui golden/tui/test_screens.c DEPS tui_world
+	ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui ${PROJECT_BINARY_DIR}/share/locale)

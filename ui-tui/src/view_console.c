@@ -1,0 +1,46 @@
+/* A booted machine: the end of its serial console, or its screen as text. */
+#include <string.h>
+
+#include "views_int.h"
+
+static void draw_lines(struct ui_app *a, struct ui_grid *g, struct ui_area area,
+		       const struct ui_lines *l, int back)
+{
+	size_t room = area.h > 0 ? (size_t)area.h : 0, end, first;
+
+	back = back > (int)l->count ? (int)l->count : back;
+	end = l->count - (size_t)back;
+	if (end < room)
+		end = l->count < room ? l->count : room;
+	first = end > room ? end - room : 0;
+	for (size_t i = first; i < end; i++)
+		(void)ui_put(g, area.y + (int)(i - first), area.x, area.w, UI_TEXT, l->line[i]);
+	a->page = area.h;
+}
+
+void ui_console_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
+{
+	const struct ui_model *m = &a->model;
+	enum ui_part part = a->console_screen ? UI_PART_SCREEN : UI_PART_CONSOLE;
+	char title[UI_LINE_BYTES];
+
+	if (a->machine[0] == '\0') {
+		(void)ui_put(g, area.y, area.x + 1, area.w - 1, UI_DIM,
+			     _("no run has booted a machine yet; 6 shows the runs"));
+		return;
+	}
+	(void)snprintf(title, sizeof(title),
+		       a->console_screen ? _("%s: screen") : _("%s: serial console"), a->machine);
+	ui_rule(g, area.y, area.x, area.w, title);
+	area.y++;
+	area.h--;
+	if (!m->part[part].loaded) {
+		(void)ui_put(g, area.y, area.x + 1, area.w - 1,
+			     m->part[part].error[0] != '\0' ? UI_WARN : UI_DIM,
+			     m->part[part].error[0] != '\0' ? m->part[part].error
+							    : _("no answer yet"));
+		return;
+	}
+	draw_lines(a, g, area, a->console_screen ? &m->screen : &m->console,
+		   a->console_screen ? 0 : a->console_back);
+}

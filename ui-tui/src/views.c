@@ -1,0 +1,23 @@
+/* The table of views. */
+#include "views_int.h"
+
+#define PART(p) (1u << UI_PART_##p)
+
+const struct ui_view ui_views[UI_VIEWS] = {
+	[UI_VIEW_OVERVIEW] = {"overview", N_("overview"), ui_overview_table, PART(DOCTOR),
+			      ui_overview_draw},
+	[UI_VIEW_SITES] = {"sites", N_("sites"), ui_sites_table, PART(SITES) | PART(HISTORY),
+			   ui_sites_draw},
+	[UI_VIEW_MACHINES] = {"machines", N_("machines"), ui_machines_table, PART(MACHINES),
+			      ui_machines_draw},
+	[UI_VIEW_POINTS] = {"points", N_("points"), ui_points_table,
+			    PART(POINTS) | PART(POINT) | PART(JOBS), ui_points_draw},
+	[UI_VIEW_RUNBOOKS] = {"runbooks", N_("runbooks"), ui_runbooks_table,
+			      PART(RUNBOOKS) | PART(RUNBOOK) | PART(PLAN), ui_runbooks_draw},
+	[UI_VIEW_RUNS] = {"runs", N_("runs"), ui_runs_table, PART(RUN) | PART(CONSOLE),
+			  ui_runs_draw},
+	[UI_VIEW_DRILLS] = {"drills", N_("drills"), ui_drills_table, 0, ui_drills_draw},
+	[UI_VIEW_EVENTS] = {"events", N_("events"), ui_events_table, PART(EVENTS), ui_events_draw},
+	[UI_VIEW_CONSOLE] = {"console", N_("console"), NULL,
+			     PART(RUN) | PART(CONSOLE) | PART(SCREEN), ui_console_draw},
+};

@@ -1,0 +1,258 @@
+/*
+ * The failover: what would be lost, who is seen alive, the plan; then the typed name of the site
+ * that gives way. The request leaves from the last page only, and only with that name (U1).
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "app_int.h"
+#include "base/text.h"
+
+enum page {
+	PAGE_LOST,
+	PAGE_ALIVE,
+	PAGE_PLAN,
+	PAGE_CONFIRM,
+	PAGES
+};
+
+void ui_wizard_open(struct ui_app *a, const char *name, const char *path)
+{
+	memset(&a->wizard, 0, sizeof(a->wizard));
+	(void)snprintf(a->wizard.runbook, sizeof(a->wizard.runbook), "%s", name);
+	(void)snprintf(a->wizard.path, sizeof(a->wizard.path), "%s", path);
+	a->layer = UI_LAYER_WIZARD;
+}
+
+static bool plan_ready(const struct ui_app *a)
+{
+	return a->model.part[UI_PART_PLAN].loaded && a->model.text != NULL &&
+	       strcmp(a->model.text_name.show, a->wizard.runbook) == 0;
+}
+
+static void equal(const struct ui_app *a, char *out, size_t cap)
+{
+	char path[2 * UI_NAME_BYTES + 8], site[2 * UI_NAME_BYTES + 8];
+
+	ui_equal(a, out, cap, "run start %s --confirm %s",
+		 ui_quote(path, sizeof(path), a->wizard.path),
+		 ui_quote(site, sizeof(site), a->model.gives_way.show));
+}
+
+static void start(struct ui_app *a)
+{
+	const struct ui_model *m = &a->model;
+	struct ui_act act = {.then = UI_THEN_OPEN_RUN};
+
+	(void)snprintf(act.what, sizeof(act.what), _("failover by %s"), a->wizard.runbook);
+	equal(a, act.equal, sizeof(act.equal));
+	(void)snprintf(act.path, sizeof(act.path), "/v1/runs");
+	act.body = json_pack("{s:s, s:s, s:s, s:s}", "name", a->wizard.path, "text", m->text,
+			     "mode", "failover", "confirm", a->wizard.typed);
+	a->layer = UI_LAYER_NONE;
+	ui_act_send(a, &act);
+}
+
+static void confirm_key(struct ui_app *a, uint32_t key)
+{
+	struct ui_wizard *w = &a->wizard;
+
+	if (key != UI_K_ENTER) {
+		(void)ui_line_key(w->typed, sizeof(w->typed), key);
+		return;
+	}
+	if (!plan_ready(a) || !a->model.gives_way.exact || a->model.gives_way.show[0] == '\0')
+		ui_say(a, UI_WARN, "%s", _("the runbook has problems: fix them first"));
+	else if (strcmp(w->typed, a->model.gives_way.show) != 0)
+		ui_say(a, UI_WARN, _("what is typed is not the name: %s"), a->model.gives_way.show);
+	else
+		start(a);
+}
+
+void ui_wizard_key(struct ui_app *a, uint32_t key)
+{
+	struct ui_wizard *w = &a->wizard;
+
+	if (key == UI_K_ESC) {
+		a->layer = UI_LAYER_NONE;
+	} else if (key == UI_K_LEFT) {
+		w->page -= w->page > 0 ? 1 : 0;
+		w->scroll = 0;
+	} else if (key == UI_K_UP || key == UI_K_PAGE_UP) {
+		w->scroll -= w->scroll > 0 ? 1 : 0;
+	} else if (key == UI_K_DOWN || key == UI_K_PAGE_DOWN) {
+		w->scroll += w->scroll < 1000 ? 1 : 0;
+	} else if (w->page == PAGE_CONFIRM) {
+		confirm_key(a, key);
+	} else if (key == UI_K_ENTER || key == UI_K_RIGHT) {
+		w->page++;
+		w->scroll = 0;
+	}
+}
+
+/* ---- pages: lines below a scroll position ---- */
+
+struct sheet {
+	struct ui_grid *g;
+	struct ui_area in;
+	int skip, y;
+};
+
+static bool line_open(struct sheet *s)
+{
+	if (s->skip-- > 0)
+		return false;
+	return s->y < s->in.y + s->in.h;
+}
+
+static void line(struct sheet *s, enum ui_style style, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void line(struct sheet *s, enum ui_style style, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (line_open(s))
+		(void)ui_put(s->g, s->y++, s->in.x, s->in.w, style, text);
+}
+
+static void page_lost(const struct ui_app *a, struct sheet *s)
+{
+	const struct ui_model *m = &a->model;
+	char rpo[LB_HUMAN_BYTES], when[LB_HUMAN_BYTES];
+	enum ui_style good;
+	unsigned any = 0;
+
+	line(s, UI_TEXT, "%s",
+	     _("What was written after the newest recovery point is lost. At most:"));
+	line(s, UI_TEXT, " ");
+	for (size_t i = 0; i < m->groups; i++) {
+		const struct ui_group *g = &m->group[i];
+
+		if (strcmp(g->role, "BACKUP") != 0)
+			continue;
+		any++;
+		good = g->rpo_ns.known && g->rpo_ns.n <= ui_rpo_goal_ns(g) ? UI_OK : UI_WARN;
+		ui_age_text(rpo, sizeof(rpo), g->rpo_ns);
+		line(s, good, "%s %s: %s", ui_mark(a, good), g->name.show, rpo);
+		line(s, UI_TEXT, _("    newest point: %" PRIu64 ", taken %s, %s %s"), g->last_seq.n,
+		     lb_human_wall(when, g->newest_wall_ns.n), g->consistency, g->marks);
+	}
+	if (any == 0)
+		line(s, UI_WARN, "! %s",
+		     _("no group is a BACKUP here: there is nothing to fail over"));
+	line(s, UI_TEXT, " ");
+	line(s, UI_DIM, "%s",
+	     _("It is kept as a branch when the other site comes back, never dropped."));
+}
+
+static void page_alive(const struct ui_app *a, struct sheet *s)
+{
+	const struct ui_model *m = &a->model;
+	bool other_up = false;
+
+	line(s, UI_TEXT, _("The site that gives way: %s"),
+	     plan_ready(a) ? m->gives_way.show : _("unknown"));
+	line(s, UI_TEXT, " ");
+	for (size_t i = 0; i < m->groups; i++) {
+		const struct ui_group *g = &m->group[i];
+		uint64_t goal = ui_rpo_goal_ns(g);
+		bool fresh = g->rpo_ns.known && g->rpo_ns.n < goal;
+
+		if (strcmp(g->role, "BACKUP") != 0)
+			continue;
+		other_up = other_up || fresh;
+		line(s, fresh ? UI_WARN : UI_OK, "%s %s (%s): %s",
+		     ui_mark(a, fresh ? UI_WARN : UI_OK), g->peer, g->name.show,
+		     fresh ? _("still sends recovery points") : _("sends nothing any more"));
+	}
+	line(s, m->connections.known && m->connections.n > 0 ? UI_WARN : UI_TEXT,
+	     _("  connections from other sites: %" PRIu64), m->connections.n);
+	line(s, UI_TEXT, " ");
+	line(s, other_up ? UI_BAD : UI_TEXT, "%s%s", other_up ? ui_mark(a, UI_BAD) : "",
+	     other_up ? _(" It is alive. Failing over stops its machines' protection: only go on "
+			  "when you mean it.")
+		      : _("Not being heard is not being dead: make sure its machines are off."));
+}
+
+static void page_plan(const struct ui_app *a, struct sheet *s)
+{
+	const struct ui_model *m = &a->model;
+	char total[LB_HUMAN_BYTES], at[LB_HUMAN_BYTES], rto[LB_HUMAN_BYTES];
+
+	for (size_t i = 0; i < m->lint.count; i++)
+		line(s, UI_BAD, "%s", m->lint.line[i]);
+	if (m->lint.count > 0)
+		return;
+	if (!plan_ready(a)) {
+		line(s, UI_DIM, "%s", _("the plan is being made"));
+		return;
+	}
+	line(s, m->plan_fits ? UI_OK : UI_WARN, _("%s expected %s, goal %s"),
+	     ui_mark(a, m->plan_fits ? UI_OK : UI_WARN), lb_human_duration(total, m->plan_total_ns),
+	     m->plan_rto_ns > 0 ? lb_human_duration(rto, m->plan_rto_ns) : "-");
+	for (size_t i = 0; i < m->plan_steps; i++) {
+		const struct ui_plan_step *p = &m->plan_step[i];
+
+		line(s, UI_TEXT, "%3u  %-9s %-8s %s %s%s", p->wave + 1,
+		     lb_human_duration(at, p->start_ns), p->action, p->id, p->what,
+		     p->critical ? _("  (critical)") : "");
+	}
+}
+
+static void page_confirm(struct ui_app *a, struct sheet *s)
+{
+	const struct ui_model *m = &a->model;
+	char cmd[640];
+	int x;
+
+	if (!plan_ready(a)) {
+		line(s, UI_BAD, "%s %s", ui_mark(a, UI_BAD),
+		     _("the runbook has problems: fix them first"));
+		return;
+	}
+	equal(a, cmd, sizeof(cmd));
+	(void)ui_put(s->g, s->y, s->in.x, 2, UI_KEY, "$");
+	s->y += ui_wrap(s->g, (struct ui_area){s->y, s->in.x + 2, 3, s->in.w - 2}, UI_KEY, cmd);
+	line(s, UI_TEXT, " ");
+	line(s, UI_TEXT, _("%s gives way to %s: it is fenced, and its machines are booted here."),
+	     m->gives_way.show, m->site.show);
+	line(s, UI_TEXT, " ");
+	if (!line_open(s))
+		return;
+	x = s->in.x + ui_putf(s->g, s->y, s->in.x, s->in.w, UI_WARN, _("Type %s to do it: "),
+			      m->gives_way.show);
+	x += ui_put(s->g, s->y, x, s->in.x + s->in.w - x - 1, UI_FIELD, a->wizard.typed);
+	s->g->cursor_y = s->y;
+	s->g->cursor_x = x < s->g->w ? x : s->g->w - 1;
+}
+
+void ui_wizard_draw(struct ui_app *a, struct ui_grid *g)
+{
+	static const char *const names[PAGES] = {N_("1/4 What would be lost"),
+						 N_("2/4 Who is seen alive"), N_("3/4 The plan"),
+						 N_("4/4 Confirm")};
+	struct ui_wizard *w = &a->wizard;
+	char title[UI_LINE_BYTES];
+	struct sheet s = {.g = g};
+
+	(void)snprintf(title, sizeof(title), _("Failover by %s: %s"), w->runbook,
+		       _(names[w->page < PAGES ? w->page : 0]));
+	s.in = ui_box(g, (struct ui_area){1, 0, g->h - 3, g->w}, title);
+	s.y = s.in.y;
+	s.skip = w->page == PAGE_CONFIRM ? 0 : w->scroll;
+	if (w->page == PAGE_LOST)
+		page_lost(a, &s);
+	else if (w->page == PAGE_ALIVE)
+		page_alive(a, &s);
+	else if (w->page == PAGE_PLAN)
+		page_plan(a, &s);
+	else
+		page_confirm(a, &s);
+}

@@ -8,3 +8,5 @@ lb_test(unit.vm_board unit/test_vm_board.c DEPS testboard)
 include(vmcore-virtio.cmake)
 include(vmcore-plat.cmake)
 include(vmcore-linux.cmake)
+
+include(vmcore-core.cmake)

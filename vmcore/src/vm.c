@@ -1,0 +1,576 @@
+#include "vmcore/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/buf.h"
+#include "base/env.h"
+#include "base/err.h"
+#include "cpu_int.h"
+#include "kvm.h"
+#include "vm_int.h"
+
+/* Four pages of guest-physical space for KVM's own use on Intel processors, where nothing of pc1
+ * lies. */
+#define TSS_ADDR      0xfeffd000u
+#define IDENTITY_ADDR UINT64_C(0xfeffc000)
+
+/* ---- board to KVM ---- */
+
+static void board_irq_line(void *arg, unsigned irq, bool level)
+{
+	struct vm *vm = arg;
+	struct kvm_irq_level l = {.irq = irq, .level = level};
+
+	if (level)
+		atomic_fetch_add_explicit(&vm->irqs, 1, memory_order_relaxed);
+	(void)ioctl(vm->fd, KVM_IRQ_LINE, &l);
+}
+
+static void board_msi(void *arg, uint64_t addr, uint32_t data)
+{
+	struct vm *vm = arg;
+	struct kvm_msi msi = {
+		.address_lo = (uint32_t)addr,
+		.address_hi = (uint32_t)(addr >> 32),
+		.data = data,
+	};
+
+	atomic_fetch_add_explicit(&vm->irqs, 1, memory_order_relaxed);
+	(void)ioctl(vm->fd, KVM_SIGNAL_MSI, &msi); /* to nobody: lost, as on a bus */
+}
+
+static void tell(struct vm *vm, const struct vm_event *e)
+{
+	if (vm->cfg.on_event != NULL)
+		vm->cfg.on_event(vm->cfg.arg, e);
+}
+
+/* The owner may ask for the state when it hears of the event: the state goes first. */
+static void end(struct vm *vm, enum vm_state state)
+{
+	atomic_store(&vm->state, (int)state);
+	vm_want(vm, VM_WANT_OFF);
+}
+
+static void board_event(void *arg, const struct vm_event *e)
+{
+	struct vm *vm = arg;
+
+	if (e->type == VM_EVENT_POWEROFF || (e->type == VM_EVENT_RESET && vm->cfg.reset_stops))
+		end(vm, VM_OFF);
+	else if (e->type == VM_EVENT_RESET)
+		vm_want(vm, VM_WANT_RESET);
+	tell(vm, e);
+}
+
+void vm_fault(struct vm *vm, enum vm_event_type type, uint64_t rip, const char *text)
+{
+	struct vm_event e = {.type = type, .rip = rip, .text = text};
+
+	end(vm, VM_CRASHED);
+	tell(vm, &e);
+}
+
+/* ---- build ---- */
+
+static int check_cfg(const struct vm_cfg *cfg, struct lb_err *err)
+{
+	if (cfg->vcpus < 1 || cfg->vcpus > VM_VCPUS_MAX)
+		return lb_err_set(err, LB_EINPUT, 0, "%u processors: 1 to %d", cfg->vcpus,
+				  VM_VCPUS_MAX);
+	if (cfg->disk_count > VM_DISKS_MAX || cfg->nic_count > VM_NICS_MAX)
+		return lb_err_set(err, LB_EINPUT, 0, "%zu disks and %zu network cards: at most %d",
+				  cfg->disk_count, cfg->nic_count, VM_DISKS_MAX);
+	return 0;
+}
+
+static int keep_fd(int *out, int fd, const char *what, struct lb_err *err)
+{
+	*out = -1;
+	if (fd < 0)
+		return 0;
+	*out = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (*out < 0)
+		return lb_err_errno(err, errno, "descriptor of %s", what);
+	return 0;
+}
+
+static int keep_list(void *out, const void *list, size_t bytes, struct lb_err *err)
+{
+	void *p = NULL;
+
+	if (bytes > 0) {
+		p = malloc(bytes);
+		if (p == NULL)
+			return lb_err_set(err, LB_ENOMEM, 0, "configuration");
+		memcpy(p, list, bytes);
+	}
+	memcpy(out, &p, sizeof(p));
+	return 0;
+}
+
+/* A reset boots again, long after create: what it needs is kept. */
+static int keep_cfg(struct vm *vm, const struct vm_cfg *cfg, struct lb_err *err)
+{
+	struct vm_cfg *c = &vm->cfg;
+	int rc;
+
+	*c = *cfg;
+	c->disks = NULL;
+	c->nics = NULL;
+	c->cmdline = NULL;
+	c->cpu = NULL;
+	c->restore = NULL;
+	c->bios_fd = c->vga_bios_fd = c->kernel_fd = c->initrd_fd = -1;
+	(void)snprintf(vm->name, sizeof(vm->name), "%s", cfg->name != NULL ? cfg->name : "vm");
+	c->name = vm->name;
+	rc = keep_fd(&c->bios_fd, cfg->bios_fd, "the firmware", err);
+	if (rc == 0)
+		rc = keep_fd(&c->vga_bios_fd, cfg->vga_bios_fd, "the VGA firmware", err);
+	if (rc == 0)
+		rc = keep_fd(&c->kernel_fd, cfg->kernel_fd, "the kernel", err);
+	if (rc == 0)
+		rc = keep_fd(&c->initrd_fd, cfg->initrd_fd, "the initrd", err);
+	if (rc == 0 && cfg->cmdline != NULL)
+		rc = keep_list((void *)&c->cmdline, cfg->cmdline, strlen(cfg->cmdline) + 1, err);
+	if (rc == 0)
+		rc = keep_list((void *)&c->disks, cfg->disks, cfg->disk_count * sizeof(*cfg->disks),
+			       err);
+	if (rc == 0)
+		rc = keep_list((void *)&c->nics, cfg->nics, cfg->nic_count * sizeof(*cfg->nics),
+			       err);
+	return rc;
+}
+
+static void drop_cfg(struct vm_cfg *c)
+{
+	const int fds[] = {c->bios_fd, c->vga_bios_fd, c->kernel_fd, c->initrd_fd};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
+	free((void *)(uintptr_t)c->cmdline);
+	free((void *)(uintptr_t)c->disks);
+	free((void *)(uintptr_t)c->nics);
+}
+
+int vm_slot_set(struct vm *vm, unsigned slot, bool log_dirty, struct lb_err *err)
+{
+	const struct vm_mem *m = &vm->mem;
+	uint32_t log = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	struct kvm_userspace_memory_region r[] = {
+		[VM_SLOT_LOW] = {VM_SLOT_LOW, log, 0, m->low_bytes, (uintptr_t)m->base},
+		[VM_SLOT_HIGH] = {VM_SLOT_HIGH, log, VM_HIGH_GPA, m->ram_bytes - m->low_bytes,
+				  (uintptr_t)m->base + m->low_bytes},
+		[VM_SLOT_ROM] = {VM_SLOT_ROM, KVM_MEM_READONLY, VM_HIGH_GPA - VM_ROM_BYTES,
+				 VM_ROM_BYTES, (uintptr_t)m->base + m->ram_bytes},
+	};
+	int rc;
+
+	if (r[slot].memory_size == 0)
+		return 0;
+	rc = VM_KVM(vm->fd, KVM_SET_USER_MEMORY_REGION, &r[slot], err);
+	return rc < 0 ? rc : 0;
+}
+
+static int build_kvm(struct vm *vm, struct lb_err *err)
+{
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	struct kvm_enable_cap log = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2};
+	uint64_t identity = IDENTITY_ADDR;
+	int rc = vm_kvm_open(&vm->kvm_fd, err);
+
+	if (rc == 0)
+		rc = vm_kvm_require(vm->kvm_fd, err);
+	if (rc == 0)
+		rc = VM_KVM(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL, err);
+	if (rc < 0)
+		return rc;
+	vm->run_bytes = (size_t)rc;
+	rc = vm->fd = VM_KVM(vm->kvm_fd, KVM_CREATE_VM, NULL, err);
+	if (rc >= 0)
+		rc = VM_KVM(vm->fd, KVM_SET_TSS_ADDR, (const void *)(uintptr_t)TSS_ADDR, err);
+	if (rc >= 0)
+		rc = VM_KVM(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity, err);
+	if (rc >= 0)
+		rc = VM_KVM(vm->fd, KVM_CREATE_IRQCHIP, NULL, err);
+	if (rc >= 0)
+		rc = VM_KVM(vm->fd, KVM_CREATE_PIT2, &pit, err);
+	log.args[0] = (uint64_t)vm_kvm_cap(vm->kvm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
+	if (rc >= 0)
+		rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &log, err);
+	/* Optional: with it an emulation failure names the instruction's bytes. */
+	if (rc >= 0 && vm_kvm_cap(vm->kvm_fd, KVM_CAP_EXIT_ON_EMULATION_FAILURE) > 0) {
+		struct kvm_enable_cap e = {.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = {1}};
+
+		rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &e, err);
+	}
+	return rc < 0 ? rc : vm_x86_init(&vm->x86, vm->kvm_fd, vm->fd, true, err);
+}
+
+static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, struct lb_err *err)
+{
+	int rc = 0;
+
+	if (cpu != NULL)
+		vm->cpu = *cpu;
+	else
+		rc = vm_cpu_default(&vm->cpu, vm->kvm_fd, err);
+	if (rc == 0)
+		rc = vm_vcpus_create(vm, err);
+	if (rc == 0)
+		rc = vm_cpu_read_back(&vm->cpu, vm->vcpus[0].fd, err);
+	if (rc == 0) {
+		int khz = ioctl(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
+
+		vm->x86.tsc_khz = khz > 0 ? (uint32_t)khz : 0;
+	}
+	return rc;
+}
+
+static size_t state_room(const struct vm *vm)
+{
+	return VM_CHIPS_STATE_MAX_BYTES + (size_t)vm->cfg.vcpus * VM_VCPU_STATE_MAX_BYTES;
+}
+
+/* KVM has no "reset": the state right after creation is kept and put back. */
+static int keep_power_on(struct vm *vm, struct lb_err *err)
+{
+	struct lb_wr wr;
+	int rc = lb_buf_create(&vm->power_on, state_room(vm), err);
+
+	if (rc != 0)
+		return rc;
+	wr = lb_wr_init(vm->power_on->p, vm->power_on->cap);
+	for (unsigned i = 0; rc == 0 && i < vm->cfg.vcpus; i++)
+		rc = vm_x86_save_vcpu(&vm->x86, &wr, vm->vcpus[i].fd, err);
+	if (rc == 0)
+		rc = vm_x86_save_chips(&vm->x86, &wr, vm->fd, err);
+	vm->power_on->len = wr.len;
+	return rc;
+}
+
+static int put_power_on(struct vm *vm, struct lb_err *err)
+{
+	struct lb_rd rd = lb_rd_init(vm->power_on->p, vm->power_on->len);
+	struct vm_x86_shift none = {0};
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < vm->cfg.vcpus; i++)
+		rc = vm_x86_load_vcpu(&vm->x86, &rd, vm->vcpus[i].fd, none, err);
+	if (rc == 0)
+		rc = vm_x86_load_chips(&vm->x86, &rd, vm->fd, none, err);
+	return rc;
+}
+
+static int build_board(struct vm *vm, struct lb_err *err)
+{
+	static const struct vm_board_ops ops = {
+		.irq_line = board_irq_line,
+		.msi = board_msi,
+		.event = board_event,
+	};
+
+	vm_board_init(&vm->board, vm->env, &vm->mem, &ops, vm);
+	vm->board_made = true;
+	return vm_pc1_build(&vm->board, &vm->cfg, &vm->pc1, err);
+}
+
+static int sync_init(struct vm *vm, struct lb_err *err)
+{
+	pthread_condattr_t attr;
+	int rc = pthread_condattr_init(&attr);
+
+	if (rc == 0)
+		rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	if (rc == 0)
+		rc = pthread_cond_init(&vm->parked_cond, &attr);
+	if (rc == 0)
+		rc = pthread_mutex_init(&vm->lock, NULL);
+	if (rc == 0)
+		rc = pthread_mutex_init(&vm->kick_lock, NULL);
+	(void)pthread_condattr_destroy(&attr);
+	return rc == 0 ? 0 : lb_err_errno(err, rc, "locks");
+}
+
+int vm_build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
+{
+	struct vm *vm;
+	int rc = check_cfg(cfg, err);
+
+	if (rc != 0)
+		return rc;
+	vm = calloc(1, sizeof(*vm));
+	if (vm == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "machine");
+	vm->env = env;
+	vm->kvm_fd = vm->fd = -1;
+	vm->mem.fd = -1;
+	rc = sync_init(vm, err);
+	if (rc != 0) {
+		free(vm);
+		return rc;
+	}
+	rc = keep_cfg(vm, cfg, err);
+	if (rc == 0)
+		rc = vm_mem_init(&vm->mem, cfg->ram_bytes, err);
+	if (rc == 0)
+		rc = build_kvm(vm, err);
+	for (unsigned slot = VM_SLOT_LOW; rc == 0 && slot < VM_SLOTS; slot++)
+		rc = vm_slot_set(vm, slot, false, err);
+	if (rc == 0)
+		rc = build_vcpus(vm, cfg->cpu, err);
+	if (rc == 0)
+		rc = keep_power_on(vm, err);
+	if (rc == 0)
+		rc = build_board(vm, err);
+	if (rc != 0) {
+		vm_destroy(vm);
+		return rc;
+	}
+	*out = vm;
+	return 0;
+}
+
+/* ---- boot ---- */
+
+static void flat(struct kvm_segment *s, uint16_t selector, bool code)
+{
+	*s = (struct kvm_segment){
+		.limit = UINT32_MAX,
+		.selector = selector,
+		.type = code ? 11 : 3,
+		.present = 1,
+		.db = !code,
+		.s = 1,
+		.l = code,
+		.g = 1,
+	};
+}
+
+/* Paging and long mode are on already, as the 64-bit boot protocol asks for. */
+static int enter_long_mode(struct vm *vm, const struct vm_entry *e, struct lb_err *err)
+{
+	struct kvm_sregs s;
+	struct kvm_regs r = {.rip = e->rip, .rsi = e->rsi, .rsp = e->rsp, .rflags = 2};
+	int fd = vm->vcpus[0].fd;
+	int rc = VM_KVM(fd, KVM_GET_SREGS, &s, err);
+
+	if (rc < 0)
+		return rc;
+	flat(&s.cs, 0x10, true);
+	flat(&s.ds, 0x18, false);
+	s.es = s.fs = s.gs = s.ss = s.ds;
+	s.gdt.base = e->gdt.a;
+	s.gdt.limit = e->gdt_limit;
+	s.cr3 = e->cr3;
+	s.cr4 = 1u << 5 | 1u << 9 | 1u << 10; /* PAE, OSFXSR, OSXMMEXCPT */
+	s.cr0 = 0x80050033;                   /* PG AM WP NE ET MP PE */
+	s.efer = 1u << 8 | 1u << 10;          /* LME, LMA */
+	rc = VM_KVM(fd, KVM_SET_SREGS, &s, err);
+	if (rc >= 0)
+		rc = VM_KVM(fd, KVM_SET_REGS, &r, err);
+	return rc < 0 ? rc : 0;
+}
+
+int vm_enter(struct vm *vm, const struct vm_entry *e, struct lb_err *err)
+{
+	return e->long_mode ? enter_long_mode(vm, e, err) : 0;
+}
+
+int vm_cold(struct vm *vm, struct lb_err *err)
+{
+	struct vm_entry entry = {0};
+	int rc;
+
+	vm_board_lock(&vm->board);
+	vm_board_reset(&vm->board);
+	vm_board_unlock(&vm->board);
+	rc = put_power_on(vm, err);
+	if (rc == 0)
+		rc = vm_pc1_boot(&vm->pc1, &vm->cfg, &entry, err);
+	if (rc == 0)
+		rc = vm_enter(vm, &entry, err);
+	return rc;
+}
+
+int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
+{
+	struct vm_entry entry = {0};
+	struct vm *vm = NULL;
+	int rc;
+
+	if ((cfg->bios_fd >= 0) + (cfg->kernel_fd >= 0) + (cfg->restore != NULL) != 1)
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "a machine starts from firmware, a kernel, or a checkpoint");
+	if (cfg->restore != NULL)
+		return lb_err_set(err, LB_EUNSUPPORTED, 0, "restore");
+	rc = vm_build(&vm, env, cfg, err);
+	if (rc == 0)
+		rc = vm_pc1_boot(&vm->pc1, &vm->cfg, &entry, err);
+	if (rc == 0)
+		rc = vm_enter(vm, &entry, err);
+	if (rc != 0) {
+		vm_destroy(vm);
+		return rc;
+	}
+	*out = vm;
+	return 0;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	if (vm == NULL)
+		return;
+	vm_stop(vm);
+	if (vm->board_made)
+		vm_board_fini(&vm->board);
+	vm_vcpus_destroy(vm);
+	if (vm->fd >= 0)
+		(void)close(vm->fd);
+	if (vm->kvm_fd >= 0)
+		(void)close(vm->kvm_fd);
+	vm_mem_fini(&vm->mem);
+	lb_buf_unref(vm->power_on);
+	drop_cfg(&vm->cfg);
+	(void)pthread_cond_destroy(&vm->parked_cond);
+	(void)pthread_mutex_destroy(&vm->lock);
+	(void)pthread_mutex_destroy(&vm->kick_lock);
+	free(vm);
+}
+
+/* ---- run ---- */
+
+static int bad_state(const struct vm *vm, const char *verb, struct lb_err *err)
+{
+	static const char *const names[] = {"created", "running", "paused", "off", "crashed"};
+
+	return lb_err_set(err, LB_EINVAL, 0, "%s: %s: it is %s", vm->name, verb,
+			  names[vm_state(vm)]);
+}
+
+enum vm_state vm_state(const struct vm *vm)
+{
+	return (enum vm_state)atomic_load(&vm->state);
+}
+
+/* A machine that ended by itself meanwhile stays ended. */
+static void state_change(struct vm *vm, enum vm_state from, enum vm_state to)
+{
+	int expected = (int)from;
+
+	(void)atomic_compare_exchange_strong(&vm->state, &expected, (int)to);
+}
+
+int vm_start(struct vm *vm, struct lb_err *err)
+{
+	int rc;
+
+	if (vm_state(vm) != VM_CREATED)
+		return bad_state(vm, "start", err);
+	vm_want(vm, VM_WANT_PAUSE); /* until all threads are there: a reset counts them */
+	rc = vm_vcpus_start(vm, err);
+	if (rc != 0)
+		return rc;
+	state_change(vm, VM_CREATED, VM_RUNNING);
+	vm_vcpus_unpark(vm);
+	return 0;
+}
+
+int vm_pause(struct vm *vm, uint64_t limit_ns, struct lb_err *err)
+{
+	uint64_t begin = vm->env->now_ns(vm->env), used;
+	int rc;
+
+	if (vm_state(vm) != VM_RUNNING)
+		return bad_state(vm, "pause", err);
+	rc = vm_vcpus_park(vm, limit_ns, err);
+	used = vm->env->now_ns(vm->env) - begin;
+	if (rc == 0 && !vm_pc1_drain(&vm->pc1, used < limit_ns ? limit_ns - used : 0))
+		rc = lb_err_set(err, LB_ETIMEDOUT, 0, "requests of a disk are not done");
+	if (rc != 0) {
+		vm_vcpus_unpark(vm);
+		return lb_err_wrap(err, rc, "%s: pause", vm->name);
+	}
+	state_change(vm, VM_RUNNING, VM_PAUSED);
+	return 0;
+}
+
+int vm_resume(struct vm *vm, struct lb_err *err)
+{
+	if (vm_state(vm) != VM_PAUSED)
+		return bad_state(vm, "resume", err);
+	for (unsigned i = 0; i < vm->cfg.vcpus; i++)
+		vm_x86_was_stopped(vm->vcpus[i].fd);
+	state_change(vm, VM_PAUSED, VM_RUNNING);
+	vm_vcpus_unpark(vm);
+	return 0;
+}
+
+int vm_reset(struct vm *vm, struct lb_err *err)
+{
+	enum vm_state s = vm_state(vm);
+
+	if (s != VM_RUNNING && s != VM_PAUSED)
+		return bad_state(vm, "reset", err);
+	vm_want(vm, VM_WANT_RESET);
+	/* Threads that are parked already look again. */
+	(void)pthread_mutex_lock(&vm->lock);
+	(void)pthread_cond_broadcast(&vm->parked_cond);
+	(void)pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+void vm_power_button(struct vm *vm)
+{
+	vm_pc1_power_button(&vm->pc1);
+}
+
+void vm_stop(struct vm *vm)
+{
+	if (vm->threads == 0)
+		return;
+	vm_vcpus_join(vm);
+	if (vm_state(vm) != VM_CRASHED)
+		atomic_store(&vm->state, VM_OFF);
+}
+
+size_t vm_serial_input(struct vm *vm, const void *p, size_t len)
+{
+	return vm_pc1_serial_input(&vm->pc1, p, len);
+}
+
+size_t vm_port_input(struct vm *vm, const void *p, size_t len)
+{
+	return vm_pc1_port_input(&vm->pc1, p, len);
+}
+
+int vm_screen_text(struct vm *vm, char *out, size_t cap, struct lb_err *err)
+{
+	return vm_pc1_screen_text(&vm->pc1, out, cap, err);
+}
+
+int vm_screen_pixels(struct vm *vm, uint8_t **out, uint32_t *width, uint32_t *height,
+		     uint8_t palette[16][3], struct lb_err *err)
+{
+	return vm_pc1_screen_pixels(&vm->pc1, out, width, height, palette, err);
+}
+
+void vm_stats(const struct vm *vm, struct vm_stats *out)
+{
+	*out = (struct vm_stats){.irqs = atomic_load(&vm->irqs)};
+	for (unsigned i = 0; i < vm->cfg.vcpus; i++) {
+		out->exits += atomic_load(&vm->vcpus[i].exits);
+		out->pio += atomic_load(&vm->vcpus[i].pio);
+		out->mmio += atomic_load(&vm->vcpus[i].mmio);
+	}
+}

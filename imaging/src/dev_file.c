@@ -322,6 +322,33 @@ out:
 	return rc;
 }
 
+int img_file_create_fd(struct img_dev **out, int fd, const char *label, bool writable,
+		       struct lb_err *err)
+{
+	struct file_dev *f = calloc(1, sizeof(*f));
+	int rc = 0;
+
+	if (f == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "file: device");
+	f->fd = -1; /* still the caller's */
+	f->direct_fd = -1;
+	f->dev.ops = writable ? &file_ops : &file_ro_ops;
+	f->path = strdup(label);
+	if (f->path == NULL)
+		rc = lb_err_set(err, LB_ENOMEM, 0, "file: name %s", label);
+	if (rc == 0) {
+		f->fd = fd;
+		rc = identify(f, err);
+	}
+	if (rc != 0) {
+		f->fd = -1;
+		file_destroy(&f->dev);
+		return rc;
+	}
+	*out = &f->dev;
+	return 0;
+}
+
 int img_file_check(struct img_dev *d, struct lb_err *err)
 {
 	struct file_dev *f = file_of(d);

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 struct lb_err;
+struct lb_hash;
 struct img_dev;
 
 /* A run of bytes that all are data, or all read as zero without being stored. */
@@ -85,6 +86,11 @@ struct img_file_cfg {
 	bool direct;
 };
 int img_file_create(struct img_dev **out, const struct img_file_cfg *cfg, struct lb_err *err);
+/* The same over the open descriptor @fd, which is taken on success: for a process that may not open
+ * files. @label stands for the path in messages; img_file_check() is not for it. Errors:
+ * LB_EINPUT, LB_EIO, LB_ENOMEM. */
+int img_file_create_fd(struct img_dev **out, int fd, const char *label, bool writable,
+		       struct lb_err *err);
 /* Is the file behind @d (made by img_file_create) still the one that was opened, and as large? */
 int img_file_check(struct img_dev *d, struct lb_err *err);
 
@@ -98,6 +104,18 @@ int img_overlay_create(struct img_dev **out, struct img_dev *lower, struct img_d
 uint64_t img_overlay_bitmap_bytes(const struct img_dev *d);
 void img_overlay_save(struct img_dev *d, uint8_t *bitmap);
 int img_overlay_load(struct img_dev *d, const uint8_t *bitmap, uint64_t bytes, struct lb_err *err);
+
+/*
+ * An overlay (as above, it makes its own) that a crash does not lose: the bitmap is kept in @map (a
+ * writable device of at least img_kept_map_bytes()) by every flush, after the blocks it names. So a
+ * flushed write is there again after kill -9 or a power cut, one that was not flushed may be gone,
+ * as on any disk with a cache. @map begins as zeros, then belongs to @of (the point @lower shows):
+ * another one is refused (LB_EINPUT), as is a torn or foreign map (LB_ECORRUPT). All borrowed.
+ * docs/formats/overlay.md
+ */
+uint64_t img_kept_map_bytes(uint64_t lower_bytes);
+int img_kept_create(struct img_dev **out, struct img_dev *lower, struct img_dev *upper,
+		    struct img_dev *map, const struct lb_hash *of, struct lb_err *err);
 
 /*
  * NBD client (libnbd, blocking, handle pool of @connections, 1..16):

@@ -10,3 +10,4 @@ include(vmcore-plat.cmake)
 include(vmcore-linux.cmake)
 
 include(vmcore-core.cmake)
+include(vmcore-agent.cmake)

@@ -1,0 +1,421 @@
+/*
+ * A machine without KVM: vmcore's vm.h, cut.h and net.h as far as lifeboat-vm uses them. Its guest
+ * counts in the first word of its memory and says so, echoes what is typed in capitals, and obeys
+ * one-letter commands: 'O' switches itself off, 'F' faults, 'P' writes to the agent port, 'L' says
+ * a long line. A checkpoint's state is the counter. It has one thread, as a real one has.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/env.h"
+#include "base/err.h"
+#include "base/rd.h"
+#include "base/wr.h"
+#include "imaging/dev.h"
+#include "vmcore/cut.h"
+#include "vmcore/net.h"
+#include "vmcore/vm.h"
+
+#define PAGE        4096u
+#define TICK_NS     1000000L
+#define STATE_MAGIC 0x454b4146u /* "FAKE" */
+#define INPUT_BYTES 64u
+
+struct vm {
+	struct vm_cfg cfg;
+	struct vm_disk_cfg disk[VM_DISKS_MAX];
+	_Atomic int state;
+	pthread_t thread;
+	pthread_mutex_t lock; /* guest stands still while it is held by a call */
+	bool started, quit, held;
+	int ram_fd;
+	uint8_t *ram;
+	uint64_t counter;
+	char input[INPUT_BYTES];
+	size_t typed;
+	struct lb_buf *saved;
+	uint64_t seq, held_ns;
+};
+
+/* ---- the guest ---- */
+
+static void say(struct vm *vm, enum vm_event_type type, const char *text)
+{
+	struct vm_event e = {.type = type,
+			     .bytes = (const uint8_t *)text,
+			     .len = (uint32_t)strlen(text),
+			     .text = text};
+
+	vm->cfg.on_event(vm->cfg.arg, &e);
+}
+
+static void say_long(struct vm *vm)
+{
+	static char line[70000];
+
+	memset(line, 'x', sizeof(line) - 2);
+	line[sizeof(line) - 2] = '\n';
+	say(vm, VM_EVENT_SERIAL, line);
+}
+
+static void obey(struct vm *vm, char c)
+{
+	char echo[2] = {(char)toupper((unsigned char)c), '\0'};
+
+	if (c == 'O') {
+		atomic_store(&vm->state, VM_OFF);
+		say(vm, VM_EVENT_POWEROFF, "");
+	} else if (c == 'F') {
+		atomic_store(&vm->state, VM_CRASHED);
+		say(vm, VM_EVENT_FAULT, "triple fault");
+	} else if (c == 'P') {
+		say(vm, VM_EVENT_PORT, "beat\n");
+	} else if (c == 'L') {
+		say_long(vm);
+	} else {
+		say(vm, VM_EVENT_SERIAL, echo);
+	}
+}
+
+static void *guest(void *arg)
+{
+	struct vm *vm = arg;
+	const struct timespec tick = {.tv_nsec = TICK_NS};
+	bool quit = false;
+
+	while (!quit) {
+		(void)pthread_mutex_lock(&vm->lock);
+		if (atomic_load(&vm->state) == VM_RUNNING && !vm->held) {
+			vm->counter++;
+			memcpy(vm->ram, &vm->counter, sizeof(vm->counter));
+			for (size_t i = 0; i < vm->typed; i++)
+				obey(vm, vm->input[i]);
+			vm->typed = 0;
+		}
+		quit = vm->quit;
+		(void)pthread_mutex_unlock(&vm->lock);
+		(void)nanosleep(&tick, NULL);
+	}
+	return NULL;
+}
+
+/* ---- vm.h ---- */
+
+static int load_state(struct vm *vm, const struct vm_restore *r, struct lb_err *err)
+{
+	struct lb_rd rd = lb_rd_init(r->state, r->state_bytes);
+
+	(void)lb_rd_u32le(&rd);
+	vm->counter = lb_rd_u64le(&rd);
+	return img_pread(r->ram, vm->ram, vm->cfg.ram_bytes, 0, err);
+}
+
+int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int rc = 0;
+
+	(void)env;
+	if (vm == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "fake machine");
+	vm->cfg = *cfg;
+	memcpy(vm->disk, cfg->disks, cfg->disk_count * sizeof(vm->disk[0]));
+	(void)pthread_mutex_init(&vm->lock, NULL);
+	vm->ram_fd = memfd_create("fake", MFD_CLOEXEC);
+	if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)cfg->ram_bytes) != 0)
+		rc = lb_err_errno(err, errno, "memory");
+	vm->ram = rc != 0 ? MAP_FAILED
+			  : mmap(NULL, cfg->ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+				 vm->ram_fd, 0);
+	if (rc == 0 && vm->ram == MAP_FAILED)
+		rc = lb_err_errno(err, errno, "memory");
+	if (rc == 0 && cfg->restore != NULL)
+		rc = load_state(vm, cfg->restore, err);
+	if (rc != 0)
+		vm_destroy(vm);
+	else
+		*out = vm;
+	return rc;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	if (vm == NULL)
+		return;
+	if (vm->started) {
+		(void)pthread_mutex_lock(&vm->lock);
+		vm->quit = true;
+		(void)pthread_mutex_unlock(&vm->lock);
+		(void)pthread_join(vm->thread, NULL);
+	}
+	if (vm->ram != MAP_FAILED && vm->ram != NULL)
+		(void)munmap(vm->ram, vm->cfg.ram_bytes);
+	if (vm->ram_fd >= 0)
+		(void)close(vm->ram_fd);
+	lb_buf_unref(vm->saved);
+	(void)pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
+int vm_start(struct vm *vm, struct lb_err *err)
+{
+	int e;
+
+	atomic_store(&vm->state, VM_RUNNING);
+	say(vm, VM_EVENT_SERIAL, vm->cfg.restore != NULL ? "going on\n" : "hello\n");
+	e = pthread_create(&vm->thread, NULL, guest, vm);
+	vm->started = e == 0;
+	return e != 0 ? lb_err_errno(err, e, "guest thread") : 0;
+}
+
+int vm_pause(struct vm *vm, uint64_t limit_ns, struct lb_err *err)
+{
+	(void)limit_ns;
+	if (atomic_load(&vm->state) != VM_RUNNING)
+		return lb_err_set(err, LB_EINVAL, 0, "it does not run");
+	(void)pthread_mutex_lock(&vm->lock);
+	atomic_store(&vm->state, VM_PAUSED);
+	(void)pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+int vm_resume(struct vm *vm, struct lb_err *err)
+{
+	if (atomic_load(&vm->state) != VM_PAUSED)
+		return lb_err_set(err, LB_EINVAL, 0, "it is not paused");
+	atomic_store(&vm->state, VM_RUNNING);
+	return 0;
+}
+
+int vm_reset(struct vm *vm, struct lb_err *err)
+{
+	(void)err;
+	(void)pthread_mutex_lock(&vm->lock);
+	vm->counter = 0;
+	say(vm, VM_EVENT_RESET, "");
+	(void)pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+void vm_power_button(struct vm *vm)
+{
+	(void)vm_serial_input(vm, "O", 1);
+}
+
+void vm_stop(struct vm *vm)
+{
+	(void)pthread_mutex_lock(&vm->lock);
+	atomic_store(&vm->state, VM_OFF);
+	(void)pthread_mutex_unlock(&vm->lock);
+}
+
+enum vm_state vm_state(const struct vm *vm)
+{
+	return (enum vm_state)atomic_load(&vm->state);
+}
+
+size_t vm_serial_input(struct vm *vm, const void *p, size_t len)
+{
+	size_t n;
+
+	(void)pthread_mutex_lock(&vm->lock);
+	n = len < INPUT_BYTES - vm->typed ? len : INPUT_BYTES - vm->typed;
+	memcpy(vm->input + vm->typed, p, n);
+	vm->typed += n;
+	(void)pthread_mutex_unlock(&vm->lock);
+	return n;
+}
+
+size_t vm_port_input(struct vm *vm, const void *p, size_t len)
+{
+	struct vm_event e = {.type = VM_EVENT_PORT, .bytes = p, .len = (uint32_t)len};
+
+	vm->cfg.on_event(vm->cfg.arg, &e);
+	return len;
+}
+
+int vm_screen_text(struct vm *vm, char *out, size_t cap, struct lb_err *err)
+{
+	static const char screen[] = "fake screen\n";
+
+	(void)vm;
+	if (cap < sizeof(screen))
+		return lb_err_set(err, LB_EINVAL, 0, "screen needs %zu bytes", sizeof(screen));
+	memcpy(out, screen, sizeof(screen));
+	return 0;
+}
+
+int vm_screen_pixels(struct vm *vm, uint8_t **out, uint32_t *width, uint32_t *height,
+		     uint8_t palette[16][3], struct lb_err *err)
+{
+	(void)vm;
+	*out = calloc(8, 4);
+	if (*out == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "screen");
+	for (unsigned i = 0; i < 32; i++)
+		(*out)[i] = (uint8_t)(i % 16);
+	for (unsigned i = 0; i < 16; i++)
+		memset(palette[i], (int)(i * 17), 3);
+	*width = 8;
+	*height = 4;
+	return 0;
+}
+
+void vm_stats(const struct vm *vm, struct vm_stats *out)
+{
+	*out = (struct vm_stats){.exits = vm->counter, .cuts = vm->seq};
+}
+
+/* ---- cut.h ---- */
+
+uint64_t vm_ram_volume_bytes(uint64_t ram_bytes)
+{
+	return ram_bytes;
+}
+
+int vm_cut_prepare(struct vm *vm, struct lb_err *err)
+{
+	(void)vm;
+	(void)err;
+	return 0;
+}
+
+int vm_cut_hold(struct vm *vm, uint64_t limit_ns, struct lb_err *err)
+{
+	(void)limit_ns;
+	(void)err;
+	(void)pthread_mutex_lock(&vm->lock);
+	vm->held = true;
+	vm->held_ns = lb_env_real()->now_ns(lb_env_real());
+	(void)pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+int vm_cut_take(struct vm *vm, struct vm_cut *out, int (*mark)(void *arg, struct lb_err *err),
+		void *arg, struct lb_err *err)
+{
+	uint8_t state[12];
+	struct lb_wr wr = lb_wr_init(state, sizeof(state));
+	int rc = mark != NULL ? mark(arg, err) : 0;
+
+	lb_wr_u32le(&wr, STATE_MAGIC);
+	lb_wr_u64le(&wr, vm->counter);
+	lb_buf_unref(vm->saved);
+	vm->saved = NULL;
+	if (rc == 0)
+		rc = lb_buf_copy_of(&vm->saved, state, wr.len, err);
+	if (rc != 0)
+		return rc;
+	*out = (struct vm_cut){.seq = ++vm->seq,
+			       .boot_ns = vm->held_ns,
+			       .wall_ns = lb_env_real()->wall_ns(lb_env_real()),
+			       .state = vm->saved,
+			       .ram_fd = vm->ram_fd,
+			       .ram_bytes = vm->cfg.ram_bytes,
+			       .all_changed = true};
+	return 0;
+}
+
+void vm_cut_resume(struct vm *vm, struct vm_cut *cut)
+{
+	(void)pthread_mutex_lock(&vm->lock);
+	vm->held = false;
+	if (cut != NULL)
+		cut->pause_ns = lb_env_real()->now_ns(lb_env_real()) - vm->held_ns;
+	(void)pthread_mutex_unlock(&vm->lock);
+}
+
+void vm_cut_end(struct vm *vm, bool kept)
+{
+	(void)vm;
+	(void)kept;
+}
+
+int vm_state_peek(struct vm_state_info *out, const void *state, size_t len, struct lb_err *err)
+{
+	struct lb_rd rd = lb_rd_init(state, len);
+
+	if (lb_rd_u32le(&rd) != STATE_MAGIC || lb_rd_bytes(&rd, 8) == NULL || !lb_rd_done(&rd))
+		return lb_err_set(err, LB_ECORRUPT, 0, "checkpoint is none of a fake machine");
+	*out = (struct vm_state_info){.ram_bytes = 2 << 20, .vcpus = 1};
+	return 0;
+}
+
+size_t vm_restore_order(struct vm *vm, uint32_t *out, size_t cap)
+{
+	if (vm->cfg.restore == NULL || cap < 2)
+		return 0;
+	out[0] = 7;
+	out[1] = 3;
+	return 2;
+}
+
+/* ---- net.h: no NIC leads anywhere ---- */
+
+struct vm_net {
+	int fd;
+};
+
+static int net_create(struct vm_net **out, int fd, struct lb_err *err)
+{
+	*out = calloc(1, sizeof(**out));
+	if (*out == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "NIC");
+	(*out)->fd = fd;
+	return 0;
+}
+
+int vm_net_tap(struct vm_net **out, int fd, struct lb_err *err)
+{
+	return net_create(out, fd, err);
+}
+
+int vm_net_null(struct vm_net **out, struct lb_err *err)
+{
+	return net_create(out, -1, err);
+}
+
+int vm_net_hold(struct vm_net **out, struct vm_net *lower, uint64_t max_bytes, struct lb_err *err)
+{
+	(void)lower;
+	(void)max_bytes;
+	return net_create(out, -1, err);
+}
+
+void vm_net_hold_cut(struct vm_net *hold, uint64_t seq)
+{
+	(void)hold;
+	(void)seq;
+}
+
+void vm_net_hold_ack(struct vm_net *hold, uint64_t seq)
+{
+	(void)hold;
+	(void)seq;
+}
+
+uint64_t vm_net_hold_bytes(struct vm_net *hold)
+{
+	(void)hold;
+	return 0;
+}
+
+void vm_net_announce(struct vm_net *n, const uint8_t mac[6])
+{
+	(void)n;
+	(void)mac;
+}
+
+void vm_net_destroy(struct vm_net *n)
+{
+	if (n != NULL && n->fd >= 0)
+		(void)close(n->fd);
+	free(n);
+}

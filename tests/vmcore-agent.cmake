@@ -1,0 +1,20 @@
+# lifeboat-vm around the machine: its protocol, launch, jail and serving thread, with a machine that needs no KVM.
+add_library(fakevm STATIC lib/fake_vm.c)
+target_include_directories(fakevm PUBLIC lib)
+target_link_libraries(fakevm PUBLIC base imaging vmcore_ctl PRIVATE lb_flags)
+add_executable(fake_lifeboat_vm ${PROJECT_SOURCE_DIR}/vmcore/src/main_vm.c)
+target_include_directories(fake_lifeboat_vm PRIVATE ${PROJECT_SOURCE_DIR}/vmcore/src)
+target_link_libraries(fake_lifeboat_vm PRIVATE vmcore_serve fakevm lb_flags)
+
+lb_test(unit.vm_ctl unit/test_vm_ctl.c DEPS vmcore_ctl)
+lb_test(unit.vm_hub unit/test_vm_hub.c DEPS vmcore_serve fakevm)
+add_library(vmrig STATIC lib/vm_rig.c)
+target_include_directories(vmrig PUBLIC lib)
+target_link_libraries(vmrig PUBLIC testlib vmcore_ctl PRIVATE lb_flags)
+lb_test(unit.vm_serve unit/test_vm_serve.c DEPS vmrig ARGS $<TARGET_FILE:fake_lifeboat_vm>)
+add_dependencies(unit_vm_serve fake_lifeboat_vm)
+lb_test(unit.dev_kept unit/test_dev_kept.c DEPS imaging)
+target_include_directories(unit_vm_hub PRIVATE ${PROJECT_SOURCE_DIR}/vmcore/src)
+
+lb_fuzz(vmctl fuzz/fuzz_vmctl.c DEPS vmcore_ctl)
+lb_fuzz(vmlaunch fuzz/fuzz_vmlaunch.c DEPS vmcore_ctl)

@@ -1,0 +1,321 @@
+#include "machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/rd.h"
+#include "hub.h"
+#include "imaging/dev.h"
+#include "vmcore/cut.h"
+#include "vmcore/net.h"
+#include "vmcore/vm.h"
+
+#define STATE_MAX (64u << 20)
+#define ORDER_MAX (1u << 20)
+
+/* The descriptor for @role, still the machine's; -1: none. */
+static int fd_of(const struct vm_machine *m, enum vm_launch_role role, uint32_t index)
+{
+	int at = vm_launch_find(&m->l, role, index);
+
+	return at >= 0 ? m->fd[at] : -1;
+}
+
+/* It belongs to what was made of it now. */
+static void taken(struct vm_machine *m, enum vm_launch_role role, uint32_t index)
+{
+	m->fd[vm_launch_find(&m->l, role, index)] = -1;
+}
+
+/* ---- disks ---- */
+
+static int file_dev(struct vm_machine *m, enum vm_launch_role role, uint32_t i, bool writable,
+		    struct img_dev **out, struct lb_err *err)
+{
+	int rc = img_file_create_fd(out, fd_of(m, role, i), m->l.disk[i].label, writable, err);
+
+	if (rc == 0)
+		taken(m, role, i);
+	return rc;
+}
+
+static int overlay_disk(struct vm_machine *m, uint32_t i, struct lb_err *err)
+{
+	const struct vm_launch_disk *d = &m->l.disk[i];
+	int rc = img_nbd_create_fd(&m->view[i], fd_of(m, VM_FD_DISK_VIEW, i), "", d->label, err);
+
+	if (rc != 0)
+		return rc;
+	taken(m, VM_FD_DISK_VIEW, i);
+	rc = file_dev(m, VM_FD_DISK_MAP, i, true, &m->map[i], err);
+	if (rc == 0)
+		rc = img_kept_create(&m->disk[i], m->view[i], m->base[i], m->map[i], &d->point,
+				     err);
+	return rc;
+}
+
+static int build_disk(struct vm_machine *m, uint32_t i, struct lb_err *err)
+{
+	const struct vm_launch_disk *d = &m->l.disk[i];
+	int rc = file_dev(m, VM_FD_DISK_DATA, i, !d->read_only, &m->base[i], err);
+
+	if (rc == 0 && d->overlay)
+		rc = overlay_disk(m, i, err);
+	else if (rc == 0)
+		m->disk[i] = m->base[i];
+	if (rc == 0 && m->disk[i]->size_bytes != d->size_bytes)
+		rc = lb_err_set(err, LB_EINPUT, 0, "it has %" PRIu64 " bytes, not %" PRIu64,
+				m->disk[i]->size_bytes, d->size_bytes);
+	return rc != 0 ? lb_err_wrap(err, rc, "disk %s", d->label) : 0;
+}
+
+static void drop_disk(struct vm_machine *m, uint32_t i)
+{
+	if (m->disk[i] != m->base[i])
+		img_dev_destroy(m->disk[i]);
+	img_dev_destroy(m->map[i]);
+	img_dev_destroy(m->base[i]);
+	img_dev_destroy(m->view[i]);
+}
+
+/* ---- NICs ---- */
+
+static int build_nic(struct vm_machine *m, uint32_t i, struct lb_err *err)
+{
+	int rc = m->l.nic[i].tap ? vm_net_tap(&m->net[i], fd_of(m, VM_FD_TAP, i), err)
+				 : vm_net_null(&m->net[i], err);
+
+	if (rc == 0 && m->l.nic[i].tap)
+		taken(m, VM_FD_TAP, i);
+	if (rc == 0 && m->l.commit_bytes > 0)
+		rc = vm_net_hold(&m->hold[i], m->net[i], m->l.commit_bytes, err);
+	return rc != 0 ? lb_err_wrap(err, rc, "NIC %u", i) : 0;
+}
+
+/* ---- checkpoint ---- */
+
+static int read_fd(int fd, size_t max, uint8_t **out, size_t *len, const char *what,
+		   struct lb_err *err)
+{
+	struct stat st;
+	uint8_t *p;
+
+	if (fstat(fd, &st) != 0 || st.st_size <= 0 || (uint64_t)st.st_size > max)
+		return lb_err_set(err, LB_EINPUT, 0, "%s is empty or larger than %zu bytes", what,
+				  max);
+	p = malloc((size_t)st.st_size);
+	if (p == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "%s", what);
+	if (pread(fd, p, (size_t)st.st_size, 0) != st.st_size) {
+		free(p);
+		return lb_err_set(err, LB_EIO, errno, "read the %s", what);
+	}
+	*out = p;
+	*len = (size_t)st.st_size;
+	return 0;
+}
+
+static int read_order(struct vm_machine *m, struct vm_restore *r, struct lb_err *err)
+{
+	int fd = fd_of(m, VM_FD_ORDER, 0);
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+	struct lb_rd rd;
+	int rc;
+
+	if (fd < 0)
+		return 0;
+	rc = read_fd(fd, ORDER_MAX * sizeof(uint32_t), &bytes, &len, "order of first touch", err);
+	if (rc != 0)
+		return rc;
+	r->order_count = len / sizeof(uint32_t);
+	m->order = calloc(r->order_count + 1, sizeof(*m->order));
+	if (m->order == NULL)
+		rc = lb_err_set(err, LB_ENOMEM, 0, "order of first touch");
+	rd = lb_rd_init(bytes, len);
+	for (size_t i = 0; rc == 0 && i < r->order_count; i++)
+		m->order[i] = lb_rd_u32le(&rd);
+	r->order = m->order;
+	free(bytes);
+	return rc;
+}
+
+/* The agent said how the machine is built, the checkpoint says it too: they must agree, or the
+ * guest would find other hardware than it left. */
+static int compare(const struct vm_machine *m, const struct vm_state_info *s, struct lb_err *err)
+{
+	const struct vm_launch *l = &m->l;
+
+	if (s->ram_bytes != l->ram_bytes || s->vcpus != l->vcpus || s->disks != l->disks ||
+	    s->nics != l->nics)
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "checkpoint is of a machine with %" PRIu64
+				  " MiB, %u processors, %zu disks, %zu NICs",
+				  s->ram_bytes >> 20, s->vcpus, s->disks, s->nics);
+	for (uint32_t i = 0; i < l->disks; i++)
+		if (s->bus[i] != l->disk[i].bus || s->disk_bytes[i] != l->disk[i].size_bytes)
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "checkpoint has another disk %s (bus or size)",
+					  l->disk[i].label);
+	for (uint32_t i = 0; i < l->nics; i++)
+		if (memcmp(s->mac[i], l->nic[i].mac, sizeof(s->mac[i])) != 0)
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "checkpoint has another address of NIC %u", i);
+	return 0;
+}
+
+static int read_checkpoint(struct vm_machine *m, struct vm_restore *r, struct vm_state_info *info,
+			   struct lb_err *err)
+{
+	int rc = read_fd(fd_of(m, VM_FD_STATE, 0), STATE_MAX, &m->state, &m->state_bytes,
+			 "checkpoint", err);
+
+	if (rc == 0)
+		rc = vm_state_peek(info, m->state, m->state_bytes, err);
+	if (rc == 0)
+		rc = compare(m, info, err);
+	if (rc == 0)
+		rc = img_nbd_create_fd(&m->ram, fd_of(m, VM_FD_RAM, 0), "", "memory", err);
+	if (rc != 0)
+		return rc;
+	taken(m, VM_FD_RAM, 0);
+	r->state = m->state;
+	r->state_bytes = m->state_bytes;
+	r->mode = m->l.restore_mode;
+	r->ram = m->ram;
+	r->ram_fd = -1;
+	r->clock = m->l.clock;
+	return read_order(m, r, err);
+}
+
+/* ---- the machine ---- */
+
+static int create_vm(struct vm_machine *m, struct vm_hub *hub, struct lb_err *err)
+{
+	struct vm_disk_cfg disk[VM_DISKS_MAX] = {0};
+	struct vm_nic_cfg nic[VM_NICS_MAX] = {0};
+	struct vm_restore restore = {0};
+	struct vm_state_info *info = calloc(1, sizeof(*info));
+	struct vm_cfg cfg = VM_CFG_DEFAULTS;
+	int rc = info == NULL ? lb_err_set(err, LB_ENOMEM, 0, "machine") : 0;
+
+	if (rc == 0 && m->l.boot == VM_LAUNCH_RESTORE) {
+		rc = read_checkpoint(m, &restore, info, err);
+		cfg.restore = &restore;
+		cfg.cpu = &info->cpu;
+	} else {
+		cfg.bios_fd = fd_of(m, VM_FD_BIOS, 0);
+		cfg.vga_bios_fd = fd_of(m, VM_FD_VGA_BIOS, 0);
+		cfg.kernel_fd = fd_of(m, VM_FD_KERNEL, 0);
+		cfg.initrd_fd = fd_of(m, VM_FD_INITRD, 0);
+		cfg.cmdline = m->l.cmdline;
+	}
+	for (uint32_t i = 0; i < m->l.disks; i++) {
+		disk[i].dev = m->disk[i];
+		disk[i].bus = m->l.disk[i].bus;
+		memcpy(disk[i].serial, m->l.disk[i].serial, sizeof(disk[i].serial));
+	}
+	for (uint32_t i = 0; i < m->l.nics; i++) {
+		memcpy(nic[i].mac, m->l.nic[i].mac, sizeof(nic[i].mac));
+		nic[i].net = m->hold[i] != NULL ? m->hold[i] : m->net[i];
+	}
+	cfg.name = m->l.name;
+	cfg.uuid = m->l.uuid;
+	cfg.ram_bytes = m->l.ram_bytes;
+	cfg.vcpus = m->l.vcpus;
+	cfg.disks = disk;
+	cfg.disk_count = m->l.disks;
+	cfg.nics = nic;
+	cfg.nic_count = m->l.nics;
+	cfg.complement = m->l.complement;
+	cfg.on_event = vm_hub_on_event;
+	cfg.arg = hub;
+	if (rc == 0)
+		rc = vm_create(&m->vm, lb_env_real(), &cfg, err);
+	free(info);
+	return rc;
+}
+
+int vm_machine_build(struct vm_machine *m, struct vm_hub *hub, struct lb_err *err)
+{
+	struct lb_env *env = lb_env_real();
+	int rc = 0;
+
+	m->started_boot_ns = env->now_ns(env);
+	for (uint32_t i = 0; i < m->l.disks && rc == 0; i++)
+		rc = build_disk(m, i, err);
+	for (uint32_t i = 0; i < m->l.nics && rc == 0; i++)
+		rc = build_nic(m, i, err);
+	if (rc == 0)
+		rc = create_vm(m, hub, err);
+	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", m->l.name) : 0;
+}
+
+int vm_machine_start(struct vm_machine *m, struct lb_err *err)
+{
+	int rc = vm_start(m->vm, err);
+
+	for (uint32_t i = 0; rc == 0 && m->l.announce && i < m->l.nics; i++)
+		if (m->l.nic[i].tap)
+			vm_net_announce(m->net[i], m->l.nic[i].mac);
+	return rc;
+}
+
+void vm_machine_fini(struct vm_machine *m)
+{
+	vm_destroy(m->vm);
+	for (uint32_t i = 0; i < m->l.nics; i++) {
+		vm_net_destroy(m->hold[i]);
+		vm_net_destroy(m->net[i]);
+	}
+	for (uint32_t i = 0; i < m->l.disks; i++)
+		drop_disk(m, i);
+	img_dev_destroy(m->ram);
+	free(m->state);
+	free(m->order);
+	for (uint32_t i = 0; i < m->l.fds; i++)
+		if (m->fd[i] >= 0)
+			(void)close(m->fd[i]);
+}
+
+/* ---- cuts of disks ---- */
+
+int vm_machine_mark(void *arg, struct lb_err *err)
+{
+	(void)arg;
+	(void)err;
+	return 0;
+}
+
+int vm_machine_read(struct vm_machine *m, uint32_t i, void *buf, uint32_t len, uint64_t off,
+		    struct lb_err *err)
+{
+	(void)buf;
+	(void)len;
+	(void)off;
+	return lb_err_set(err, LB_EUNSUPPORTED, 0, "disk %s was not started with a log for cuts",
+			  m->l.disk[i].label);
+}
+
+int vm_machine_changed(struct vm_machine *m, uint32_t i, int *fd, uint64_t *bytes,
+		       struct lb_err *err)
+{
+	(void)m;
+	(void)i;
+	(void)err;
+	*fd = -1;
+	*bytes = 0;
+	return 0;
+}
+
+void vm_machine_cut_end(struct vm_machine *m, bool kept)
+{
+	(void)m;
+	(void)kept;
+}

@@ -1,0 +1,150 @@
+/*
+ * lifeboat-vm - one virtual machine. Started by the site agent, never by hand: what it is to run
+ * comes as a message with descriptors on descriptor 3 (vmcore/launch.h). Then it answers on the
+ * control socket it was given (docs/vm-control.md) until the machine is off.
+ *
+ * Privileges: started as root it needs, until the machine is built, to open /dev/kvm (runs guest
+ * code) and to make a userfaultfd (memory of a checkpoint that is fetched when it is touched), and
+ * to change its root directory to an empty one. It runs as the uid it is told, without any of that,
+ * before the guest's first instruction (jail.h).
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "hub.h"
+#include "jail.h"
+#include "machine.h"
+#include "serve.h"
+#include "vmcore/launch.h"
+
+#define LAUNCH_MS 10000
+
+static volatile bool quit;
+static int quit_fd = -1;
+
+static void on_term(int sig)
+{
+	const uint64_t one = 1;
+
+	(void)sig;
+	quit = true;
+	(void)!write(quit_fd, &one, sizeof(one)); /* banned-ok: an eventfd */
+}
+
+static int receive(struct vm_machine *m, struct lb_err *err)
+{
+	uint8_t bytes[VM_LAUNCH_BYTES_MAX];
+	size_t len = sizeof(bytes), fds = VM_CTL_FDS_MAX;
+	struct pollfd p = {.fd = VM_LAUNCH_FD, .events = POLLIN};
+	int rc;
+
+	if (poll(&p, 1, LAUNCH_MS) != 1)
+		return lb_err_set(err, LB_ETIMEDOUT, 0, "no launch message came");
+	rc = vm_ctl_recv(VM_LAUNCH_FD, bytes, &len, m->fd, &fds, err);
+	if (rc != 0)
+		return rc;
+	rc = vm_launch_decode(&m->l, bytes, len, err);
+	if (rc == 0 && m->l.fds != fds)
+		rc = lb_err_set(err, LB_EPROTO, 0, "%zu descriptors came, not %u", fds, m->l.fds);
+	if (rc != 0) {
+		for (size_t i = 0; i < fds; i++)
+			(void)close(m->fd[i]);
+		m->l.fds = 0;
+	}
+	return rc;
+}
+
+static void report(const struct vm_ctl_msg *m)
+{
+	uint8_t frame[VM_CTL_FRAME_MAX];
+	size_t len = 0;
+
+	if (vm_ctl_encode(frame, &len, m, NULL) == 0)
+		(void)vm_ctl_send(VM_LAUNCH_FD, frame, len, NULL, 0, NULL);
+	(void)close(VM_LAUNCH_FD);
+}
+
+static int signals(struct lb_err *err)
+{
+	struct sigaction sa = {.sa_handler = on_term};
+
+	quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (quit_fd < 0)
+		return lb_err_errno(err, errno, "make an eventfd");
+	(void)sigaction(SIGTERM, &sa, NULL);
+	(void)sigaction(SIGINT, &sa, NULL);
+	(void)signal(SIGPIPE, SIG_IGN); /* nobody's death is ours */
+	(void)signal(SIGHUP, SIG_IGN);
+	return 0;
+}
+
+static int fd_of(const struct vm_machine *m, enum vm_launch_role role)
+{
+	int at = vm_launch_find(&m->l, role, 0);
+
+	return at >= 0 ? m->fd[at] : -1;
+}
+
+static int set_up(struct vm_machine *m, struct vm_hub **hub, struct lb_err *err)
+{
+	int rc = signals(err);
+
+	if (rc == 0)
+		rc = receive(m, err);
+	if (rc == 0)
+		rc = vm_hub_create(hub, quit_fd, err);
+	if (rc == 0)
+		rc = vm_jail_enter(m->l.uid, m->l.gid, &m->jail, err);
+	if (rc == 0)
+		rc = vm_machine_build(m, *hub, err);
+	if (rc == 0)
+		rc = vm_jail_close(fd_of(m, VM_FD_ROOT), &m->jail, err);
+	if (rc == 0 && !m->l.paused)
+		rc = vm_machine_start(m, err);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct vm_machine m = {.jail = 0};
+	struct vm_hub *hub = NULL;
+	struct lb_err err = {0};
+	int rc;
+
+	(void)argv;
+	if (argc != 1) {
+		(void)fprintf(stderr, "lifeboat-vm is started by lifeboatd\n");
+		return 2;
+	}
+	rc = set_up(&m, &hub, &err);
+	report(&(struct vm_ctl_msg){.type = rc == 0 ? VM_CTL_OK : VM_CTL_ERROR, .err = err});
+	if (rc == 0) {
+		const struct vm_serve_cfg cfg = {.m = &m,
+						 .hub = hub,
+						 .kick_fd = quit_fd,
+						 .listen_fd = fd_of(&m, VM_FD_LISTEN),
+						 .heartbeat_fd = fd_of(&m, VM_FD_HEARTBEAT),
+						 .log_fd = fd_of(&m, VM_FD_SERIAL_LOG),
+						 .quit = &quit};
+
+		lb_log(LB_LOG_INFO, "vm", "running", "vm=%s", m.l.name, "jail=%u", m.jail, NULL);
+		rc = vm_serve(&cfg, &err);
+	}
+	if (rc != 0)
+		lb_log(LB_LOG_ERROR, "vm", "ended", "code=%s", lb_err_name(rc), "err=%s", err.msg,
+		       NULL);
+	vm_machine_fini(&m);
+	vm_hub_destroy(hub);
+	lb_log(LB_LOG_INFO, "vm", "off", "vm=%s", m.l.name, NULL);
+	/* not exit(): what runs at exit (a leak check) may use calls that are not allowed here */
+	_exit(lb_err_exit_status(rc));
+}

@@ -10,6 +10,10 @@ add_library(fakeram STATIC lib/fake_ram.c)
 target_include_directories(fakeram PUBLIC lib)
 target_link_libraries(fakeram PUBLIC base imaging PRIVATE lb_flags)
 
+add_library(ramfix STATIC lib/ram_fix.c)
+target_include_directories(ramfix PUBLIC lib ${PROJECT_SOURCE_DIR}/replicator/src)
+target_link_libraries(ramfix PUBLIC replicator fakeram testlib PRIVATE lb_flags)
+
 # Both ends as processes, for e2e and for the bench.
 add_executable(pipe bench/pipe_main.c bench/pipe_kill.c)
 target_link_libraries(pipe PRIVATE replicator testca fakeram lb_flags)
@@ -21,6 +25,7 @@ endforeach()
 target_link_options(unit_shadow PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
 lb_test(unit.delta unit/test_delta.c DEPS replicator)
 target_include_directories(unit_delta PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
+lb_test(unit.ram unit/test_ram.c DEPS ramfix)
 lb_test(unit.engines unit/test_engines.c DEPS replicator testca)
 lb_test(e2e.pipe e2e/test_pipe.c ARGS $<TARGET_FILE:pipe> TIMEOUT 300)
 

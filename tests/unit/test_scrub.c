@@ -212,6 +212,51 @@ static void test_forged_pack(void **state)
 	assert_int_equal(rep_store_scrub(w->store, &o, NULL, &err), LB_ECORRUPT);
 }
 
+/* A full point with a ref: what lies behind the ref is in no chain and is checked all the same. */
+static void test_forged_source(void **state)
+{
+	struct world *w = *state;
+	struct sf_group *g = &w->group[0];
+	struct sf_volume *v = &g->vol[0];
+	struct lb_err err = {.code = 0};
+	struct rep_scrub_stats st;
+	struct sf_point full;
+	struct rep_point p;
+	struct told t;
+	struct rep_scrub_opts o = opts(&t, w);
+	uint32_t x = 0, y;
+
+	/* Block x stands in pack 0 of the first layer still; y becomes a copy of it. */
+	while (!v->where[x].valid || v->where[x].pack != 0 ||
+	       !lb_id_equal(&v->where[x].layer, &w->point[0].layer[0].header.layer))
+		x++;
+	y = x == 0 ? 1 : 0;
+	memcpy(v->image + (size_t)y * REP_BLOCK_BYTES, v->image + (size_t)x * REP_BLOCK_BYTES,
+	       REP_BLOCK_BYTES);
+	for (uint32_t i = 0; i < v->blocks; i++)
+		v->dirty[i] = i != x;
+	g->epoch++; /* a lineage of its own */
+	g->head = (struct lb_hash){{0}};
+	sf_point_cut(g, &full);
+	must(sf_point_send(w->store, &full, &err), &err);
+	must(rep_store_commit(w->store, &err), &err);
+	o.only = &full.hash;
+	must(rep_store_scrub(w->store, &o, &st, &err), &err);
+	assert_int_equal(st.points, 1);
+
+	forge(w, 1, 104 + 312, 70, 1);
+	o = opts(&t, w);
+	o.only = &full.hash;
+	o.dek_of = NULL;
+	assert_int_equal(rep_store_scrub(w->store, &o, &st, &err), LB_ECORRUPT);
+	assert_int_equal(st.damaged, 1);
+	if (strstr(t.last.what, "group0 seq 1 pack 0 in segment 1") == NULL)
+		fail_msg("%s", t.last.what);
+	assert_true(rep_store_point_find(w->store, &full.hash, &p));
+	assert_true(p.damaged);
+	sf_point_free(&full);
+}
+
 static void test_forged_header(void **state)
 {
 	struct world *w = *state;
@@ -249,6 +294,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_good, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_signature, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forged_pack, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_forged_source, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forged_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_missing_segment, setup, teardown),
 	};

@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/seal.h"
+#include "idset.h"
 #include "store_int.h"
 
 #define SEEN_MAX 64u
@@ -534,37 +535,14 @@ static int scrub_parts(struct scrub *c, const struct lb_id *id, struct lb_err *e
 	return rc;
 }
 
-struct closure {
-	struct lb_id *v;
-	uint32_t n, cap;
-};
-
-static int closure_add(struct closure *x, const struct lb_id *id, struct lb_err *err)
-{
-	for (uint32_t i = 0; i < x->n; i++)
-		if (lb_id_equal(&x->v[i], id))
-			return 0;
-	if (x->n == x->cap) {
-		uint32_t want = x->cap == 0 ? 32 : x->cap * 2;
-		struct lb_id *more = realloc(x->v, want * sizeof(*more));
-
-		if (more == NULL)
-			return lb_err_set(err, LB_ENOMEM, 0, "closure of %u layers", want);
-		x->v = more;
-		x->cap = want;
-	}
-	x->v[x->n++] = *id;
-	return 0;
-}
-
 /* Layer @id and those its index refers to. */
-static int closure_of_layer(struct scrub *c, struct closure *x, const struct lb_id *id,
+static int closure_of_layer(struct scrub *c, struct rep_idset *x, const struct lb_id *id,
 			    struct lb_err *err)
 {
 	const struct lb_id *source = NULL;
 	uint32_t n = 0;
 	struct rep_layer *l;
-	int rc = closure_add(x, id, err);
+	int rc = rep_idset_add(x, id, NULL, err);
 
 	rep_lock(c->s);
 	l = layer_in_scope(c, id);
@@ -574,16 +552,16 @@ static int closure_of_layer(struct scrub *c, struct closure *x, const struct lb_
 	if (is_damage(rc))
 		return 0; /* told when its parts are read */
 	for (uint32_t i = 0; rc == 0 && i < n; i++)
-		rc = closure_add(x, &source[i], err);
+		rc = rep_idset_add(x, &source[i], NULL, err);
 	return rc;
 }
 
 /* Layers of @point, and those their index refers to; *base: the next one of the chain. */
-static int closure_of(struct scrub *c, struct closure *x, const struct lb_hash *point,
+static int closure_of(struct scrub *c, struct rep_idset *x, const struct lb_hash *point,
 		      struct lb_hash *base, struct lb_err *err)
 {
 	const struct rep_spoint *p;
-	struct closure own = {.n = 0};
+	struct rep_idset own = {.n = 0};
 	int rc = 0;
 
 	rep_lock(c->s);
@@ -591,12 +569,12 @@ static int closure_of(struct scrub *c, struct closure *x, const struct lb_hash *
 	*base = p != NULL ? p->pub.base : (struct lb_hash){{0}};
 	for (uint32_t i = 0; p != NULL && rc == 0 && i < p->layers; i++) {
 		c->all += p->pub.stored_bytes / p->layers;
-		rc = closure_add(&own, &p->layer[i], err);
+		rc = rep_idset_add(&own, &p->layer[i], NULL, err);
 	}
 	rep_unlock(c->s);
 	for (uint32_t i = 0; rc == 0 && i < own.n; i++)
 		rc = closure_of_layer(c, x, &own.v[i], err);
-	free(own.v);
+	rep_idset_fini(&own);
 	return rc;
 }
 
@@ -613,7 +591,7 @@ static bool in_scope(struct scrub *c, const struct lb_hash *point)
 
 static int scrub_one(struct scrub *c, const struct lb_hash *point, struct lb_err *err)
 {
-	struct closure x = {.n = 0};
+	struct rep_idset x = {.n = 0};
 	struct lb_hash at = *point;
 	struct rep_point p;
 	char text[LB_HASH_TEXT];
@@ -634,7 +612,7 @@ static int scrub_one(struct scrub *c, const struct lb_hash *point, struct lb_err
 		rc = scrub_point(c, &at, err);
 		at = rep_store_point_find(c->s, &at, &p) ? p.base : (struct lb_hash){{0}};
 	}
-	free(x.v);
+	rep_idset_fini(&x);
 	return rc;
 }
 

@@ -15,6 +15,7 @@
 #define UNLINKED     (UINT32_MAX - 1) /* not in a chain: another of the same tag is */
 #define CHANGE_HEADS 8192u
 #define CHANGES_KEPT 65536u /* entries that stay allocated between cuts */
+#define LAYERS_MAX   4096u  /* that slots name: bounds what a layer's index and a view must open */
 #define MIN_SPARE    1024u  /* pages beyond the volume's, for the running cut */
 #define SPARE_SHARE  8u     /* that is: an eighth of the volume, when it is more */
 
@@ -34,6 +35,7 @@ struct change {
 struct layer {
 	struct lb_id id;
 	uint32_t slots; /* that name it; 0: the place is free at the next begin */
+	bool drop;
 };
 
 struct rep_shadow {
@@ -329,13 +331,52 @@ static void changes_reset(struct rep_shadow *s)
 	}
 }
 
-/* The place of the cut's layer among the layers. */
-static int layer_make(struct rep_shadow *s, const struct lb_id *id, struct lb_err *err)
+static unsigned bits_of(uint32_t n)
+{
+	unsigned bits = 0;
+
+	while (n >> bits != 0)
+		bits++;
+	return bits;
+}
+
+/* Forget the layers of which least is known, an eighth of all or more: few slots each, and few
+ * layers the target can then forget too. */
+static void layers_thin(struct rep_shadow *s)
+{
+	uint32_t of_bits[33] = {0}, sum = 0;
+	unsigned bits = 0;
+
+	for (uint32_t i = 0; i < s->layers; i++)
+		of_bits[bits_of(s->layer[i].slots)]++;
+	while ((sum += of_bits[bits]) < LAYERS_MAX / 8)
+		bits++;
+	for (uint32_t i = 0; i < s->layers; i++)
+		s->layer[i].drop = bits_of(s->layer[i].slots) <= bits;
+	for (uint32_t i = 0; i < s->blocks; i++) {
+		if (s->slot[i].page != NONE && s->layer[s->slot[i].layer].drop)
+			slot_clear(s, i);
+	}
+}
+
+static uint32_t layer_free(const struct rep_shadow *s)
 {
 	uint32_t i = 0;
 
 	while (i < s->layers && s->layer[i].slots != 0)
 		i++;
+	return i;
+}
+
+/* The place of the cut's layer among the layers. */
+static int layer_make(struct rep_shadow *s, const struct lb_id *id, struct lb_err *err)
+{
+	uint32_t i = layer_free(s);
+
+	if (i == LAYERS_MAX) {
+		layers_thin(s);
+		i = layer_free(s);
+	}
 	if (i == s->layer_cap) {
 		uint32_t cap = s->layer_cap == 0 ? 64 : s->layer_cap * 2;
 		struct layer *more = realloc(s->layer, cap * sizeof(*more));
@@ -549,4 +590,6 @@ void rep_shadow_stats(const struct rep_shadow *s, struct rep_shadow_stats *out)
 	*out = (struct rep_shadow_stats){.pages_used = s->page_used, .pages_max = s->page_max};
 	for (uint32_t i = 0; i < s->blocks; i++)
 		out->blocks += s->slot[i].page != NONE;
+	for (uint32_t i = 0; i < s->layers; i++)
+		out->layers += s->layer[i].slots != 0;
 }

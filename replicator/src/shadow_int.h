@@ -21,6 +21,8 @@
  * Losing any part of it costs bytes on the wire and nothing else: a block without shadow is sent as
  * data. Nothing of it outlives the process.
  *
+ * At most 4,096 layers are named; then those of which least is left are forgotten.
+ *
  * Memory: about 32 bytes a block, and the page copies: at most cfg max_bytes, touched as needed,
  * kept out of core dumps. Copies of a running cut live beside those they may replace.
  *
@@ -82,6 +84,7 @@ void rep_shadow_commit(struct rep_shadow *s, const struct lb_hash *manifest);
 struct rep_shadow_stats {
 	uint64_t blocks;                /* with a shadow */
 	uint64_t pages_used, pages_max; /* of 4 KiB */
+	uint32_t layers;                /* that they are in */
 };
 void rep_shadow_stats(const struct rep_shadow *s, struct rep_shadow_stats *out);
 

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "idset.h"
 #include "store_int.h"
 
 #define SOURCES_MAX 65536u
@@ -112,32 +113,7 @@ int rep_layer_leaves(struct rep_store *s, const struct lb_id *layer, const struc
 
 /* ---- sources ---- */
 
-struct sources {
-	struct lb_id *v;
-	uint32_t n, cap;
-};
-
-static int add_source(struct sources *x, const struct lb_id *id, struct lb_err *err)
-{
-	for (uint32_t i = 0; i < x->n; i++)
-		if (lb_id_equal(&x->v[i], id))
-			return 0;
-	if (x->n == SOURCES_MAX)
-		return lb_err_set(err, LB_ECORRUPT, 0, "index: more than %u sources", SOURCES_MAX);
-	if (x->n == x->cap) {
-		uint32_t want = x->cap == 0 ? 8 : x->cap * 2;
-		struct lb_id *more = realloc(x->v, want * sizeof(*more));
-
-		if (more == NULL)
-			return lb_err_set(err, LB_ENOMEM, 0, "list sources");
-		x->v = more;
-		x->cap = want;
-	}
-	x->v[x->n++] = *id;
-	return 0;
-}
-
-static int add_sources(struct sources *x, const struct rep_index *ix, struct lb_err *err)
+static int add_sources(struct rep_idset *x, const struct rep_index *ix, struct lb_err *err)
 {
 	int rc = 0;
 
@@ -145,13 +121,15 @@ static int add_sources(struct sources *x, const struct rep_index *ix, struct lb_
 		struct lb_id id;
 
 		rep_index_source(&id, ix, i);
-		rc = add_source(x, &id, err);
+		rc = rep_idset_add(x, &id, NULL, err);
 	}
+	if (rc == 0 && x->n > SOURCES_MAX)
+		rc = lb_err_set(err, LB_ECORRUPT, 0, "index: more than %u sources", SOURCES_MAX);
 	return rc;
 }
 
 /* Takes x->v, or leaves it: once those of a visible layer are known, others may be reading them. */
-static void set_sources(struct rep_store *s, struct rep_layer *l, struct sources *x)
+static void set_sources(struct rep_store *s, struct rep_layer *l, struct rep_idset *x)
 {
 	rep_lock(s);
 	if (!l->visible || !l->sources_known) {
@@ -159,7 +137,7 @@ static void set_sources(struct rep_store *s, struct rep_layer *l, struct sources
 		l->source = x->v;
 		l->sources = x->n;
 		l->sources_known = true;
-		*x = (struct sources){.n = 0};
+		x->v = NULL;
 	}
 	rep_unlock(s);
 }
@@ -168,7 +146,7 @@ static int read_sources(struct rep_store *s, struct rep_layer *l, struct lb_err 
 {
 	struct rep_layer_header h;
 	struct rep_footer f;
-	struct sources x = {.n = 0};
+	struct rep_idset x = {.n = 0};
 	int rc;
 
 	rc = rep_layer_header_read(s, &l->id, &h, err);
@@ -187,7 +165,7 @@ static int read_sources(struct rep_store *s, struct rep_layer *l, struct lb_err 
 	}
 	if (rc == 0)
 		set_sources(s, l, &x);
-	free(x.v);
+	rep_idset_fini(&x);
 	return rc;
 }
 
@@ -223,7 +201,7 @@ struct check {
 	uint64_t leaves, bytes;
 	uint64_t data, zero, ref, patch; /* blocks the index names */
 	uint64_t next_block;
-	struct sources sources;
+	struct rep_idset sources;
 	bool sealed; /* a visible layer is looked at again: nothing of it is given up */
 };
 
@@ -597,7 +575,7 @@ int rep_store_layer_check(struct rep_store *s, const struct rep_manifest_volume 
 		c.l->checked = true;
 		rep_unlock(s);
 	}
-	free(c.sources.v);
+	rep_idset_fini(&c.sources);
 	free(c.leaf);
 	return rc;
 }
@@ -627,7 +605,7 @@ int rep_layer_verify(struct rep_store *s, const struct rep_manifest_volume *v,
 		rc = check_index(&c, err);
 	if (rc == 0)
 		set_sources(s, c.l, &c.sources);
-	free(c.sources.v);
+	rep_idset_fini(&c.sources);
 	free(c.leaf);
 	return rc;
 }

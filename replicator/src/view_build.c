@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "idset.h"
 #include "store_int.h"
 #include "view_int.h"
 
@@ -51,6 +52,7 @@ struct build {
 	struct lb_id volume;
 	struct slot *slot;
 	uint32_t slots, slot_cap;
+	struct rep_idset known; /* the slots' ids, in their order */
 	struct patch *patch;
 	uint32_t patches, patch_cap;
 	struct list list[LISTS];
@@ -92,12 +94,9 @@ static int get_slot(struct build *b, const struct lb_id *id, uint32_t *out, stru
 	struct slot *t;
 	int rc;
 
-	for (uint32_t i = b->slots; i-- > 0;) {
-		if (lb_id_equal(&b->slot[i].id, id)) {
-			*out = i;
-			return 0;
-		}
-	}
+	*out = rep_idset_find(&b->known, id);
+	if (*out != UINT32_MAX)
+		return 0;
 	if (b->slots == b->slot_cap) {
 		uint32_t want = b->slot_cap == 0 ? 16 : b->slot_cap * 2;
 		struct slot *more = realloc(b->slot, want * sizeof(*more));
@@ -119,11 +118,14 @@ static int get_slot(struct build *b, const struct lb_id *id, uint32_t *out, stru
 	rc = rep_layer_leaves(b->s, id, &root, &t->f, &t->leaf, err);
 	if (rc == 0)
 		rc = read_header(b, t, err);
+	if (rc == 0)
+		rc = rep_idset_add(&b->known, id, out, err);
 	if (rc != 0) {
 		free(t->leaf);
 		return rc;
 	}
-	*out = b->slots++;
+	LB_ASSERT(*out == b->slots);
+	b->slots++;
 	return 0;
 }
 
@@ -551,6 +553,7 @@ int rep_view_build(uint8_t **out, size_t *len, struct rep_store *s, const struct
 		free(b.slot[i].leaf);
 		free(b.slot[i].pack_at);
 	}
+	rep_idset_fini(&b.known);
 	free(b.slot);
 	free(b.patch);
 	return rc;

@@ -426,12 +426,50 @@ static void test_resized(void **state)
 	rep_shadow_destroy(NULL);
 }
 
+/* One page a cut, each in a layer of its own: layers are forgotten before there are too many. */
+static void test_many_layers(void **state)
+{
+	uint8_t page[REP_BLOCK_BYTES] = {0};
+	struct rep_shadow *s = NULL;
+	struct rep_shadow_stats st;
+	struct lb_hash base = {{0}};
+	uint32_t most = 0;
+
+	(void)state;
+	assert_int_equal(rep_shadow_create(&s, 0, NULL), 0);
+	for (uint32_t i = 1; i <= 9000; i++) {
+		struct lb_id layer = {.b = {(uint8_t)i, (uint8_t)(i >> 8), 1}};
+		struct lb_digest d;
+		struct rep_way w;
+		uint8_t patch[REP_PATCH_MAX_BYTES];
+
+		memcpy(page, &i, sizeof(i));
+		d = digest_of(page);
+		assert_int_equal(rep_shadow_begin(s, i == 1 ? NULL : &base, &layer, 10000, NULL),
+				 0);
+		rep_shadow_choose(s, &w, patch, i, page, &d);
+		assert_int_equal(w.kind, REP_RUN_DATA);
+		rep_shadow_data(s, i, page, &d, 0, 0);
+		memcpy(base.b, &i, sizeof(i));
+		rep_shadow_seal(s, &base);
+		rep_shadow_commit(s, &base);
+		if (i % 500 != 0)
+			continue;
+		rep_shadow_stats(s, &st);
+		assert_int_equal(st.layers, st.blocks);
+		most = st.layers > most ? st.layers : most;
+	}
+	assert_true(most > 3000 && most <= 4096);
+	rep_shadow_destroy(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ways),      cmocka_unit_test(test_abandoned),
-		cmocka_unit_test(test_life),      cmocka_unit_test(test_little_room),
-		cmocka_unit_test(test_no_memory), cmocka_unit_test(test_resized),
+		cmocka_unit_test(test_ways),        cmocka_unit_test(test_abandoned),
+		cmocka_unit_test(test_life),        cmocka_unit_test(test_little_room),
+		cmocka_unit_test(test_no_memory),   cmocka_unit_test(test_resized),
+		cmocka_unit_test(test_many_layers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

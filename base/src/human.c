@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -38,23 +39,29 @@ const char *lb_human_duration(char *out, uint64_t ns)
 	return out;
 }
 
-static const char *wall(char *out, uint64_t wall_ns, const char *format)
+/* Local time; false: not known, and @out says so. */
+static bool local(struct tm *tm, char *out, uint64_t wall_ns)
 {
 	time_t t = (time_t)(wall_ns / 1000000000u);
-	struct tm tm;
 
-	if (wall_ns == 0 || localtime_r(&t, &tm) == NULL ||
-	    strftime(out, LB_HUMAN_BYTES, format, &tm) == 0)
-		(void)snprintf(out, LB_HUMAN_BYTES, "-");
-	return out;
+	(void)snprintf(out, LB_HUMAN_BYTES, "-");
+	return wall_ns != 0 && localtime_r(&t, tm) != NULL;
 }
 
 const char *lb_human_wall(char *out, uint64_t wall_ns)
 {
-	return wall(out, wall_ns, "%Y-%m-%d %H:%M:%S");
+	struct tm tm;
+
+	if (local(&tm, out, wall_ns))
+		(void)strftime(out, LB_HUMAN_BYTES, "%Y-%m-%d %H:%M:%S", &tm);
+	return out;
 }
 
 const char *lb_human_clock(char *out, uint64_t wall_ns)
 {
-	return wall(out, wall_ns, "%H:%M:%S");
+	struct tm tm;
+
+	if (local(&tm, out, wall_ns))
+		(void)strftime(out, LB_HUMAN_BYTES, "%H:%M:%S", &tm);
+	return out;
 }

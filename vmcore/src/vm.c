@@ -205,7 +205,7 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 		rc = VM_KVM(vm->fd, KVM_CREATE_IRQCHIP, NULL, err);
 	if (rc >= 0)
 		rc = VM_KVM(vm->fd, KVM_CREATE_PIT2, &pit, err);
-	log.args[0] = (uint64_t)vm_kvm_cap(vm->kvm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
+	log.args[0] = (__u64)vm_kvm_cap(vm->kvm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
 	if (rc >= 0)
 		rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &log, err);
 	/* Optional: with it an emulation failure names the instruction's bytes. */
@@ -360,7 +360,7 @@ static void flat(struct kvm_segment *s, uint16_t selector, bool code)
 /* Paging and long mode are on already, as the 64-bit boot protocol asks for. */
 static int enter_long_mode(struct vm *vm, const struct vm_entry *e, struct lb_err *err)
 {
-	struct kvm_sregs s;
+	struct kvm_sregs s = {0};
 	struct kvm_regs r = {.rip = e->rip, .rsi = e->rsi, .rsp = e->rsp, .rflags = 2};
 	int fd = vm->vcpus[0].fd;
 	int rc = VM_KVM(fd, KVM_GET_SREGS, &s, err);

@@ -178,6 +178,8 @@ static int start_services(struct sa_agent *a, struct lb_err *err)
 	if (rc == 0)
 		rc = sa_views_create(&a->views, a, err);
 	if (rc == 0)
+		rc = sa_history_create(&a->history, a, err);
+	if (rc == 0)
 		sa_export_clean(a);
 	if (rc == 0)
 		rc = start_roles(a, err);
@@ -230,6 +232,7 @@ void sa_agent_destroy(struct sa_agent *a)
 	sa_runs_destroy(a->runs); /* its verbs were the pool's */
 	sa_join_drop(a);
 	sa_views_destroy(a->views);
+	sa_history_destroy(a->history);
 	sa_hv_destroy(a->hv);
 	sa_backup_stop(a);
 	sa_enrol_destroy(a->enrol);

@@ -59,6 +59,27 @@ static void get_machines(struct call *c)
 	sa_api_answer(c->rq, sa_machines_json(c->agent));
 }
 
+static void get_history(struct call *c)
+{
+	sa_api_answer(c->rq, sa_history_json(c->agent->history));
+}
+
+static void get_runbooks(struct call *c)
+{
+	sa_api_answer(c->rq, sa_books_json(c->agent));
+}
+
+static void get_runbook(struct call *c)
+{
+	struct lb_err err = {0};
+	json_t *o = NULL;
+
+	if (sa_book_read(c->agent, c->api->part[1], &o, &err) != 0)
+		sa_api_fail(c->rq, &err, "`lifeboat runbook list` shows what there is");
+	else
+		sa_api_answer(c->rq, o);
+}
+
 static void get_doctor(struct call *c)
 {
 	sa_api_answer(c->rq, sa_doctor_json(c->agent));
@@ -214,6 +235,69 @@ static void post_lint(struct call *c)
 	rb_runbook_destroy(rb);
 }
 
+/* The site whose name must be typed for @mode: the one that is fenced, else this one. */
+static const char *gives_way(const struct call *c, const struct rb_runbook *rb)
+{
+	const char *site = c->agent->cfg->site;
+
+	for (size_t i = 0; i < rb->step_count; i++)
+		if (rb->steps[i].action == RB_FENCE)
+			site = rb->steps[i].site;
+	return site;
+}
+
+static json_t *plan_step_json(const struct rb_step *st, const struct rb_plan_step *s)
+{
+	const char *what = st->machine[0] != '\0' ? st->machine
+			   : st->site[0] != '\0'  ? st->site
+			   : st->run_count > 0    ? st->run[0]
+						  : "";
+
+	return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:b}", "id", st->id, "action",
+			 rb_action_name(st->action), "what", what, "wave", (int)s->wave, "start_ns",
+			 (json_int_t)s->start_ns, "expect_ns", (json_int_t)s->expect_ns, "worst_ns",
+			 (json_int_t)s->worst_ns, "critical", (int)s->critical);
+}
+
+/* Names of the groups here whose machines @rb boots, each once. */
+static json_t *plan_groups(struct call *c, const struct rb_runbook *rb)
+{
+	json_t *set = json_object(), *list = json_array();
+	struct sa_role_record rec;
+	const char *name;
+	struct lb_id group;
+	json_t *v;
+
+	for (size_t i = 0; c->agent->store != NULL && i < rb->step_count; i++)
+		if (rb->steps[i].action == RB_BOOT &&
+		    sa_group_of_machine(c->agent, rb->steps[i].machine, &group, NULL) == 0 &&
+		    sa_role_get(c->agent->roles, &group, &rec))
+			(void)json_object_set_new(set, rec.name, json_true());
+	json_object_foreach(set, name, v)
+	{
+		(void)json_array_append_new(list, json_string(name));
+	}
+	json_decref(set);
+	return list;
+}
+
+static json_t *plan_json(struct call *c, const struct rb_runbook *rb, const struct rb_plan *plan)
+{
+	char *text = rb_plan_text(plan, rb);
+	json_t *steps = json_array(), *o;
+
+	for (size_t i = 0; i < plan->step_count; i++)
+		(void)json_array_append_new(
+			steps, plan_step_json(&rb->steps[plan->steps[i].step], &plan->steps[i]));
+	o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:o, s:o}", "runbook", rb->name, "mode",
+		      rb_mode_name(plan->mode), "confirm", gives_way(c, rb), "rto_ns",
+		      (json_int_t)plan->rto_ns, "total_ns", (json_int_t)plan->total_ns, "fits_rto",
+		      (int)plan->fits_rto, "text", text != NULL ? text : "", "groups",
+		      plan_groups(c, rb), "steps", steps);
+	free(text);
+	return o;
+}
+
 static void post_plan(struct call *c)
 {
 	struct rb_runbook *rb = parse_runbook(c);
@@ -221,34 +305,14 @@ static void post_plan(struct call *c)
 	struct rb_plan *plan = NULL;
 	struct lb_err err = {0};
 	enum rb_mode mode = RB_FAILOVER;
-	char *text = NULL;
-	json_t *steps;
 
 	if (rb == NULL)
 		return;
 	if ((mode_text != NULL && rb_mode_parse(&mode, mode_text, &err) != 0) ||
-	    rb_plan_create(&plan, rb, mode, NULL, &err) != 0) {
+	    rb_plan_create(&plan, rb, mode, NULL, &err) != 0)
 		sa_api_fail(c->rq, &err, NULL);
-		goto out;
-	}
-	text = rb_plan_text(plan, rb);
-	steps = json_array();
-	for (size_t i = 0; i < plan->step_count; i++) {
-		const struct rb_plan_step *s = &plan->steps[i];
-
-		(void)json_array_append_new(
-			steps,
-			json_pack("{s:s, s:i, s:I, s:I, s:I, s:b}", "id", rb->steps[s->step].id,
-				  "wave", (int)s->wave, "start_ns", (json_int_t)s->start_ns,
-				  "expect_ns", (json_int_t)s->expect_ns, "worst_ns",
-				  (json_int_t)s->worst_ns, "critical", s->critical));
-	}
-	sa_api_answer(c->rq,
-		      json_pack("{s:s, s:I, s:b, s:s, s:o}", "mode", rb_mode_name(mode), "total_ns",
-				(json_int_t)plan->total_ns, "fits_rto", plan->fits_rto, "text",
-				text != NULL ? text : "", "steps", steps));
-out:
-	free(text);
+	else
+		sa_api_answer(c->rq, plan_json(c, rb, plan));
 	rb_plan_destroy(plan);
 	rb_runbook_destroy(rb);
 }
@@ -256,15 +320,12 @@ out:
 /* A failover acts on the site it takes over from: that name must be typed. */
 static bool confirmed(struct call *c, const struct rb_runbook *rb, const char *mode)
 {
-	const char *typed = sa_call_text(c, "confirm"), *site = c->agent->cfg->site;
+	const char *typed = sa_call_text(c, "confirm"), *site = gives_way(c, rb);
 	struct lb_err err = {0};
 	char hint[160];
 
 	if (strcmp(mode, "drill") == 0)
 		return true;
-	for (size_t i = 0; i < rb->step_count; i++)
-		if (rb->steps[i].action == RB_FENCE)
-			site = rb->steps[i].site;
 	if (typed != NULL && strcmp(typed, site) == 0)
 		return true;
 	(void)lb_err_set(&err, LB_EDENIED, 0, "%s of %s: the typed site name is %s", mode, site,
@@ -451,10 +512,13 @@ static const struct path {
 	{"GET", "sites", get_sites},
 	{"GET", "groups", get_groups},
 	{"GET", "machines", get_machines},
+	{"GET", "history", get_history},
 	{"GET", "points", get_points},
 	{"GET", "points/*", get_point},
 	{"GET", "jobs", get_jobs},
 	{"GET", "jobs/*", get_job},
+	{"GET", "runbooks", get_runbooks},
+	{"GET", "runbooks/*", get_runbook},
 	{"GET", "runs", get_runs},
 	{"GET", "runs/*", get_run},
 	{"GET", "runs/*/console", get_console},

@@ -144,6 +144,7 @@ static void on_point(void *arg, const struct rep_target_point *p)
 	if (f != NULL) {
 		f->receive_boot_ns = p->receive_boot_ns;
 		f->age_bound_ns = p->age_bound_ns;
+		f->received_bytes += p->point->stored_bytes;
 		f->manifest = p->point->manifest;
 	}
 	/* the catalog is only an index: a point is visible without it, and the next start repairs
@@ -286,6 +287,14 @@ void sa_backup_stop(struct sa_agent *a)
 	free(a->fresh);
 	a->fresh = NULL;
 	a->fresh_count = 0;
+}
+
+uint64_t sa_backup_received(struct sa_agent *a, const struct lb_id *group)
+{
+	for (size_t i = 0; i < a->fresh_count; i++)
+		if (lb_id_equal(&a->fresh[i].group, group))
+			return a->fresh[i].received_bytes;
+	return 0;
 }
 
 bool sa_backup_rpo(struct sa_agent *a, const struct lb_id *group, uint64_t *age_ns)

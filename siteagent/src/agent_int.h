@@ -36,6 +36,7 @@ struct lb_fs;
 struct lb_loop;
 struct lb_pool;
 struct lb_timer;
+struct sa_history;
 struct sa_idmap;
 struct sa_join;
 struct sa_jobs;
@@ -72,6 +73,7 @@ struct sa_freshness {
 	struct lb_id group;
 	uint64_t receive_boot_ns;
 	uint64_t age_bound_ns;
+	uint64_t received_bytes; /* stored bytes of all points taken since start */
 	struct lb_hash manifest;
 };
 
@@ -95,6 +97,7 @@ struct sa_agent {
 	struct sa_jobs *jobs;
 	struct sa_runs *runs;
 	struct sa_views *views;
+	struct sa_history *history;
 	struct sa_hv *hv;
 	/* source role */
 	struct rep_tls *tls_client;
@@ -138,6 +141,8 @@ int sa_backup_start(struct sa_agent *a, struct lb_err *err);
 void sa_backup_stop(struct sa_agent *a);
 /* Upper bound of the age of the newest visible point of @group; false: unknown. */
 bool sa_backup_rpo(struct sa_agent *a, const struct lb_id *group, uint64_t *age_ns);
+/* Stored bytes of the points of @group that were taken since the agent's start. */
+uint64_t sa_backup_received(struct sa_agent *a, const struct lb_id *group);
 /* Failover of @group (by name): BACKUP(e) -> ACQUIRING(e+1) -> PRIMARY(e+1), durable, peers told.
  * Idempotent per (run): asked again at PRIMARY with the same @why it succeeds. */
 int sa_backup_take_over(struct sa_agent *a, const char *group, const char *why, struct lb_err *err);
@@ -155,8 +160,21 @@ struct json_t *sa_doctor_json(struct sa_agent *a);
 int sa_point_resolve(struct sa_agent *a, const char *text, const struct lb_id *group,
 		     struct rep_point *out, struct lb_err *err);
 
+/* history.c: rates and ages of the last ten minutes. */
+int sa_history_create(struct sa_history **out, struct sa_agent *a, struct lb_err *err);
+void sa_history_destroy(struct sa_history *h);
+struct json_t *sa_history_json(const struct sa_history *h);
+
+/* books.c: the directory of runbooks. LB_ENOTFOUND, LB_EINPUT: too large, no file, not UTF-8. */
+struct json_t *sa_books_json(const struct sa_agent *a);
+int sa_book_read(const struct sa_agent *a, const char *name, struct json_t **out,
+		 struct lb_err *err);
+
 /* agent_api.c: the table of paths. */
 void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_call *call);
+/* verbs.c: group that @machine belongs to: the one whose newest point here names it. */
+int sa_group_of_machine(struct sa_agent *a, const char *machine, struct lb_id *group,
+			struct lb_err *err);
 /* The agent ends while a join is under way; after sa_api_destroy() and the pool's end. */
 void sa_join_drop(struct sa_agent *a);
 
@@ -215,8 +233,8 @@ struct sa_run_request {
 	const char *who;
 	bool unattended;
 };
-/* A failover ends running drills first. *id_out: 33 bytes. Errors: LB_EBUSY: another failover of the
- * same groups runs; those of rb_run_start(). */
+/* A failover ends running drills first. *id_out: 33 bytes. Errors: LB_EBUSY: another failover of
+ * the same groups runs; those of rb_run_start(). */
 int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_out,
 		 struct lb_err *err);
 int sa_run_command(struct sa_runs *r, const char *id, const char *command, const char *step,
@@ -227,5 +245,8 @@ struct json_t *sa_run_json(struct sa_runs *r, const char *id); /* prefix >= 4; N
 struct json_t *sa_runs_console_json(struct sa_runs *r, const char *id, const char *machine);
 /* Mode banner: "NORMAL", "DRILL", "FAILOVER RUNNING", "FAILED OVER". */
 const char *sa_runs_mode(struct sa_runs *r);
+/* Where a run has booted @machine and it was not stopped since: "state" of @o becomes booted, "run"
+ * and "domain" say which. */
+void sa_runs_note_boot(struct sa_runs *r, const char *machine, struct json_t *o);
 
 #endif

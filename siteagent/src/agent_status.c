@@ -295,8 +295,49 @@ struct json_t *sa_groups_json(struct sa_agent *a)
 	return json_pack("{s:o}", "groups", list);
 }
 
+/* The manifest of the newest point of a group that is replicated here; false: there is none. */
+static bool read_head(struct sa_agent *a, const struct lb_id *group, struct rep_manifest *m)
+{
+	struct lb_buf *bytes = NULL;
+	struct rep_point head;
+	bool ok = a->store != NULL && rep_store_head(a->store, group, &head) &&
+		  rep_store_read_manifest(a->store, &head.manifest, &bytes, NULL) == 0 &&
+		  rep_manifest_decode(m, bytes->p, bytes->len, NULL) == 0;
+
+	lb_buf_unref(bytes);
+	return ok;
+}
+
+/* Its machines, each once (volumes stand by machine); what a run has booted of them says so. */
+static void add_replicas(struct sa_agent *a, const struct sa_role_record *rec, json_t *list)
+{
+	struct rep_manifest *m = malloc(sizeof(*m));
+	uint64_t age = 0;
+	bool known = sa_backup_rpo(a, &rec->group, &age);
+
+	if (m != NULL && !read_head(a, &rec->group, m))
+		m->volumes = 0;
+	for (uint32_t i = 0; m != NULL && i < m->volumes; i++) {
+		const char *name = m->volume[i].machine_name;
+		json_t *o;
+
+		if (i > 0 && strcmp(name, m->volume[i - 1].machine_name) == 0)
+			continue;
+		o = json_object();
+		set_text(o, "name", name);
+		set_text(o, "group", rec->name);
+		set_text(o, "driver", "replica");
+		set_text(o, "state", "replica");
+		set_rpo(o, known, age);
+		sa_runs_note_boot(a->runs, name, o);
+		(void)json_array_append_new(list, o);
+	}
+	free(m);
+}
+
 struct json_t *sa_machines_json(struct sa_agent *a)
 {
+	struct sa_role_record rec;
 	json_t *groups = sa_groups_json(a), *list = json_array(), *g, *m;
 	size_t i, k;
 
@@ -312,6 +353,9 @@ struct json_t *sa_machines_json(struct sa_agent *a)
 		}
 	}
 	json_decref(groups);
+	for (i = 0; i < sa_roles_count(a->roles); i++)
+		if (sa_roles_at(a->roles, i, &rec) && sa_protect_find(a, rec.name) == NULL)
+			add_replicas(a, &rec, list);
 	return json_pack("{s:o}", "machines", list);
 }
 

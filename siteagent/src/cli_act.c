@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/conf.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "cli_int.h"
 #include "config_int.h"
@@ -416,6 +417,24 @@ int cli_run_attach(struct cli *c)
 	return follow(c, c->arg[0]);
 }
 
+/* Foreign text, line by line, each escaped for the terminal. */
+static void print_lines(const char *text)
+{
+	char line[1024], safe[3 * sizeof(line)];
+
+	while (text != NULL && *text != '\0') {
+		size_t len = strcspn(text, "\n"),
+		       keep = len < sizeof(line) ? len : sizeof(line) - 1;
+
+		memcpy(line, text, keep);
+		line[keep] = '\0';
+		if (keep > 0 && line[keep - 1] == '\r')
+			line[keep - 1] = '\0';
+		(void)printf("%s\n", lb_text_escape(safe, sizeof(safe), line));
+		text += len + (text[len] != '\0' ? 1 : 0);
+	}
+}
+
 int cli_run_console(struct cli *c)
 {
 	char path[2 * CLI_PART_BYTES + 64], run[CLI_PART_BYTES], machine[CLI_PART_BYTES];
@@ -429,7 +448,7 @@ int cli_run_console(struct cli *c)
 		return rc;
 	if (c->json)
 		return cli_print_json(o);
-	(void)printf("%s\n", json_string_value(json_object_get(o, "text")));
+	print_lines(json_string_value(json_object_get(o, "text")));
 	json_decref(o);
 	return 0;
 }

@@ -85,6 +85,7 @@ int cli_point_export(struct cli *c);
 int cli_verify(struct cli *c);
 int cli_catalog_rebuild(struct cli *c);
 int cli_catalog_dump(struct cli *c);
+int cli_runbook_list(struct cli *c);
 int cli_runbook_lint(struct cli *c);
 int cli_runbook_plan(struct cli *c);
 int cli_runbook_schema(struct cli *c);

@@ -315,3 +315,27 @@ int cli_catalog_dump(struct cli *c)
 	json_decref(o);
 	return rc;
 }
+
+int cli_runbook_list(struct cli *c)
+{
+	static const char *const head[] = {"RUNBOOK", "CHANGED", "FILE", NULL};
+	char name[CELL], when[LB_HUMAN_BYTES], path[400];
+	struct cli_table *t;
+	json_t *o = NULL, *b;
+	size_t i;
+	int rc = get(c, "/v1/runbooks", &o);
+
+	if (rc != 0 || o == NULL)
+		return rc;
+	t = cli_table_new(head);
+	json_array_foreach(json_object_get(o, "runbooks"), i, b)
+	{
+		cli_table_row(t,
+			      (const char *[]){cli_text(name, sizeof(name), b, "name"),
+					       lb_human_wall(when, cli_u64(b, "changed_wall_ns")),
+					       cli_text(path, sizeof(path), b, "path")});
+	}
+	cli_table_print(t, stdout);
+	json_decref(o);
+	return 0;
+}

@@ -28,6 +28,7 @@ static const struct {
 	{"verify", "", cli_verify},
 	{"catalog", "rebuild", cli_catalog_rebuild},
 	{"catalog", "dump", cli_catalog_dump},
+	{"runbook", "list", cli_runbook_list},
 	{"runbook", "lint", cli_runbook_lint},
 	{"runbook", "plan", cli_runbook_plan},
 	{"runbook", "schema", cli_runbook_schema},

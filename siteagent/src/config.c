@@ -64,6 +64,12 @@ static const struct lb_conf_field site_fields[] = {
 	 IN(struct raw_site, c.plugin_dir),
 	 .dflt = "",
 	 .help = "directory of the nbdkit plugins; empty: beside the program"},
+	{.key = "runbooks",
+	 .type = LB_CT_STR,
+	 IN(struct raw_site, c.runbooks),
+	 .min = 1,
+	 .dflt = "/etc/lifeboat/runbooks",
+	 .help = "directory of runbooks (*.yaml) that the terminal UI offers"},
 	{.key = "log_level",
 	 .type = LB_CT_ENUM,
 	 IN(struct raw_site, c.log_level),
@@ -528,6 +534,7 @@ static int fill_site(struct loader *ld)
 	check_absolute(doc, root, "state_dir");
 	check_absolute(doc, root, "control_socket");
 	check_absolute(doc, root, "plugin_dir");
+	check_absolute(doc, root, "runbooks");
 	raw->c.group = ld->c->group;
 	*ld->c = raw->c;
 	read_addr(doc, "listen", raw->listen, &ld->c->listen);

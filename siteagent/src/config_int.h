@@ -62,7 +62,7 @@ struct sa_machine_cfg {
 	char uri[SA_URI_BYTES];
 	char domain[SA_NAME_BYTES];
 	char address[SA_HOST_BYTES]; /* numeric IP, for TCP probes of its replica; "" none */
-	char xml[SA_PATH_BYTES]; /* block: file with the libvirt domain XML to boot it by */
+	char xml[SA_PATH_BYTES];     /* block: file with the libvirt domain XML to boot it by */
 	bool frozen;
 	size_t volumes;
 	struct sa_volume_cfg volume[SA_VOLUMES_MAX];
@@ -86,6 +86,7 @@ struct sa_config {
 	char state_dir[SA_PATH_BYTES];
 	char control_socket[SA_PATH_BYTES];
 	char plugin_dir[SA_PATH_BYTES]; /* of our nbdkit plugins; "": beside the program */
+	char runbooks[SA_PATH_BYTES];   /* directory of *.yaml that can be run by name */
 	enum lb_log_level log_level;
 	struct sa_addr listen, enrol_listen;
 	uint64_t segment_bytes, reserve_bytes;

@@ -47,6 +47,8 @@ static const struct sa_verb verbs[] = {
 	 "lifeboat catalog rebuild", 0, 0, true},
 	{"catalog", "dump", "", "", N_("the catalog as canonical text"), "lifeboat catalog dump", 0,
 	 0, false},
+	{"runbook", "list", "", "", N_("runbooks of the agent's directory"),
+	 "lifeboat runbook list", 0, 0, false},
 	{"runbook", "lint", "FILE", "", N_("check a runbook; all problems with line and caret"),
 	 "lifeboat runbook lint tokyo.yaml", 1, 1, false},
 	{"runbook", "plan", "FILE", "--mode MODE", N_("the exact schedule; executes nothing"),

@@ -120,11 +120,11 @@ void sa_verbs_cancel_all(struct sa_run *s);
 /* Drop what is under way; machines of runs that have not ended run on and are adopted by the next
  * process. No worker may be busy (the pool is gone). */
 void sa_verbs_drop(struct sa_run *s);
+
+/* console.c */
+const struct sa_boot *sa_boot_of_machine(const struct sa_run *s, const char *machine); /* NULL */
 /* Console tail of a booted machine as JSON, NULL when there is none of that name. */
 struct json_t *sa_run_console_json(struct sa_run *s, const char *machine);
-/* Group that machine @machine belongs to: the one whose newest point here names it. */
-int sa_group_of_machine(struct sa_agent *a, const char *machine, struct lb_id *group,
-			struct lb_err *err);
 
 /* boots.c. Blocking: worker threads; sa_boots_load() at start. */
 /* "boots/<run8>/<step>" below the state directory; at least 32 bytes. */

@@ -104,14 +104,6 @@ static struct sa_agent *agent_of(const struct verb *v)
 	return v->run->runs->agent;
 }
 
-static struct sa_boot *boot_of_machine(struct sa_run *s, const char *machine)
-{
-	for (struct sa_boot *b = s->boots; b != NULL; b = b->next)
-		if (strcmp(b->machine, machine) == 0)
-			return b;
-	return NULL;
-}
-
 static struct verb *verb_of(struct sa_runs *r, const struct rb_token *t)
 {
 	for (struct sa_run *s = r->first; s != NULL; s = s->next)
@@ -684,7 +676,7 @@ static void stop_done(void *arg)
 
 static int on_booted(struct verb *v, lb_loop_fn work, lb_loop_fn done, struct lb_err *err)
 {
-	const struct sa_boot *b = boot_of_machine(v->run, v->step->machine);
+	const struct sa_boot *b = sa_boot_of_machine(v->run, v->step->machine);
 
 	if (b == NULL || v->run->preempted)
 		return lb_err_set(err, b == NULL ? LB_ENOTFOUND : LB_ECANCELED, 0,
@@ -966,21 +958,4 @@ void sa_verbs_drop(struct sa_run *s)
 	s->boots = NULL;
 	free(s->clean);
 	s->clean = NULL;
-}
-
-struct json_t *sa_run_console_json(struct sa_run *s, const char *machine)
-{
-	const struct sa_boot *b = boot_of_machine(s, machine);
-	char text[4096], safe[3 * sizeof(text)];
-	size_t got = 0;
-
-	if (b == NULL || sa_hv_console_at(b->dir, text, sizeof(text) - 1, &got, NULL) != 0)
-		return NULL;
-	text[got] = '\0';
-	for (size_t i = 0; i < got; i++)
-		if (text[i] == '\0')
-			text[i] = ' ';
-	(void)lb_text_escape(safe, sizeof(safe), text);
-	return json_pack("{s:s, s:s, s:s}", "machine", b->machine, "domain", b->domain, "text",
-			 safe);
 }

@@ -71,6 +71,45 @@ struct json_t *sa_machines_json(struct sa_agent *a)
 	return object("machines");
 }
 
+struct json_t *sa_history_json(const struct sa_history *h)
+{
+	(void)h;
+	return object("history");
+}
+
+struct json_t *sa_books_json(const struct sa_agent *a)
+{
+	(void)a;
+	return object("runbooks");
+}
+
+int sa_book_read(const struct sa_agent *a, const char *name, struct json_t **out,
+		 struct lb_err *err)
+{
+	(void)a;
+	if (strcmp(name, "r") != 0)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "no runbook of that name");
+	*out = object("runbook");
+	return 0;
+}
+
+int sa_group_of_machine(struct sa_agent *a, const char *machine, struct lb_id *group,
+			struct lb_err *err)
+{
+	(void)a;
+	(void)err;
+	memset(group, 0, sizeof(*group));
+	return strcmp(machine, "db") == 0 ? 0 : LB_ENOTFOUND;
+}
+
+bool sa_role_get(struct sa_roles *r, const struct lb_id *group, struct sa_role_record *out)
+{
+	(void)r;
+	(void)group;
+	*out = (struct sa_role_record){.name = "erp"};
+	return true;
+}
+
 struct json_t *sa_doctor_json(struct sa_agent *a)
 {
 	(void)a;

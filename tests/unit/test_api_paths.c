@@ -46,6 +46,10 @@ static void test_every_path(void **state)
 	expect("GET", "/v1/jobs", "", 0, "");
 	expect("GET", "/v1/jobs/j1", "", 0, "");
 	expect("GET", "/v1/jobs/j2", "", LB_ENOTFOUND, "");
+	expect("GET", "/v1/history", "", 0, "");
+	expect("GET", "/v1/runbooks", "", 0, "");
+	expect("GET", "/v1/runbooks/r", "", 0, "");
+	expect("GET", "/v1/runbooks/no", "", LB_ENOTFOUND, "");
 	expect("GET", "/v1/runs", "", 0, "");
 	expect("GET", "/v1/runs/1a2b", "", 0, "");
 	expect("GET", "/v1/runs/9", "", LB_ENOTFOUND, "");

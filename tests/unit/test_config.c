@@ -126,6 +126,7 @@ static void test_defaults(void **state)
 	assert_string_equal(c->state_dir, "/var/lib/lifeboat");
 	assert_string_equal(c->control_socket, "/run/lifeboat/control.sock");
 	assert_string_equal(c->plugin_dir, "");
+	assert_string_equal(c->runbooks, "/etc/lifeboat/runbooks");
 	assert_int_equal(c->log_level, LB_LOG_INFO);
 	assert_int_equal(c->listen.port, 0);
 	assert_int_equal(c->enrol_listen.port, 0);

@@ -64,7 +64,6 @@ void ui_open_run(struct ui_app *a, const char *id)
 		memset(&a->steps, 0, sizeof(a->steps));
 		ui_asks_renew(a, UI_PART_RUN);
 		ui_asks_renew(a, UI_PART_CONSOLE);
-		ui_asks_renew(a, UI_PART_SCREEN);
 	}
 }
 
@@ -136,7 +135,6 @@ static void follow_console(struct ui_app *a)
 			(void)snprintf(a->machine, sizeof(a->machine), "%s",
 				       a->model.step[i].machine.show);
 			ui_asks_renew(a, UI_PART_CONSOLE);
-			ui_asks_renew(a, UI_PART_SCREEN);
 			return;
 		}
 }

@@ -215,7 +215,6 @@ struct ui_app {
 	uint64_t book_changed_ns;     /* its time on disk when its text was asked for */
 	struct ui_list steps;         /* of the open run */
 	int console_back;             /* lines scrolled back from the end */
-	bool console_screen;          /* the picture instead of the text */
 
 	struct {
 		uint64_t id, sent_ns, due_ns; /* id 0: nothing is asked */

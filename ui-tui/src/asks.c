@@ -19,8 +19,8 @@ static const struct {
 	[UI_PART_STATUS] = {1000},   [UI_PART_SITES] = {3000},   [UI_PART_MACHINES] = {3000},
 	[UI_PART_HISTORY] = {5000},  [UI_PART_POINTS] = {3000},  [UI_PART_POINT] = {0},
 	[UI_PART_RUNBOOKS] = {5000}, [UI_PART_RUNBOOK] = {0},    [UI_PART_PLAN] = {0},
-	[UI_PART_RUN] = {700},       [UI_PART_CONSOLE] = {1500}, [UI_PART_SCREEN] = {3000},
-	[UI_PART_EVENTS] = {1500},   [UI_PART_DOCTOR] = {10000}, [UI_PART_JOBS] = {1500},
+	[UI_PART_RUN] = {700},       [UI_PART_CONSOLE] = {1500}, [UI_PART_EVENTS] = {1500},
+	[UI_PART_DOCTOR] = {10000},  [UI_PART_JOBS] = {1500},
 };
 
 /* What a question is about beyond its part; the answer to a question about something else that has
@@ -36,7 +36,6 @@ static const char *about(const struct ui_app *a, enum ui_part part)
 	case UI_PART_RUN:
 		return a->run_id;
 	case UI_PART_CONSOLE:
-	case UI_PART_SCREEN:
 		return a->machine;
 	case UI_PART_STATUS:
 	case UI_PART_SITES:
@@ -60,11 +59,9 @@ static unsigned shown(const struct ui_app *a)
 	if (a->layer == UI_LAYER_WIZARD)
 		parts |= BIT(UI_PART_SITES) | BIT(UI_PART_RUNBOOK) | BIT(UI_PART_PLAN);
 	if (a->run_id[0] == '\0')
-		parts &= ~(BIT(UI_PART_RUN) | BIT(UI_PART_CONSOLE) | BIT(UI_PART_SCREEN));
+		parts &= ~(BIT(UI_PART_RUN) | BIT(UI_PART_CONSOLE));
 	if (a->machine[0] == '\0')
-		parts &= ~(BIT(UI_PART_CONSOLE) | BIT(UI_PART_SCREEN));
-	if (!a->console_screen)
-		parts &= ~BIT(UI_PART_SCREEN);
+		parts &= ~BIT(UI_PART_CONSOLE);
 	if (a->point_id[0] == '\0')
 		parts &= ~BIT(UI_PART_POINT);
 	if (a->book[0] == '\0')
@@ -113,9 +110,8 @@ static void ask(struct ui_app *a, enum ui_part part)
 		(void)snprintf(o->path, sizeof(o->path), "/v1/events?after=%" PRIu64,
 			       a->model.events_seen);
 	else
-		(void)snprintf(o->path, sizeof(o->path), "/v1/runs/%s/%s?machine=%s",
-			       ui_path_part(two, sizeof(two), a->run_id),
-			       part == UI_PART_CONSOLE ? "console" : "screen", one);
+		(void)snprintf(o->path, sizeof(o->path), "/v1/runs/%s/console?machine=%s",
+			       ui_path_part(two, sizeof(two), a->run_id), one);
 }
 
 void ui_asks_due(struct ui_app *a)

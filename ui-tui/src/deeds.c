@@ -117,6 +117,20 @@ static bool step_booted(const struct ui_app *a)
 	return s != NULL && s->booted && s->machine.exact;
 }
 
+static const struct ui_machine *machine_now(const struct ui_app *a)
+{
+	size_t row = a->view == UI_VIEW_MACHINES ? ui_row_now(a) : UI_NONE;
+
+	return row != UI_NONE && row < a->model.machines ? &a->model.machine[row] : NULL;
+}
+
+static bool machine_booted(const struct ui_app *a)
+{
+	const struct ui_machine *x = machine_now(a);
+
+	return x != NULL && x->name.exact && x->run.exact && x->run.show[0] != '\0';
+}
+
 static bool has_console(const struct ui_app *a)
 {
 	return a->machine[0] != '\0';
@@ -354,16 +368,27 @@ static void do_cancel(struct ui_app *a)
 	command_run(a, "cancel", _("cancel the run"), NULL, true);
 }
 
-static void do_console(struct ui_app *a)
+static void show_console(struct ui_app *a, const char *machine)
 {
-	const struct ui_step *s = step_now(a);
-
-	if (s != NULL && strcmp(a->machine, s->machine.show) != 0) {
-		(void)snprintf(a->machine, sizeof(a->machine), "%s", s->machine.show);
+	if (strcmp(a->machine, machine) != 0) {
+		(void)snprintf(a->machine, sizeof(a->machine), "%s", machine);
 		ui_asks_renew(a, UI_PART_CONSOLE);
-		ui_asks_renew(a, UI_PART_SCREEN);
 		a->console_back = 0;
 	}
+}
+
+static void do_console(struct ui_app *a)
+{
+	show_console(a, step_now(a)->machine.show);
+	ui_open_view(a, UI_VIEW_CONSOLE);
+}
+
+static void do_machine_console(struct ui_app *a)
+{
+	const struct ui_machine *x = machine_now(a);
+
+	ui_open_run(a, x->run.show);
+	show_console(a, x->name.show);
 	ui_open_view(a, UI_VIEW_CONSOLE);
 }
 
@@ -380,17 +405,9 @@ static void do_next_console(struct ui_app *a)
 
 		if (!s->booted || !s->machine.exact || strcmp(s->machine.show, a->machine) == 0)
 			continue;
-		(void)snprintf(a->machine, sizeof(a->machine), "%s", s->machine.show);
-		ui_asks_renew(a, UI_PART_CONSOLE);
-		ui_asks_renew(a, UI_PART_SCREEN);
-		a->console_back = 0;
+		show_console(a, s->machine.show);
 		return;
 	}
-}
-
-static void do_screen(struct ui_app *a)
-{
-	a->console_screen = !a->console_screen;
 }
 
 static void do_older(struct ui_app *a)
@@ -458,11 +475,11 @@ const struct ui_deed ui_deeds[] = {
 	{"console", UI_K_ENTER, "Enter", N_("console"),
 	 N_("Show the serial console of the machine that this step booted"), IN(RUNS), false,
 	 step_booted, do_console},
+	{"machine-console", UI_K_ENTER, "Enter", N_("console"),
+	 N_("Show the serial console of this machine, which a run has booted"), IN(MACHINES), false,
+	 machine_booted, do_machine_console},
 	{"console-next", 'n', "n", N_("next machine"), N_("Console of the next booted machine"),
 	 IN(CONSOLE), false, has_console, do_next_console},
-	{"console-screen", 's', "s", N_("picture"),
-	 N_("The machine's screen as text, instead of its serial console, and back"), IN(CONSOLE),
-	 false, has_console, do_screen},
 	{"console-older", UI_K_PAGE_UP, "PgUp", N_("older"), N_("Older lines of the console"),
 	 IN(CONSOLE), false, has_console, do_older},
 	{"console-newer", UI_K_PAGE_DOWN, "PgDn", N_("newer"), N_("Newer lines of the console"),

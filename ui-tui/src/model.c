@@ -172,7 +172,6 @@ static void take_group(struct ui_group *g, const json_t *o)
 	g->bytes_shipped = get_number(o, "bytes_shipped");
 	g->bytes_changed = get_number(o, "bytes_changed");
 	g->rate_bytes_per_s = get_number(o, "rate_bytes_per_s");
-	g->backlog_bytes = get_number(o, "backlog_bytes");
 	g->scan_done = get_number(progress, "done_bytes");
 	g->scan_all = get_number(progress, "all_bytes");
 	g->eta_s = get_number(progress, "eta_s");
@@ -251,6 +250,7 @@ static void take_machine(struct ui_machine *x, const json_t *o)
 	get_name(&x->group, o, "group");
 	TEXT(x->driver, o, "driver");
 	TEXT(x->state, o, "state");
+	get_name(&x->run, o, "run");
 	x->rpo_ns = get_number(o, "rpo_ns");
 }
 
@@ -448,6 +448,11 @@ static void take_plan_step(struct ui_plan_step *s, const json_t *o)
 	s->critical = get_bool(o, "critical");
 }
 
+static void take_name(struct ui_name *n, const json_t *v)
+{
+	ui_name_set(n, json_string_value(v));
+}
+
 static void take_plan(struct ui_model *m, const json_t *o)
 {
 	get_name(&m->gives_way, o, "confirm");
@@ -455,6 +460,7 @@ static void take_plan(struct ui_model *m, const json_t *o)
 	m->plan_total_ns = get_u64(o, "total_ns");
 	m->plan_rto_ns = get_u64(o, "rto_ns");
 	m->plan_fits = get_bool(o, "fits_rto");
+	TAKE_LIST(m->plan_group, m->plan_groups, json_object_get(o, "groups"), 1000, take_name);
 	TAKE_LIST(m->plan_step, m->plan_steps, json_object_get(o, "steps"), 512, take_plan_step);
 	drop_lines(&m->lint);
 }
@@ -477,13 +483,6 @@ static void take_console(struct ui_model *m, const json_t *o)
 	get_name(&m->console_machine, o, "machine");
 	TEXT(m->console_domain, o, "domain");
 	ui_lines_set(&m->console, text != NULL ? text : "", true);
-}
-
-static void take_screen(struct ui_model *m, const json_t *o)
-{
-	const char *text = raw(o, "text");
-
-	ui_lines_set(&m->screen, text != NULL ? text : "", true);
 }
 
 /* ---- all of it ---- */
@@ -528,9 +527,6 @@ static void take_part(struct ui_model *m, enum ui_part part, const json_t *o)
 		break;
 	case UI_PART_CONSOLE:
 		take_console(m, o);
-		break;
-	case UI_PART_SCREEN:
-		take_screen(m, o);
 		break;
 	case UI_PART_EVENTS:
 		take_events(m, o);
@@ -592,11 +588,11 @@ void ui_model_fini(struct ui_model *m)
 	free(m->volume);
 	free(m->step);
 	free(m->text);
+	free(m->plan_group);
 	free(m->plan_step);
 	drop_lines(&m->text_lines);
 	drop_lines(&m->lint);
 	drop_lines(&m->console);
-	drop_lines(&m->screen);
 }
 
 const struct ui_group *ui_model_group(const struct ui_model *m, const char *name)

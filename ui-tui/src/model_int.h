@@ -32,7 +32,6 @@ enum ui_part {
 	UI_PART_PLAN,
 	UI_PART_RUN,
 	UI_PART_CONSOLE,
-	UI_PART_SCREEN,
 	UI_PART_EVENTS,
 	UI_PART_DOCTOR,
 	UI_PART_JOBS,
@@ -47,6 +46,7 @@ struct ui_number {
 struct ui_machine {
 	struct ui_name name, group;
 	char driver[32], state[32];
+	struct ui_name run; /* that has booted it; "" none */
 	struct ui_number rpo_ns;
 };
 
@@ -56,7 +56,7 @@ struct ui_group {
 	uint64_t epoch;
 	bool source; /* protected here, shipped from here */
 	struct ui_number rpo_ns, interval_ns, points_acked, last_seq, bytes_shipped, bytes_changed,
-		rate_bytes_per_s, scan_done, scan_all, eta_s, newest_wall_ns, backlog_bytes;
+		rate_bytes_per_s, scan_done, scan_all, eta_s, newest_wall_ns;
 	char newest_id[80], consistency[16], marks[64];
 	char problem[UI_LINE_BYTES], problem_code[24];
 };
@@ -183,6 +183,8 @@ struct ui_model {
 	struct ui_lines text_lines;
 	struct ui_name gives_way; /* the site whose name must be typed */
 	char plan_name[UI_NAME_BYTES];
+	size_t plan_groups;
+	struct ui_name *plan_group; /* whose machines it boots */
 	uint64_t plan_total_ns, plan_rto_ns;
 	bool plan_fits;
 	size_t plan_steps;
@@ -191,7 +193,7 @@ struct ui_model {
 
 	struct ui_name console_machine;
 	char console_domain[80];
-	struct ui_lines console, screen;
+	struct ui_lines console;
 };
 
 void ui_model_init(struct ui_model *m);

@@ -1,4 +1,4 @@
-/* A booted machine: the end of its serial console, or its screen as text. */
+/* A booted machine: the end of its serial console. */
 #include <string.h>
 
 #include "views_int.h"
@@ -21,7 +21,7 @@ static void draw_lines(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 void ui_console_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 {
 	const struct ui_model *m = &a->model;
-	enum ui_part part = a->console_screen ? UI_PART_SCREEN : UI_PART_CONSOLE;
+	const enum ui_part part = UI_PART_CONSOLE;
 	char title[UI_LINE_BYTES];
 
 	if (a->machine[0] == '\0') {
@@ -29,8 +29,7 @@ void ui_console_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 			     _("no run has booted a machine yet; 6 shows the runs"));
 		return;
 	}
-	(void)snprintf(title, sizeof(title),
-		       a->console_screen ? _("%s: screen") : _("%s: serial console"), a->machine);
+	(void)snprintf(title, sizeof(title), _("%s: serial console"), a->machine);
 	ui_rule(g, area.y, area.x, area.w, title);
 	area.y++;
 	area.h--;
@@ -41,6 +40,5 @@ void ui_console_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 							    : _("no answer yet"));
 		return;
 	}
-	draw_lines(a, g, area, a->console_screen ? &m->screen : &m->console,
-		   a->console_screen ? 0 : a->console_back);
+	draw_lines(a, g, area, &m->console, a->console_back);
 }

@@ -86,8 +86,8 @@ static void numbers(const struct ui_group *x, char *out, size_t cap)
 	ui_age_text(lag, sizeof(lag), x->rpo_ns);
 	if (x->rate_bytes_per_s.known)
 		(void)lb_human_bytes(rate, x->rate_bytes_per_s.n);
-	if (x->backlog_bytes.known)
-		(void)lb_human_bytes(left, x->backlog_bytes.n);
+	if (x->scan_all.known && x->scan_all.n >= x->scan_done.n)
+		(void)lb_human_bytes(left, x->scan_all.n - x->scan_done.n);
 	if (x->eta_s.known)
 		(void)lb_human_duration(eta, x->eta_s.n * 1000000000u);
 	(void)snprintf(out, cap, _("%s/s  lag %s  to read %s  ETA %s"), rate, lag, left, eta);

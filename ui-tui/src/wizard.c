@@ -122,6 +122,17 @@ static void line(struct sheet *s, enum ui_style style, const char *fmt, ...)
 		(void)ui_put(s->g, s->y++, s->in.x, s->in.w, style, text);
 }
 
+/* Would this failover take the group over? A runbook that boots nothing takes all of its site. */
+static bool concerned(const struct ui_model *m, const struct ui_group *g)
+{
+	if (strcmp(g->role, "BACKUP") != 0)
+		return false;
+	for (size_t i = 0; i < m->plan_groups; i++)
+		if (strcmp(m->plan_group[i].show, g->name.show) == 0)
+			return true;
+	return m->plan_groups == 0;
+}
+
 static void page_lost(const struct ui_app *a, struct sheet *s)
 {
 	const struct ui_model *m = &a->model;
@@ -135,7 +146,7 @@ static void page_lost(const struct ui_app *a, struct sheet *s)
 	for (size_t i = 0; i < m->groups; i++) {
 		const struct ui_group *g = &m->group[i];
 
-		if (strcmp(g->role, "BACKUP") != 0)
+		if (!concerned(m, g))
 			continue;
 		any++;
 		good = g->rpo_ns.known && g->rpo_ns.n <= ui_rpo_goal_ns(g) ? UI_OK : UI_WARN;
@@ -165,7 +176,7 @@ static void page_alive(const struct ui_app *a, struct sheet *s)
 		uint64_t goal = ui_rpo_goal_ns(g);
 		bool fresh = g->rpo_ns.known && g->rpo_ns.n < goal;
 
-		if (strcmp(g->role, "BACKUP") != 0)
+		if (!concerned(m, g))
 			continue;
 		other_up = other_up || fresh;
 		line(s, fresh ? UI_WARN : UI_OK, "%s %s (%s): %s",

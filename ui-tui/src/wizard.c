@@ -119,7 +119,9 @@ static void line(struct sheet *s, enum ui_style style, const char *fmt, ...)
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (line_open(s))
-		(void)ui_put(s->g, s->y++, s->in.x, s->in.w, style, text);
+		s->y += ui_wrap(s->g,
+				(struct ui_area){s->y, s->in.x, s->in.y + s->in.h - s->y, s->in.w},
+				style, text);
 }
 
 /* Would this failover take the group over? A runbook that boots nothing takes all of its site. */

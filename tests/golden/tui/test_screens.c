@@ -148,6 +148,31 @@ static void test_ascii(void **state)
 	shape_of(&(struct shape){".ascii", "C", 80, 24, true, false});
 }
 
+static void test_japanese(void **state)
+{
+	(void)state;
+	shape_of(&(struct shape){".ja", "ja_JP.UTF-8", 80, 24, false, false});
+}
+
+static void test_japanese_60x15(void **state)
+{
+	(void)state;
+	shape_of(&(struct shape){".ja.60x15", "ja_JP.UTF-8", 60, 15, true, false});
+}
+
+/* A catalogue that is not found would pass for English screens. */
+static void test_is_japanese(void **state)
+{
+	char path[700];
+	char *text;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/screens/overview.ja.txt", dir);
+	text = read_all(path);
+	assert_non_null(strstr(text, "保護"));
+	free(text);
+}
+
 static void test_styles(void **state)
 {
 	(void)state;
@@ -198,10 +223,11 @@ static void test_bytes(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_80x24),  cmocka_unit_test(test_60x15),
-		cmocka_unit_test(test_200x50), cmocka_unit_test(test_ascii),
-		cmocka_unit_test(test_styles), cmocka_unit_test(test_themes),
-		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_80x24),          cmocka_unit_test(test_60x15),
+		cmocka_unit_test(test_200x50),         cmocka_unit_test(test_ascii),
+		cmocka_unit_test(test_styles),         cmocka_unit_test(test_themes),
+		cmocka_unit_test(test_bytes),          cmocka_unit_test(test_japanese),
+		cmocka_unit_test(test_japanese_60x15), cmocka_unit_test(test_is_japanese),
 	};
 
 	if (argc < 3)

@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "complement.h"
 #include "cpu_int.h"
 #include "kvm.h"
 #include "vm_int.h"
@@ -134,6 +135,8 @@ static bool gate(struct vm_vcpu *v)
 	vm->parked--;
 	set_immediate_exit(v, 0);
 	(void)pthread_mutex_unlock(&vm->lock);
+	if (vm->complement != NULL)
+		vm_complement_arm(vm->complement);
 	return (want & VM_WANT_QUIT) == 0;
 }
 
@@ -272,6 +275,8 @@ static void exit_reset(struct vm_vcpu *v)
 static void vcpu_dispatch(struct vm_vcpu *v)
 {
 	count(&v->exits);
+	if (v->vm->complement != NULL && vm_complement_exit(v->vm->complement, v->run))
+		return;
 	switch (v->run->exit_reason) {
 	case KVM_EXIT_IO:
 		exit_io(v);

@@ -14,8 +14,10 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/err.h"
+#include "complement.h"
 #include "cpu_int.h"
 #include "kvm.h"
+#include "slowpit.h"
 #include "vm_int.h"
 
 /* Four pages of guest-physical space for KVM's own use on Intel processors, where nothing of pc1
@@ -87,6 +89,9 @@ static int check_cfg(const struct vm_cfg *cfg, struct lb_err *err)
 	if (cfg->vcpus < 1 || cfg->vcpus > VM_VCPUS_MAX)
 		return lb_err_set(err, LB_EINPUT, 0, "%u processors: 1 to %d", cfg->vcpus,
 				  VM_VCPUS_MAX);
+	if ((cfg->complement && cfg->vcpus != 1) || (cfg->tick_stretch != 0 && !cfg->complement))
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "the complement is for one processor, slow ticks are part of it");
 	if (cfg->disk_count > VM_DISKS_MAX || cfg->nic_count > VM_NICS_MAX)
 		return lb_err_set(err, LB_EINPUT, 0, "%zu disks and %zu network cards: at most %d",
 				  cfg->disk_count, cfg->nic_count, VM_DISKS_MAX);
@@ -203,7 +208,7 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 		rc = VM_KVM(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity, err);
 	if (rc >= 0)
 		rc = VM_KVM(vm->fd, KVM_CREATE_IRQCHIP, NULL, err);
-	if (rc >= 0)
+	if (rc >= 0 && vm->cfg.tick_stretch == 0)
 		rc = VM_KVM(vm->fd, KVM_CREATE_PIT2, &pit, err);
 	log.args[0] = (__u64)vm_kvm_cap(vm->kvm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
 	if (rc >= 0)
@@ -214,7 +219,8 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 
 		rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &e, err);
 	}
-	return rc < 0 ? rc : vm_x86_init(&vm->x86, vm->kvm_fd, vm->fd, true, err);
+	return rc < 0 ? rc
+		      : vm_x86_init(&vm->x86, vm->kvm_fd, vm->fd, vm->cfg.tick_stretch == 0, err);
 }
 
 static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, struct lb_err *err)
@@ -227,6 +233,9 @@ static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, struct lb_err *e
 		rc = vm_cpu_default(&vm->cpu, vm->kvm_fd, err);
 	if (rc == 0)
 		rc = vm_vcpus_create(vm, err);
+	if (rc == 0 && vm->cfg.complement)
+		rc = vm_complement_create(&vm->complement, vm->kvm_fd, vm->vcpus[0].fd, &vm->mem,
+					  err);
 	if (rc == 0)
 		rc = vm_cpu_read_back(&vm->cpu, vm->vcpus[0].fd, err);
 	if (rc == 0) {
@@ -279,10 +288,14 @@ static int build_board(struct vm *vm, struct lb_err *err)
 		.msi = board_msi,
 		.event = board_event,
 	};
+	int rc;
 
 	vm_board_init(&vm->board, vm->env, &vm->mem, &ops, vm);
 	vm->board_made = true;
-	return vm_pc1_build(&vm->board, &vm->cfg, &vm->pc1, err);
+	rc = vm_pc1_build(&vm->board, &vm->cfg, &vm->pc1, err);
+	if (rc == 0 && vm->cfg.tick_stretch != 0)
+		rc = vm_slowpit_create(&vm->board, vm->cfg.tick_stretch, err);
+	return rc;
 }
 
 static int sync_init(struct vm *vm, struct lb_err *err)
@@ -382,9 +395,27 @@ static int enter_long_mode(struct vm *vm, const struct vm_entry *e, struct lb_er
 	return rc < 0 ? rc : 0;
 }
 
+/* As firmware leaves the 8259s: the lines that PCI interrupts are routed to are level-triggered. A
+ * kernel without ACPI relies on it. [Intel 290562 82371AB, ELCR] */
+static int level_lines(struct vm *vm, struct lb_err *err)
+{
+	struct kvm_irqchip slave = {.chip_id = KVM_IRQCHIP_PIC_SLAVE};
+	int rc = VM_KVM(vm->fd, KVM_GET_IRQCHIP, &slave, err);
+
+	slave.chip.pic.elcr |= 1u << (10 - 8) | 1u << (11 - 8);
+	if (rc >= 0)
+		rc = VM_KVM(vm->fd, KVM_SET_IRQCHIP, &slave, err);
+	return rc < 0 ? rc : 0;
+}
+
 int vm_enter(struct vm *vm, const struct vm_entry *e, struct lb_err *err)
 {
-	return e->long_mode ? enter_long_mode(vm, e, err) : 0;
+	int rc;
+
+	if (!e->long_mode)
+		return 0;
+	rc = level_lines(vm, err);
+	return rc == 0 ? enter_long_mode(vm, e, err) : rc;
 }
 
 int vm_cold(struct vm *vm, struct lb_err *err)
@@ -434,6 +465,7 @@ void vm_destroy(struct vm *vm)
 	vm_stop(vm);
 	if (vm->board_made)
 		vm_board_fini(&vm->board);
+	vm_complement_destroy(vm->complement);
 	vm_vcpus_destroy(vm);
 	if (vm->fd >= 0)
 		(void)close(vm->fd);

@@ -29,6 +29,7 @@
 #include "x86_state.h"
 
 struct kvm_run;
+struct vm_complement;
 struct lb_buf;
 
 enum vm_want {
@@ -65,6 +66,7 @@ struct vm {
 	bool board_made;
 	struct vm_x86 x86;
 	struct vm_vcpu *vcpus;
+	struct vm_complement *complement; /* tests only; NULL: none */
 	struct lb_buf *power_on; /* processors and chips as after power-on */
 
 	pthread_mutex_t lock, kick_lock;

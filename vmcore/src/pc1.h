@@ -18,12 +18,27 @@
 #include "vmcore/vm.h"
 
 struct lb_err;
+struct vm_blk;
 struct vm_board;
 struct vm_entry;
+struct vm_fwcfg;
+struct vm_pci;
+struct vm_pm;
+struct vm_rtc;
+struct vm_uart;
+struct vm_vga;
 
 /* Borrowed from the board, which owns the devices. NULL: not there. */
 struct vm_pc1 {
 	struct vm_board *board;
+	struct vm_pci *pci;
+	struct vm_fwcfg *fwcfg;
+	struct vm_rtc *rtc;
+	struct vm_uart *uart;
+	struct vm_pm *pm;
+	struct vm_vga *vga;
+	struct vm_blk *blk[VM_DISKS_MAX]; /* IDE disks first */
+	size_t blk_count;
 };
 
 /* Make every device of @cfg on @b, powered on. On failure the board's fini frees what there is. */

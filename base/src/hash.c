@@ -30,12 +30,12 @@ struct lb_sha256 {
  */
 static pthread_once_t md_once = PTHREAD_ONCE_INIT;
 static EVP_MD *md_sha256;
-static bool lanes_useful; /* CPUID is slow in a guest: asked once */
+static enum lb_sha256x_unit side_by_side;
 
 static void md_fetch(void)
 {
 	md_sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-	lanes_useful = lb_sha256x_useful();
+	side_by_side = lb_sha256x_best();
 }
 
 static const EVP_MD *md_get(void)
@@ -120,13 +120,13 @@ void lb_xxh3(struct lb_digest *out, const void *p, size_t len, const uint8_t *se
 	memcpy(out->b, c.digest, sizeof(out->b));
 }
 
-/* out[i] = SHA-256(@tag || msg[i]). Lanes cost the same however few are filled: below three the
+/* out[i] = SHA-256(@tag || msg[i]). They cost the same however few are filled: below three the
  * plain way is faster. */
 static void hash_some(EVP_MD_CTX *ctx, struct lb_hash *out, uint8_t tag,
 		      const struct lb_sha256x_msg *msg, size_t n)
 {
-	if (lanes_useful && n >= 3) {
-		lb_sha256x(out, tag, msg, n);
+	if (side_by_side != LB_SHA256X_NONE && n >= 3) {
+		lb_sha256x(side_by_side, out, tag, msg, n);
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {

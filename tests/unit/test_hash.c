@@ -223,31 +223,41 @@ static void test_leaf_of_pieces(void **state)
 	}
 }
 
-/* Lanes of different lengths give what one message after the other gives. */
-static void test_lanes(void **state)
+/* Messages of different and of equal lengths give side by side what one after the other gives. */
+static void check_unit(enum lb_sha256x_unit unit)
 {
-	uint8_t data[512];
+	uint8_t data[4096];
 	struct lb_sha256x_msg msg[LB_SHA256X_LANES];
 	struct lb_hash got[LB_SHA256X_LANES];
 	struct lb_hash want;
 
-	(void)state;
-	if (!__builtin_cpu_supports("avx2"))
-		return; /* no lanes on this CPU, lb_merkle_leaf() does not use them either */
 	for (size_t i = 0; i < sizeof(data); i++)
-		data[i] = (uint8_t)(i * 7);
-	for (size_t len = 0; len < 200; len++) {
+		data[i] = (uint8_t)(i * 7 + i / 256);
+	for (size_t len = 0; len < 600; len++) {
 		size_t n = 1 + len % LB_SHA256X_LANES;
 		uint8_t tag = (uint8_t)len;
 
 		for (size_t i = 0; i < n; i++)
-			msg[i] = (struct lb_sha256x_msg){data + i, (len + 53 * i) % 301};
-		lb_sha256x(got, tag, msg, n);
+			msg[i] = (struct lb_sha256x_msg){data + i, len < 400 ? (len + 53 * i) % 301
+									     : len * 5};
+		lb_sha256x(unit, got, tag, msg, n);
 		for (size_t i = 0; i < n; i++) {
 			lb_sha256_2(&want, &tag, 1, msg[i].p, msg[i].len);
 			assert_true(lb_hash_equal(&got[i], &want));
 		}
 	}
+}
+
+static void test_side_by_side(void **state)
+{
+	static const enum lb_sha256x_unit all[] = {LB_SHA256X_AVX2, LB_SHA256X_AVX512,
+						   LB_SHA256X_SHA};
+
+	(void)state;
+	assert_true(lb_sha256x_has(lb_sha256x_best()));
+	for (unsigned i = 0; i < 3; i++)
+		if (lb_sha256x_has(all[i])) /* else lb_merkle_leaf() does not use it either */
+			check_unit(all[i]);
 }
 
 int main(void)
@@ -261,7 +271,7 @@ int main(void)
 		cmocka_unit_test(test_merkle_vectors),
 		cmocka_unit_test(test_merkle_any_size),
 		cmocka_unit_test(test_leaf_of_pieces),
-		cmocka_unit_test(test_lanes),
+		cmocka_unit_test(test_side_by_side),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

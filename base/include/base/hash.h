@@ -47,8 +47,8 @@ void lb_merkle_root(struct lb_hash *out, const struct lb_hash *leaves, size_t n)
  * The leaf hash of @len bytes is the same tree's root over the bytes cut into pieces of
  * LB_PIECE_BYTES (the last may be shorter, none is empty), each hashed as SHA-256(0x00 || piece).
  * Up to one piece it is thus RFC 9162's own leaf hash. Longer data is a tree because the pieces can
- * then be hashed side by side, which is four times as fast on a CPU without SHA instructions. The
- * prefix of a hash tells a piece from a node, so no two inputs share a tree.
+ * then be hashed side by side, which is two to four times as fast. The prefix of a hash tells a
+ * piece from a node, so no two inputs share a tree.
  */
 #define LB_PIECE_BYTES 2048u
 void lb_merkle_leaf(struct lb_hash *out, const void *data, size_t len);

@@ -1,10 +1,14 @@
 #include "base/buf.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/err.h"
+
+#define KEEP_BYTES (32 << 20)
+#define MMAP_BYTES ((1 << 20) + (128 << 10)) /* above a frame with the largest record */
 
 int lb_buf_create(struct lb_buf **out, size_t cap_bytes, struct lb_err *err)
 {
@@ -56,4 +60,12 @@ void lb_buf_unref(struct lb_buf *b)
 		return;
 	free(b->p);
 	free(b);
+}
+
+void lb_buf_keep_freed(void)
+{
+	/* Each only makes it cheaper; an allocator without them does what it does. */
+	(void)mallopt(M_ARENA_MAX, 1);
+	(void)mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
+	(void)mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
 }

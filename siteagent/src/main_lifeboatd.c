@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "agent_int.h"
+#include "base/buf.h"
 #include "base/env.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -106,6 +107,7 @@ int main(int argc, char **argv)
 		}
 	}
 	harden();
+	lb_buf_keep_freed();
 	rc = load(&cfg, path);
 	if (rc != 0)
 		return lb_err_exit_status(rc);

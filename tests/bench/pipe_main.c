@@ -861,6 +861,7 @@ int main(int argc, char **argv)
 	char **arg;
 	int n;
 
+	lb_buf_keep_freed();
 	if (parse(&o, argc, argv) != 0 || argc - optind < 2)
 		return usage();
 	arg = argv + optind;

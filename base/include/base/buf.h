@@ -26,4 +26,9 @@ int lb_buf_copy_of(struct lb_buf **out, const void *p, size_t len, struct lb_err
 struct lb_buf *lb_buf_ref(struct lb_buf *b);
 void lb_buf_unref(struct lb_buf *b); /* NULL is allowed */
 
+/* For main() of a program that ships or stores, before it has threads: freed buffers stay with the
+ * process, in one heap that all threads share. By default each thread's heap gives a freed pack
+ * back to the kernel, and the next one costs a page fault for each 4 KiB again. */
+void lb_buf_keep_freed(void);
+
 #endif

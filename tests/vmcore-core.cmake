@@ -1,6 +1,24 @@
 # Real guests on /dev/kvm: KVM, cuts, restores. They skip with 77 where there is no KVM.
+
+# The test guest: a bzImage of ours whose work is done in ring 3.
+set(payload ${CMAKE_CURRENT_BINARY_DIR}/payload.bin)
+set(payload_src ${CMAKE_CURRENT_SOURCE_DIR}/guests/payload)
+add_custom_command(OUTPUT ${payload}
+	COMMAND gcc -m64 -O2 -ffreestanding -fno-builtin -fno-pic -fno-pie -fno-stack-protector
+		-fcf-protection=none -fno-asynchronous-unwind-tables -mno-avx -Wall -Wextra -Werror
+		-nostdlib -static -no-pie -Wl,-N -Wl,--no-warn-rwx-segments -Wl,--build-id=none
+		-Wl,-T,${payload_src}/payload.lds -o payload.elf ${payload_src}/head.S ${payload_src}/main.c
+	COMMAND objcopy -O binary payload.elf ${payload}
+	DEPENDS ${payload_src}/head.S ${payload_src}/main.c ${payload_src}/guest.h
+		${payload_src}/payload.h ${payload_src}/payload.lds
+	WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
+add_custom_target(payload ALL DEPENDS ${payload})
+
 add_library(kvmguest STATIC lib/kvm_guest.c)
-target_include_directories(kvmguest PUBLIC lib ${PROJECT_SOURCE_DIR}/vmcore/src)
+add_dependencies(kvmguest payload)
+target_compile_definitions(kvmguest PRIVATE PAYLOAD="${payload}")
+target_include_directories(kvmguest PUBLIC lib ${payload_src} ${PROJECT_SOURCE_DIR}/vmcore/src)
 target_link_libraries(kvmguest PUBLIC testlib vmcore PRIVATE lb_flags)
 
 lb_test(vmcore.run vmcore/test_run.c DEPS kvmguest)
+lb_test(vmcore.payload vmcore/test_payload.c DEPS kvmguest)

@@ -1,13 +1,17 @@
 #include "kvm_guest.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/env.h"
+#include "base/err.h"
+#include "boot.h"
 #include "check.h"
-#include "vmcore/vm.h"
+#include "vm_int.h"
 
 static void *watchdog(void *arg)
 {
@@ -141,4 +145,31 @@ void kvm_guest_wait_event(struct kvm_guest *g, enum vm_event_type type, unsigned
 void kvm_guest_wait_bytes(struct kvm_guest *g, size_t len)
 {
 	wait_for(g, seen_bytes, NULL, len);
+}
+
+int kvm_guest_payload_fd(void)
+{
+	int fd = open(PAYLOAD, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		fail_msg("%s", PAYLOAD);
+	return fd;
+}
+
+struct vm *kvm_guest_payload(struct vm_cfg *cfg, const char *cmdline)
+{
+	struct vm_boot_linux boot = {
+		.kernel_fd = kvm_guest_payload_fd(),
+		.initrd_fd = -1,
+		.cmdline = cmdline,
+	};
+	struct vm_entry entry = {0};
+	struct lb_err err = {0};
+	struct vm *vm = NULL;
+
+	if (vm_build(&vm, lb_env_real(), cfg, &err) != 0 ||
+	    vm_boot_linux(&entry, &vm->mem, &boot, &err) != 0 || vm_enter(vm, &entry, &err) != 0)
+		fail_msg("%s", err.msg);
+	(void)close(boot.kernel_fd);
+	return vm;
 }

@@ -16,6 +16,7 @@
 #include "vmcore/event.h"
 #include "vmcore/host.h"
 
+struct vm;
 struct vm_cfg;
 
 /* Skips or arms the watchdog. Returns what vm_probe() says. */
@@ -45,5 +46,10 @@ void kvm_guest_wait_debug(struct kvm_guest *g, const char *text);
 void kvm_guest_wait_event(struct kvm_guest *g, enum vm_event_type type, unsigned count);
 /* Wait until at least @len bytes of serial output are there. */
 void kvm_guest_wait_bytes(struct kvm_guest *g, size_t len);
+
+/* Descriptor of the test guest (tests/guests/payload), a bzImage; the caller's. */
+int kvm_guest_payload_fd(void);
+/* A machine that will run it with @cmdline; asserts success. */
+struct vm *kvm_guest_payload(struct vm_cfg *cfg, const char *cmdline);
 
 #endif

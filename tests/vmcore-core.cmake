@@ -22,3 +22,5 @@ target_link_libraries(kvmguest PUBLIC testlib vmcore PRIVATE lb_flags)
 
 lb_test(vmcore.run vmcore/test_run.c DEPS kvmguest)
 lb_test(vmcore.payload vmcore/test_payload.c DEPS kvmguest)
+lb_test(vmcore.cut vmcore/test_cut.c DEPS kvmguest)
+lb_test(vmcore.restore vmcore/test_restore.c DEPS kvmguest TIMEOUT 120)

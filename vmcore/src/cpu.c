@@ -421,6 +421,19 @@ int vm_cpu_intersect(struct vm_cpu *out, const struct vm_cpu *a, const struct vm
 	return 0;
 }
 
+void vm_cpu_unite(struct vm_cpu *c, const struct vm_cpu *other)
+{
+	for (uint32_t i = 0; i < other->count; i++)
+		insert(c, &other->leaf[i]); /* what is there already stays */
+	for (size_t k = 0; k < FEATURE_REGS; k++) {
+		struct vm_cpuid *l = find(c, features[k].leaf, features[k].subleaf);
+		const struct vm_cpuid *o = find_const(other, features[k].leaf, features[k].subleaf);
+
+		if (l != NULL && o != NULL)
+			*reg_of(l, features[k].reg) |= reg_get(o, features[k].reg);
+	}
+}
+
 /* As in /proc/cpuinfo. */
 static const struct {
 	uint32_t leaf;

@@ -12,11 +12,15 @@ struct lb_err;
 int vm_cpu_supported(struct vm_cpu *out, int kvm_fd, struct lb_err *err);
 /* The same without what a checkpoint cannot carry. */
 int vm_cpu_default(struct vm_cpu *out, int kvm_fd, struct lb_err *err);
+/* Into @c also the features of @other. */
+void vm_cpu_unite(struct vm_cpu *c, const struct vm_cpu *other);
 /* Give @c to processor @id of @count, with its own APIC id and topology. */
 int vm_cpu_apply(int vcpu_fd, const struct vm_cpu *c, unsigned id, unsigned count,
 		 struct lb_err *err);
 /* What the guest will see: some KVMs put back what was masked. The processor's own parts (APIC id,
  * topology) are taken out again. */
 int vm_cpu_read_back(struct vm_cpu *out, int vcpu_fd, struct lb_err *err);
+/* This host's processor's name, printable. */
+void vm_cpu_model(char out[49]);
 
 #endif

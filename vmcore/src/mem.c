@@ -133,6 +133,18 @@ uint8_t *vm_mem_firmware(struct vm_mem *m)
 	return m->base + m->ram_bytes + VM_OPTION_ROM_BYTES;
 }
 
+bool vm_mem_settle(struct vm_mem *m, struct vm_gpa gpa, uint64_t len)
+{
+	const volatile uint8_t *p = vm_mem_ptr(m, gpa, len);
+
+	if (p == NULL)
+		return false;
+	for (uint64_t off = 0; off < len; off += VM_PAGE_BYTES - (gpa.a + off) % VM_PAGE_BYTES)
+		(void)p[off];
+	/* A page that was filled with zeros was so after .lost was set. */
+	return !atomic_load(&m->lost);
+}
+
 bool vm_mem_read(struct vm_mem *m, void *to, struct vm_gpa gpa, uint64_t len)
 {
 	const void *p = vm_mem_ptr(m, gpa, len);

@@ -53,6 +53,7 @@ struct vm_mem {
 	uint64_t volume_bytes;   /* ram_bytes + VM_ROM_BYTES */
 	int fd;                  /* of the memfd; -1: private */
 	_Atomic uint64_t *dirty; /* a bit a page of the volume, set by this process's writes */
+	_Atomic bool lost;       /* see vm_mem_settle() */
 };
 
 /* Anonymous shared memory (memfd), reading as zero. Errors: LB_EINPUT (size), LB_ENOMEM, LB_EIO. */
@@ -72,6 +73,10 @@ void vm_mem_dirty(struct vm_mem *m, struct vm_gpa gpa, uint64_t len);
 /* The read-only part, for who fills it before the guest runs: option ROM, firmware. */
 uint8_t *vm_mem_option_rom(struct vm_mem *m);
 uint8_t *vm_mem_firmware(struct vm_mem *m);
+/* Wait until lazily restored pages of the range are there. False: they cannot be had any more and
+ * read as zero; the machine is crashed, and nothing made of them may leave it. So a disk's writes
+ * and a card's frames are settled before they are sent. */
+bool vm_mem_settle(struct vm_mem *m, struct vm_gpa gpa, uint64_t len);
 /* Copy from / to guest memory; ranges may span low and high memory's inner pages but not the hole.
  * False when any byte is not RAM; then nothing was copied. */
 bool vm_mem_read(struct vm_mem *m, void *to, struct vm_gpa gpa, uint64_t len);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "cpu_int.h"
 #include "kvm.h"
 #include "uffd.h"
 #include "vmcore/host.h"
@@ -159,7 +160,7 @@ static void measure(struct probe *p, struct vm_host *out)
 	out->kind = out->ring0_mips < EMULATOR_MIPS ? VM_KVM_EMULATING : VM_KVM_NATIVE;
 }
 
-static void cpu_model(char out[49])
+void vm_cpu_model(char out[49])
 {
 	uint32_t part[12] = {0};
 
@@ -207,7 +208,7 @@ void vm_probe(struct vm_host *out)
 	int khz;
 
 	*out = (struct vm_host){.kind = VM_KVM_NONE};
-	cpu_model(out->cpu_model);
+	vm_cpu_model(out->cpu_model);
 	out->userfault = vm_uffd_works();
 	if (probe_open(&p, &err) == 0 && long_mode(&p, &err) == 0)
 		measure(&p, out);

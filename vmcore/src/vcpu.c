@@ -21,32 +21,43 @@
 
 /* ---- create ---- */
 
+/* What vm_want() may look at already: the pager can lose its source while the machine is built. */
+static void publish(struct vm *vm, struct vm_vcpu *vcpus, struct vm_vcpu *v, struct kvm_run *run)
+{
+	(void)pthread_mutex_lock(&vm->kick_lock);
+	vm->vcpus = vcpus;
+	if (v != NULL)
+		v->run = run;
+	(void)pthread_mutex_unlock(&vm->kick_lock);
+}
+
 static int vcpu_create(struct vm *vm, struct vm_vcpu *v, struct lb_err *err)
 {
+	void *run;
 	int rc = VM_KVM(vm->fd, KVM_CREATE_VCPU, (const void *)(uintptr_t)v->id, err);
 
 	if (rc < 0)
 		return rc;
 	v->fd = rc;
-	v->run = mmap(NULL, vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
-	if (v->run == MAP_FAILED) {
-		v->run = NULL;
+	run = mmap(NULL, vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (run == MAP_FAILED)
 		return lb_err_errno(err, errno, "mapping of processor %u", v->id);
-	}
+	publish(vm, vm->vcpus, v, run);
 	return vm_cpu_apply(v->fd, &vm->cpu, v->id, vm->cfg.vcpus, err);
 }
 
 int vm_vcpus_create(struct vm *vm, struct lb_err *err)
 {
+	struct vm_vcpu *vcpus = calloc(vm->cfg.vcpus, sizeof(*vcpus));
 	int rc = 0;
 
-	vm->vcpus = calloc(vm->cfg.vcpus, sizeof(*vm->vcpus));
-	if (vm->vcpus == NULL)
+	if (vcpus == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "%u processors", vm->cfg.vcpus);
 	for (unsigned i = 0; i < vm->cfg.vcpus; i++)
-		vm->vcpus[i] = (struct vm_vcpu){.vm = vm, .id = i, .fd = -1};
+		vcpus[i] = (struct vm_vcpu){.vm = vm, .id = i, .fd = -1};
+	publish(vm, vcpus, NULL, NULL);
 	for (unsigned i = 0; rc == 0 && i < vm->cfg.vcpus; i++)
-		rc = vcpu_create(vm, &vm->vcpus[i], err);
+		rc = vcpu_create(vm, &vcpus[i], err);
 	return rc;
 }
 
@@ -76,7 +87,7 @@ void vm_want(struct vm *vm, unsigned flags)
 {
 	atomic_fetch_or(&vm->want, flags);
 	(void)pthread_mutex_lock(&vm->kick_lock);
-	for (unsigned i = 0; i < vm->cfg.vcpus; i++) {
+	for (unsigned i = 0; vm->vcpus != NULL && i < vm->cfg.vcpus; i++) {
 		struct vm_vcpu *v = &vm->vcpus[i];
 
 		if (v->run != NULL)
@@ -275,6 +286,9 @@ static void exit_reset(struct vm_vcpu *v)
 static void vcpu_dispatch(struct vm_vcpu *v)
 {
 	count(&v->exits);
+	/* What it would do comes of zeros that are not its own. */
+	if (atomic_load(&v->vm->mem.lost))
+		return;
 	if (v->vm->complement != NULL && vm_complement_exit(v->vm->complement, v->run))
 		return;
 	switch (v->run->exit_reason) {

@@ -16,8 +16,11 @@
 #include "base/err.h"
 #include "complement.h"
 #include "cpu_int.h"
+#include "cut_int.h"
 #include "kvm.h"
+#include "pager.h"
 #include "slowpit.h"
+#include "state.h"
 #include "vm_int.h"
 
 /* Four pages of guest-physical space for KVM's own use on Intel processors, where nothing of pc1
@@ -223,14 +226,27 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 		      : vm_x86_init(&vm->x86, vm->kvm_fd, vm->fd, vm->cfg.tick_stretch == 0, err);
 }
 
-static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, struct lb_err *err)
+/* A template that is asked for may be wider than what this host gives by default, but not wider
+ * than what KVM says it can do and what it gives unasked (some cannot mask every feature). */
+static int change_cpu(struct vm *vm, const struct vm_cpu *want, struct lb_err *err)
 {
-	int rc = 0;
+	struct vm_cpu can;
+	int rc = vm_cpu_supported(&can, vm->kvm_fd, err);
 
-	if (cpu != NULL)
-		vm->cpu = *cpu;
-	else
-		rc = vm_cpu_default(&vm->cpu, vm->kvm_fd, err);
+	if (rc != 0)
+		return rc;
+	vm_cpu_unite(&can, &vm->cpu);
+	rc = vm_cpu_check(want, &can, err);
+	for (unsigned i = 0; rc == 0 && i < vm->cfg.vcpus; i++)
+		rc = vm_cpu_apply(vm->vcpus[i].fd, want, i, vm->cfg.vcpus, err);
+	return rc != 0 ? rc : vm_cpu_read_back(&vm->cpu, vm->vcpus[0].fd, err);
+}
+
+static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, const struct vm_state_view *saved,
+		       struct lb_err *err)
+{
+	int rc = vm_cpu_default(&vm->cpu, vm->kvm_fd, err);
+
 	if (rc == 0)
 		rc = vm_vcpus_create(vm, err);
 	if (rc == 0 && vm->cfg.complement)
@@ -238,6 +254,9 @@ static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, struct lb_err *e
 					  err);
 	if (rc == 0)
 		rc = vm_cpu_read_back(&vm->cpu, vm->vcpus[0].fd, err);
+	/* the complement has a template of its own */
+	if (rc == 0 && vm->complement == NULL && (saved != NULL || cpu != NULL))
+		rc = change_cpu(vm, saved != NULL ? &saved->machine.info.cpu : cpu, err);
 	if (rc == 0) {
 		int khz = ioctl(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
 
@@ -315,11 +334,41 @@ static int sync_init(struct vm *vm, struct lb_err *err)
 	return rc == 0 ? 0 : lb_err_errno(err, rc, "locks");
 }
 
+static int build_parts(struct vm *vm, const struct vm_cfg *cfg, const struct vm_state_view *saved,
+		       struct lb_err *err)
+{
+	int rc = keep_cfg(vm, cfg, err);
+
+	if (rc == 0 && saved != NULL)
+		rc = vm_restore_memory(vm, cfg->restore, err);
+	else if (rc == 0)
+		rc = vm_mem_init(&vm->mem, cfg->ram_bytes, err);
+	if (rc == 0)
+		rc = build_kvm(vm, err);
+	for (unsigned slot = 0; rc == 0 && slot < VM_SLOTS; slot++)
+		rc = vm_slot_set(vm, slot, false, err);
+	if (rc == 0)
+		rc = build_vcpus(vm, cfg->cpu, saved, err);
+	if (rc == 0)
+		rc = keep_power_on(vm, err);
+	if (rc == 0)
+		rc = build_board(vm, err);
+	if (rc == 0 && saved != NULL)
+		rc = vm_restore_state(vm, saved, cfg->restore, err);
+	return rc;
+}
+
 int vm_build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
 {
+	const struct vm_restore *r = cfg->restore;
+	struct vm_state_view saved;
 	struct vm *vm;
 	int rc = check_cfg(cfg, err);
 
+	if (rc == 0 && r != NULL)
+		rc = vm_state_parse(&saved, r->state, r->state_bytes, err);
+	if (rc == 0 && r != NULL)
+		rc = vm_restore_check(&saved, cfg, err);
 	if (rc != 0)
 		return rc;
 	vm = calloc(1, sizeof(*vm));
@@ -333,19 +382,7 @@ int vm_build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, stru
 		free(vm);
 		return rc;
 	}
-	rc = keep_cfg(vm, cfg, err);
-	if (rc == 0)
-		rc = vm_mem_init(&vm->mem, cfg->ram_bytes, err);
-	if (rc == 0)
-		rc = build_kvm(vm, err);
-	for (unsigned slot = VM_SLOT_LOW; rc == 0 && slot < VM_SLOTS; slot++)
-		rc = vm_slot_set(vm, slot, false, err);
-	if (rc == 0)
-		rc = build_vcpus(vm, cfg->cpu, err);
-	if (rc == 0)
-		rc = keep_power_on(vm, err);
-	if (rc == 0)
-		rc = build_board(vm, err);
+	rc = build_parts(vm, cfg, r != NULL ? &saved : NULL, err);
 	if (rc != 0) {
 		vm_destroy(vm);
 		return rc;
@@ -418,6 +455,13 @@ int vm_enter(struct vm *vm, const struct vm_entry *e, struct lb_err *err)
 	return rc == 0 ? enter_long_mode(vm, e, err) : rc;
 }
 
+static void rom_dirty(struct vm_mem *m)
+{
+	for (uint64_t page = m->ram_bytes / VM_PAGE_BYTES; page < m->volume_bytes / VM_PAGE_BYTES;
+	     page++)
+		atomic_fetch_or(&m->dirty[page / 64], UINT64_C(1) << (page % 64));
+}
+
 int vm_cold(struct vm *vm, struct lb_err *err)
 {
 	struct vm_entry entry = {0};
@@ -429,6 +473,7 @@ int vm_cold(struct vm *vm, struct lb_err *err)
 	rc = put_power_on(vm, err);
 	if (rc == 0)
 		rc = vm_pc1_boot(&vm->pc1, &vm->cfg, &entry, err);
+	rom_dirty(&vm->mem); /* no log knows of it */
 	if (rc == 0)
 		rc = vm_enter(vm, &entry, err);
 	return rc;
@@ -443,12 +488,10 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 	if ((cfg->bios_fd >= 0) + (cfg->kernel_fd >= 0) + (cfg->restore != NULL) != 1)
 		return lb_err_set(err, LB_EINPUT, 0,
 				  "a machine starts from firmware, a kernel, or a checkpoint");
-	if (cfg->restore != NULL)
-		return lb_err_set(err, LB_EUNSUPPORTED, 0, "restore");
 	rc = vm_build(&vm, env, cfg, err);
-	if (rc == 0)
+	if (rc == 0 && cfg->restore == NULL)
 		rc = vm_pc1_boot(&vm->pc1, &vm->cfg, &entry, err);
-	if (rc == 0)
+	if (rc == 0 && cfg->restore == NULL)
 		rc = vm_enter(vm, &entry, err);
 	if (rc != 0) {
 		vm_destroy(vm);
@@ -465,12 +508,14 @@ void vm_destroy(struct vm *vm)
 	vm_stop(vm);
 	if (vm->board_made)
 		vm_board_fini(&vm->board);
+	vm_pager_destroy(vm->pager); /* after the devices: their threads may wait for pages */
 	vm_complement_destroy(vm->complement);
 	vm_vcpus_destroy(vm);
 	if (vm->fd >= 0)
 		(void)close(vm->fd);
 	if (vm->kvm_fd >= 0)
 		(void)close(vm->kvm_fd);
+	vm_stage_destroy(vm);
 	vm_mem_fini(&vm->mem);
 	lb_buf_unref(vm->power_on);
 	drop_cfg(&vm->cfg);
@@ -599,7 +644,14 @@ int vm_screen_pixels(struct vm *vm, uint8_t **out, uint32_t *width, uint32_t *he
 
 void vm_stats(const struct vm *vm, struct vm_stats *out)
 {
-	*out = (struct vm_stats){.irqs = atomic_load(&vm->irqs)};
+	*out = (struct vm_stats){
+		.irqs = atomic_load(&vm->irqs),
+		.cuts = atomic_load(&vm->cuts),
+		.pause_last_ns = atomic_load(&vm->pause_last_ns),
+		.pause_max_ns = atomic_load(&vm->pause_max_ns),
+		.dirty_last_pages = atomic_load(&vm->dirty_last),
+		.lazy_left_pages = vm_pager_left(vm->pager),
+	};
 	for (unsigned i = 0; i < vm->cfg.vcpus; i++) {
 		out->exits += atomic_load(&vm->vcpus[i].exits);
 		out->pio += atomic_load(&vm->vcpus[i].pio);

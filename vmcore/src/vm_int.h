@@ -31,6 +31,9 @@
 struct kvm_run;
 struct vm_complement;
 struct lb_buf;
+struct vm_pager;
+struct vm_stage;
+struct vm_state_view;
 
 enum vm_want {
 	VM_WANT_PAUSE = 1, /* the controlling thread: pause or cut */
@@ -68,6 +71,8 @@ struct vm {
 	struct vm_vcpu *vcpus;
 	struct vm_complement *complement; /* tests only; NULL: none */
 	struct lb_buf *power_on; /* processors and chips as after power-on */
+	struct vm_stage *stage;  /* cut.c; NULL: no cut was asked for yet */
+	struct vm_pager *pager;  /* pager.c; NULL: memory is all there */
 
 	pthread_mutex_t lock, kick_lock;
 	pthread_cond_t parked_cond;
@@ -76,6 +81,7 @@ struct vm {
 	_Atomic unsigned want;
 	_Atomic int state; /* enum vm_state */
 	_Atomic uint64_t irqs;
+	_Atomic uint64_t cuts, pause_last_ns, pause_max_ns, dirty_last;
 };
 
 /* ---- vm.c ---- */
@@ -96,6 +102,16 @@ int vm_enter(struct vm *vm, const struct vm_entry *e, struct lb_err *err);
 int vm_cold(struct vm *vm, struct lb_err *err);
 /* The machine cannot go on: event and VM_CRASHED. Any thread. */
 void vm_fault(struct vm *vm, enum vm_event_type type, uint64_t rip, const char *text);
+
+/* ---- restore.c ---- */
+
+/* Does the machine of @cfg have what the checkpoint's had? LB_EINPUT naming the difference. */
+int vm_restore_check(const struct vm_state_view *v, const struct vm_cfg *cfg, struct lb_err *err);
+/* Make vm->mem as @r says; LAZY starts the pager. */
+int vm_restore_memory(struct vm *vm, const struct vm_restore *r, struct lb_err *err);
+/* Devices, processors, chips. */
+int vm_restore_state(struct vm *vm, const struct vm_state_view *v, const struct vm_restore *r,
+		     struct lb_err *err);
 
 /* ---- vcpu.c ---- */
 

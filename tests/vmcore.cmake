@@ -11,3 +11,4 @@ include(vmcore-linux.cmake)
 
 include(vmcore-core.cmake)
 include(vmcore-agent.cmake)
+include(vmcore-cut.cmake)

@@ -19,13 +19,25 @@ static struct gate_dev *pass(struct img_dev *d)
 
 static int gate_pread(struct img_dev *d, void *buf, uint64_t len, uint64_t off, struct lb_err *err)
 {
-	return img_pread(pass(d)->lower, buf, len, off, err);
+	struct gate_dev *g = pass(d);
+	int rc;
+
+	(void)pthread_mutex_lock(&g->transfer);
+	rc = img_pread(g->lower, buf, len, off, err);
+	(void)pthread_mutex_unlock(&g->transfer);
+	return rc;
 }
 
 static int gate_pwrite(struct img_dev *d, const void *buf, uint64_t len, uint64_t off,
 		       struct lb_err *err)
 {
-	return img_pwrite(pass(d)->lower, buf, len, off, err);
+	struct gate_dev *g = pass(d);
+	int rc;
+
+	(void)pthread_mutex_lock(&g->transfer);
+	rc = img_pwrite(g->lower, buf, len, off, err);
+	(void)pthread_mutex_unlock(&g->transfer);
+	return rc;
 }
 
 static int gate_flush(struct img_dev *d, struct lb_err *err)
@@ -56,6 +68,7 @@ void gate_dev_init(struct gate_dev *g, struct img_dev *lower, bool open)
 	*g = (struct gate_dev){.lower = lower, .open = open};
 	g->dev = (struct img_dev){.ops = &ops, .size_bytes = lower->size_bytes};
 	(void)pthread_mutex_init(&g->lock, NULL);
+	(void)pthread_mutex_init(&g->transfer, NULL);
 	(void)pthread_cond_init(&g->changed, NULL);
 }
 
@@ -63,6 +76,7 @@ void gate_dev_fini(struct gate_dev *g)
 {
 	(void)pthread_cond_destroy(&g->changed);
 	(void)pthread_mutex_destroy(&g->lock);
+	(void)pthread_mutex_destroy(&g->transfer);
 }
 
 void gate_dev_set(struct gate_dev *g, bool open)

@@ -1,5 +1,6 @@
 /*
- * tests/lib/gate_dev.h - a disk whose reads, writes and flushes wait until the test lets them pass.
+ * tests/lib/gate_dev.h - a disk whose reads, writes and flushes wait until the test lets them pass;
+ * then one at a time, so that what the test writes from several threads is no data race in RAM.
  */
 #ifndef TESTS_GATE_DEV_H
 #define TESTS_GATE_DEV_H
@@ -12,7 +13,7 @@
 struct gate_dev {
 	struct img_dev dev; /* first */
 	struct img_dev *lower;
-	pthread_mutex_t lock;
+	pthread_mutex_t lock, transfer;
 	pthread_cond_t changed;
 	bool open;
 	unsigned waiting, calls, flushes;

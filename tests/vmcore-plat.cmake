@@ -3,8 +3,14 @@ lb_test(unit.vm_pci unit/test_vm_pci.c DEPS testboard)
 lb_test(unit.vm_uart unit/test_vm_uart.c DEPS testboard)
 lb_test(unit.vm_rtc unit/test_vm_rtc.c DEPS testboard)
 lb_test(unit.vm_legacy unit/test_vm_legacy.c DEPS testboard)
+lb_test(unit.vm_vga unit/test_vm_vga.c DEPS testboard)
+lb_test(unit.vm_ide unit/test_vm_ide.c DEPS testvirtio imaging)
 
 # Debian's firmware and boot loader from a recovery point.
 lb_test(vmcore.bios vmcore/test_bios.c DEPS kvmguest storefix testnbd imaging TIMEOUT 300
 	ARGS $<TARGET_FILE:plugin_view> ${CMAKE_CURRENT_SOURCE_DIR}/guests/grub-disk.sh)
 add_dependencies(vmcore_bios plugin_view)
+
+lb_fuzz(vmide fuzz/fuzz_vmide.c DEPS testboard imaging)
+lb_fuzz(vmfwcfg fuzz/fuzz_vmfwcfg.c DEPS testboard)
+lb_fuzz(vmpci fuzz/fuzz_vmpci.c DEPS testboard)

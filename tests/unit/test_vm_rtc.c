@@ -286,7 +286,9 @@ static void test_thread_ends(void **state)
 	(void)state;
 	test_board_init(&t, VM_RAM_MIN_BYTES);
 	assert_int_equal(vm_rtc_create(&r, &t.board, &cfg, &err), 0);
+	vm_board_lock(&t.board);
 	vm_board_reset(&t.board);
+	vm_board_unlock(&t.board);
 	vm_board_pio_write(&t.board, 0x70, 2, 0x230a); /* 8192 Hz */
 	vm_board_pio_write(&t.board, 0x70, 2, 0x420b);
 	for (bool up = false; !up;) {

@@ -629,7 +629,6 @@ static void reset_channel(struct ide_channel *ch)
 	ch->bm_command = ch->bm_status = 0;
 	ch->bm_table = 0;
 	ch->prd = ch->prd_next = (struct ide_prd){.entry = 0};
-	ch->prd_end = false;
 	lower_irq(ch);
 }
 

@@ -71,7 +71,7 @@ static bool add_piece(struct ide_channel *ch, uint64_t base, uint32_t bytes)
 }
 
 /* The pieces of one sector from *@at on, which moves behind it. */
-static bool gather_sector(struct ide_channel *ch, struct ide_prd *at, bool *end)
+static bool gather_sector(struct ide_channel *ch, struct ide_prd *at)
 {
 	uint32_t need = IDE_SECTOR_BYTES;
 
@@ -79,7 +79,7 @@ static bool gather_sector(struct ide_channel *ch, struct ide_prd *at, bool *end)
 		struct prd p;
 		uint32_t n;
 
-		if (*end || !read_prd(ch, at->entry, &p) || at->used >= p.bytes)
+		if (at->end || !read_prd(ch, at->entry, &p) || at->used >= p.bytes)
 			return false;
 		n = p.bytes - at->used < need ? p.bytes - at->used : need;
 		if (!add_piece(ch, p.base + at->used, n))
@@ -87,8 +87,7 @@ static bool gather_sector(struct ide_channel *ch, struct ide_prd *at, bool *end)
 		need -= n;
 		at->used += n;
 		if (at->used == p.bytes) {
-			*at = (struct ide_prd){.entry = at->entry + 1};
-			*end = p.last;
+			*at = (struct ide_prd){.entry = at->entry + 1, .end = p.last};
 		}
 	}
 	return true;
@@ -97,18 +96,16 @@ static bool gather_sector(struct ide_channel *ch, struct ide_prd *at, bool *end)
 uint32_t ide_bm_gather(struct ide_channel *ch, uint32_t sectors)
 {
 	struct ide_prd at = ch->prd;
-	bool end = false;
 	uint32_t n = 0;
 
 	ch->pieces = 0;
 	ch->prd_next = at;
-	ch->prd_end = false;
 	while (n < sectors) {
 		struct vm_blk_piece last = ch->pieces > 0 ? ch->piece[ch->pieces - 1]
 							  : (struct vm_blk_piece){.len_bytes = 0};
 		uint32_t pieces = ch->pieces;
 
-		if (!gather_sector(ch, &at, &end)) {
+		if (!gather_sector(ch, &at)) {
 			/* what is whole goes first; the rest comes, or fails, with the next */
 			ch->pieces = pieces;
 			if (pieces > 0)
@@ -116,7 +113,6 @@ uint32_t ide_bm_gather(struct ide_channel *ch, uint32_t sectors)
 			break;
 		}
 		ch->prd_next = at;
-		ch->prd_end = end;
 		n++;
 	}
 	return n;
@@ -149,7 +145,7 @@ void ide_bm_end(struct ide_channel *ch, bool failed)
 {
 	if (failed)
 		ch->bm_status |= ST_ERROR;
-	if (failed || ch->prd_end)
+	if (failed || ch->prd_next.end)
 		ch->bm_status &= (uint8_t)~ST_ACTIVE;
 }
 

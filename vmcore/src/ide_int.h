@@ -72,6 +72,7 @@ struct ide_drive {
 struct ide_prd {
 	uint32_t entry; /* index, below 8192: a table may not cross 64 KiB */
 	uint32_t used;  /* bytes of that entry */
+	bool end;       /* the entry before was the last */
 };
 
 struct ide_channel {
@@ -97,7 +98,6 @@ struct ide_channel {
 	uint8_t bm_command, bm_status;
 	uint32_t bm_table;
 	struct ide_prd prd, prd_next; /* begin and end of the request under way */
-	bool prd_end;                 /* the table is used up at prd_next */
 	struct vm_blk_req req;
 	struct vm_blk_piece piece[IDE_PIECES_MAX];
 	uint32_t pieces;

@@ -31,6 +31,7 @@ static void save_prd(const struct ide_prd *p, struct lb_wr *wr)
 {
 	lb_wr_u32le(wr, p->entry);
 	lb_wr_u32le(wr, p->used);
+	lb_wr_u8(wr, p->end);
 }
 
 static void save_channel(const struct ide_channel *ch, struct lb_wr *wr)
@@ -57,7 +58,6 @@ static void save_channel(const struct ide_channel *ch, struct lb_wr *wr)
 	lb_wr_u8(wr, ch->bm_status);
 	lb_wr_u32le(wr, ch->bm_table);
 	save_prd(&ch->prd, wr);
-	lb_wr_u8(wr, ch->prd_end);
 	lb_wr_u32le(wr, buffer_counts(ch) ? ch->pos : 0);
 	lb_wr_u32le(wr, buffer_counts(ch) ? ch->len : 0);
 	if (buffer_counts(ch))
@@ -182,7 +182,7 @@ static void load_bus_master(struct ide_channel *ch, struct lb_rd *rd)
 	ch->bm_table = lb_rd_u32le(rd) & ~3u;
 	ch->prd.entry = lb_rd_u32le(rd); /* any value: read_prd() refuses what is past the table */
 	ch->prd.used = lb_rd_u32le(rd);
-	ch->prd_end = lb_rd_u8(rd) != 0;
+	ch->prd.end = lb_rd_u8(rd) != 0;
 	ch->prd_next = ch->prd;
 }
 

@@ -178,6 +178,21 @@ static int build_virtio_disks(struct vm_pc1 *p, const struct vm_cfg *cfg, struct
 	return rc;
 }
 
+/* The rest of the virtio functions: cards, entropy, the agent's port. */
+static int build_virtio(struct vm_pc1 *p, const struct vm_cfg *cfg, struct lb_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < cfg->nic_count && rc == 0; i++)
+		rc = vm_virtio_net_create(p->board, p->pci, cfg->nics[i].mac, cfg->nics[i].net,
+					  err);
+	if (rc == 0)
+		rc = vm_virtio_rng_create(p->board, p->pci, err);
+	if (rc == 0)
+		rc = vm_virtio_console_create(&p->console, p->board, p->pci, err);
+	return rc;
+}
+
 int vm_pc1_build(struct vm_board *b, const struct vm_cfg *cfg, struct vm_pc1 *out,
 		 struct lb_err *err)
 {
@@ -189,6 +204,8 @@ int vm_pc1_build(struct vm_board *b, const struct vm_cfg *cfg, struct vm_pc1 *ou
 		rc = build_ide(out, cfg, err);
 	if (rc == 0)
 		rc = build_virtio_disks(out, cfg, err);
+	if (rc == 0)
+		rc = build_virtio(out, cfg, err);
 	if (rc != 0)
 		return rc;
 	vm_board_lock(b);
@@ -283,10 +300,7 @@ size_t vm_pc1_serial_input(struct vm_pc1 *p, const void *bytes, size_t len)
 
 size_t vm_pc1_port_input(struct vm_pc1 *p, const void *bytes, size_t len)
 {
-	(void)p;
-	(void)bytes;
-	(void)len;
-	return 0;
+	return vm_virtio_console_input(p->console, bytes, len);
 }
 
 void vm_pc1_power_button(struct vm_pc1 *p)

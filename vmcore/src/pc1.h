@@ -27,6 +27,7 @@ struct vm_pm;
 struct vm_rtc;
 struct vm_uart;
 struct vm_vga;
+struct vm_virtio_console;
 
 /* Borrowed from the board, which owns the devices. NULL: not there. */
 struct vm_pc1 {
@@ -37,6 +38,7 @@ struct vm_pc1 {
 	struct vm_uart *uart;
 	struct vm_pm *pm;
 	struct vm_vga *vga;
+	struct vm_virtio_console *console;
 	struct vm_blk *blk[VM_DISKS_MAX]; /* IDE disks first */
 	size_t blk_count;
 };

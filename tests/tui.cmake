@@ -5,3 +5,10 @@ target_link_libraries(tui_world PUBLIC ui-tui siteagent_ctl LB::jansson PRIVATE 
 
 lb_test(golden.tui golden/tui/test_screens.c DEPS tui_world
 	ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui ${PROJECT_BINARY_DIR}/share/locale)
+
+lb_test(unit.tui-text unit/test_tui_text.c DEPS tui_world)
+lb_test(unit.tui-app unit/test_tui_app.c DEPS tui_world ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent TIMEOUT 120)
+lb_test(unit.tui-keys unit/test_tui_keys.c DEPS tui_world ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent TIMEOUT 300)
+foreach(inside tui-text tui-app tui-keys)
+	set_property(TEST unit.${inside} APPEND PROPERTY LABELS tui)
+endforeach()

@@ -282,7 +282,7 @@ void ui_spark(struct ui_grid *g, int y, int x, int w, enum ui_style style, const
 void ui_bar(struct ui_grid *g, int y, int x, int w, enum ui_style style, uint64_t part,
 	    uint64_t all)
 {
-	double share = all == 0 ? 0 : (double)part / (double)all;
+	double share = all == 0 ? 0 : part >= all ? 1 : (double)part / (double)all;
 	int full = clamp((int)(share * w), part > 0 ? 1 : 0, w);
 
 	for (int i = 0; i < w; i++)

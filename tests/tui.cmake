@@ -12,3 +12,7 @@ lb_test(unit.tui-keys unit/test_tui_keys.c DEPS tui_world ARGS ${CMAKE_CURRENT_S
 foreach(inside tui-text tui-app tui-keys)
 	set_property(TEST unit.${inside} APPEND PROPERTY LABELS tui)
 endforeach()
+
+lb_fuzz(tui_model fuzz/fuzz_tui_model.c DEPS ui-tui LB::jansson)
+lb_fuzz(tui_keys fuzz/fuzz_tui_keys.c DEPS tui_world)
+target_compile_definitions(fuzz_tui_keys PRIVATE LB_TUI_AGENT="${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent")

@@ -16,3 +16,14 @@ endforeach()
 lb_fuzz(tui_model fuzz/fuzz_tui_model.c DEPS ui-tui LB::jansson)
 lb_fuzz(tui_keys fuzz/fuzz_tui_keys.c DEPS tui_world)
 target_compile_definitions(fuzz_tui_keys PRIVATE LB_TUI_AGENT="${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent")
+
+# The program itself, in a pseudo terminal.
+lb_pkg(vterm vterm)
+add_library(tui_pty STATIC lib/pty_vt.c lib/fake_agent.c)
+target_include_directories(tui_pty PUBLIC lib)
+target_link_libraries(tui_pty PUBLIC LB::vterm LB::microhttpd LB::jansson PRIVATE lb_flags)
+lb_test(e2e.tui e2e/test_tui_pty.c DEPS tui_pty TIMEOUT 300
+	ARGS ${PROJECT_BINARY_DIR}/bin ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent)
+add_dependencies(e2e_tui lifeboat lifeboat-tui messages)
+set_property(TEST e2e.tui APPEND PROPERTY LABELS tui)
+set_property(TEST golden.tui APPEND PROPERTY LABELS tui)

@@ -93,11 +93,26 @@ static void set_looks(enum ui_theme theme)
 	}
 }
 
+/* Terminals that do not switch their cursor keys when they are told to send these. */
+static void define_plain_keys(void)
+{
+	static const struct {
+		const char *bytes;
+		int key;
+	} plain[] = {{"\033[A", KEY_UP},   {"\033[B", KEY_DOWN}, {"\033[C", KEY_RIGHT},
+		     {"\033[D", KEY_LEFT}, {"\033[H", KEY_HOME}, {"\033[F", KEY_END}};
+
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+		if (key_defined(plain[i].bytes) == 0)
+			(void)define_key(plain[i].bytes, plain[i].key);
+}
+
 static int check_terminal(struct lb_err *err)
 {
 	static const char instead[] = "use `lifeboat watch --plain` and `lifeboat status` here";
 	const char *term = getenv("TERM"), *cup;
 	int why = 0;
+	bool can;
 
 	if (isatty(STDIN_FILENO) == 0 || isatty(STDOUT_FILENO) == 0)
 		return lb_err_set(err, LB_EUNSUPPORTED, 0, "the terminal UI needs a terminal; %s",
@@ -108,11 +123,12 @@ static int check_terminal(struct lb_err *err)
 		return lb_err_set(err, LB_EUNSUPPORTED, 0,
 				  "terminal type TERM=%.40s is not known here; %s", term, instead);
 	cup = tigetstr("cup");
-	if (cup == NULL || cup == (const char *)-1)
-		return lb_err_set(err, LB_EUNSUPPORTED, 0,
-				  "terminal type TERM=%.40s cannot move the cursor; %s", term,
-				  instead);
-	return 0;
+	can = cup != NULL && cup != (const char *)-1;
+	(void)del_curterm(cur_term); /* newterm() makes its own */
+	return can ? 0
+		   : lb_err_set(err, LB_EUNSUPPORTED, 0,
+				"terminal type TERM=%.40s cannot move the cursor; %s", term,
+				instead);
 }
 
 int ui_screen_open(enum ui_theme theme, struct lb_err *err)
@@ -133,6 +149,7 @@ int ui_screen_open(enum ui_theme theme, struct lb_err *err)
 	(void)noecho();
 	(void)nonl(); /* Enter is \r then, whatever the line discipline thinks */
 	(void)keypad(stdscr, TRUE);
+	define_plain_keys();
 	(void)nodelay(stdscr, TRUE);
 	(void)meta(stdscr, TRUE);
 	(void)set_escdelay(25);

@@ -24,3 +24,12 @@ lb_test(vmcore.run vmcore/test_run.c DEPS kvmguest)
 lb_test(vmcore.payload vmcore/test_payload.c DEPS kvmguest)
 lb_test(vmcore.cut vmcore/test_cut.c DEPS kvmguest)
 lb_test(vmcore.restore vmcore/test_restore.c DEPS kvmguest TIMEOUT 120)
+lb_test(vmcore.hops vmcore/test_hops.c DEPS kvmguest imaging TIMEOUT 300
+	ARGS ${CMAKE_CURRENT_SOURCE_DIR}/guests/grub-disk.sh)
+
+lb_test(unit.vm_state unit/test_vm_state.c DEPS testboard)
+add_test(NAME golden.vmstate COMMAND unit_vm_state ${CMAKE_CURRENT_SOURCE_DIR}/golden/formats)
+set_tests_properties(golden.vmstate PROPERTIES LABELS golden)
+add_executable(seed_vmstate EXCLUDE_FROM_ALL fuzz/seed_vmstate.c)
+target_link_libraries(seed_vmstate PRIVATE testboard lb_flags)
+lb_fuzz(vmstate fuzz/fuzz_vmstate.c DEPS testboard)

@@ -1,0 +1,246 @@
+/*
+ * Debian's SeaBIOS and GRUB boot from an IDE disk while every 200 ms the machine is cut, its
+ * process ends, and a new process restores it. argv[1] is the script that makes GRUB's disk.
+ *
+ *   this process ── memfds: state, memory, output ──► child: restore, run, cut, exit ──► next child
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/env.h"
+#include "base/err.h"
+#include "check.h"
+#include "imaging/dev.h"
+#include "kvm_guest.h"
+#include "vmcore/cut.h"
+
+#define TEXT      "lifeboat: here is GRUB"
+#define LAST_TEXT "That is all."
+#define BIOS      "/usr/share/seabios/bios-256k.bin"
+#define LIMIT_NS  UINT64_C(20000000000)
+
+enum {
+	RAM_BYTES = 16 << 20,
+	HOP_MS = 200,
+	HOPS_MIN = 50,
+	STATE_MAX = 8 << 20,
+	/* descriptors of a child */
+	FD_STATE = 20, /* read at the start when there is one, written at the end */
+	FD_RAM,        /* sealed; of the cut before */
+	FD_RAM_OUT,    /* of this one */
+	FD_OUTPUT,
+	FD_DISK,
+	/* how a child ends */
+	EXIT_DONE = 0,
+	EXIT_HOP = 10
+};
+
+/* ---- the child ---- */
+
+struct child {
+	struct vm_cfg cfg;
+	struct vm_disk_cfg disk;
+	struct kvm_guest g;
+	struct vm *vm;
+	int done_fd;
+};
+
+static void on_event(void *arg, const struct vm_event *e)
+{
+	struct child *c = arg;
+	const uint64_t one = 1;
+
+	if (e->type == VM_EVENT_SERIAL)
+		assert_int_equal(write(FD_OUTPUT, e->bytes, e->len), (ssize_t)e->len);
+	/* the last byte of the last text, or the end of the machine */
+	if ((e->type == VM_EVENT_SERIAL && e->bytes[e->len - 1] == '.') ||
+	    e->type == VM_EVENT_FAULT || e->type == VM_EVENT_RESET)
+		assert_int_equal(write(c->done_fd, &one, sizeof(one)), (ssize_t)sizeof(one));
+}
+
+static void must(int rc, const struct lb_err *err)
+{
+	if (rc == 0)
+		return;
+	(void)fprintf(stderr, "%s: %s\n", lb_err_name(rc), err->msg);
+	_exit(1);
+}
+
+static bool output_has(const char *text)
+{
+	static char all[1 << 20];
+	ssize_t n = pread(FD_OUTPUT, all, sizeof(all) - 1, 0);
+
+	all[n > 0 ? n : 0] = '\0';
+	return strstr(all, text) != NULL;
+}
+
+static void child_cut(struct child *c)
+{
+	struct lb_err err = {0};
+	struct vm_cut cut;
+	uint8_t *p;
+
+	must(vm_cut_hold(c->vm, LIMIT_NS, &err), &err);
+	must(vm_cut_take(c->vm, &cut, NULL, NULL, &err), &err);
+	p = mmap(NULL, cut.ram_bytes, PROT_READ, MAP_SHARED, cut.ram_fd, 0);
+	if (p == MAP_FAILED || ftruncate(FD_STATE, 0) != 0 ||
+	    pwrite(FD_STATE, cut.state->p, cut.state->len, 0) != (ssize_t)cut.state->len ||
+	    pwrite(FD_RAM_OUT, p, cut.ram_bytes, 0) != (ssize_t)cut.ram_bytes)
+		_exit(1);
+	/* never resumed: this process is over */
+}
+
+static int child_main(void)
+{
+	static uint8_t state[STATE_MAX];
+	struct child c = {.cfg = VM_CFG_DEFAULTS};
+	struct img_file_cfg file = {.path = "/proc/self/fd/24", .writable = true};
+	struct vm_restore r = {.mode = VM_RESTORE_MAPPED, .ram_fd = FD_RAM, .state = state};
+	ssize_t n = pread(FD_STATE, state, sizeof(state), 0);
+	struct lb_err err = {0};
+	struct pollfd done;
+
+	(void)kvm_guest_main(60);
+	c.done_fd = eventfd(0, EFD_CLOEXEC);
+	c.cfg.ram_bytes = RAM_BYTES;
+	c.cfg.reset_stops = true;
+	c.cfg.on_event = on_event;
+	c.cfg.arg = &c;
+	must(img_file_create(&c.disk.dev, &file, &err), &err);
+	c.disk.bus = VM_DISK_IDE;
+	c.cfg.disks = &c.disk;
+	c.cfg.disk_count = 1;
+	if (n > 0) {
+		r.state_bytes = (size_t)n;
+		c.cfg.restore = &r;
+	} else {
+		c.cfg.bios_fd = open(BIOS, O_RDONLY | O_CLOEXEC);
+	}
+	must(vm_create(&c.vm, lb_env_real(), &c.cfg, &err), &err);
+	must(vm_start(c.vm, &err), &err);
+	done = (struct pollfd){.fd = c.done_fd, .events = POLLIN};
+	if (poll(&done, 1, HOP_MS) > 0 && vm_state(c.vm) != VM_RUNNING) {
+		(void)fprintf(stderr, "the machine ended\n");
+		return 1;
+	}
+	child_cut(&c);
+	vm_destroy(c.vm);
+	img_dev_destroy(c.disk.dev);
+	return output_has(LAST_TEXT) ? EXIT_DONE : EXIT_HOP;
+}
+
+/* ---- this process ---- */
+
+static const char *self, *grub_disk;
+
+static int memfd(uint64_t bytes)
+{
+	int fd = memfd_create("hop", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
+
+static int run_child(int state, int ram, int ram_out, int output, int disk)
+{
+	const int from[] = {state, ram, ram_out, output, disk};
+	pid_t pid = fork();
+	int status = 0;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		for (int i = 0; i < 5; i++)
+			if (dup2(from[i], FD_STATE + i) < 0)
+				_exit(1);
+		(void)execl(self, self, "child", (char *)NULL);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int make_disk(void)
+{
+	char path[] = "/tmp/lb_hops_XXXXXX", command[512];
+	int fd = mkstemp(path);
+	pid_t pid;
+	int status = 0;
+
+	assert_true(fd >= 0);
+	(void)snprintf(command, sizeof(command), "%s", grub_disk);
+	pid = fork();
+	if (pid == 0) {
+		(void)execl(command, command, path, TEXT, (char *)NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	(void)close(fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	(void)unlink(path);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static unsigned count_of(const char *all, const char *text)
+{
+	unsigned n = 0;
+
+	for (const char *p = all; (p = strstr(p, text)) != NULL; p++)
+		n++;
+	return n;
+}
+
+static void test_grub_starts(void **state)
+{
+	int disk = make_disk(), output = memfd(0), vm_state_fd = memfd(0);
+	int ram = memfd(vm_ram_volume_bytes(RAM_BYTES)), rc = EXIT_HOP, hops = 0;
+	static char all[1 << 20];
+
+	(void)state;
+	assert_int_equal(fcntl(output, F_SETFL, O_APPEND), 0);
+	while (rc == EXIT_HOP) {
+		int ram_out = memfd(vm_ram_volume_bytes(RAM_BYTES));
+
+		rc = run_child(vm_state_fd, ram, ram_out, output, disk);
+		hops += rc == EXIT_HOP;
+		assert_int_equal(fcntl(ram_out, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK), 0);
+		(void)close(ram);
+		ram = ram_out;
+	}
+	assert_int_equal(rc, EXIT_DONE);
+	assert_true(pread(output, all, sizeof(all) - 1, 0) > 0);
+	assert_int_equal(count_of(all, TEXT), 1);
+	assert_int_equal(count_of(all, LAST_TEXT), 1);
+	(void)printf("%d hops\n", hops);
+	assert_true(hops >= HOPS_MIN);
+	(void)close(disk);
+	(void)close(output);
+	(void)close(vm_state_fd);
+	(void)close(ram);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_grub_starts)};
+
+	self = argv[0];
+	if (argc == 2 && strcmp(argv[1], "child") == 0)
+		return child_main();
+	if (argc != 2) {
+		(void)fprintf(stderr, "usage: %s GRUB-DISK-SCRIPT\n", argv[0]);
+		return 2;
+	}
+	grub_disk = argv[1];
+	(void)kvm_guest_main(280);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -241,6 +241,10 @@ static void test_intx_goes_where_the_router_says(void **state)
 	struct probe *q = add_probe(w, 7); /* the same PIRQ as slot 3 */
 
 	assert_int_equal(vm_pci_irq(w->pci, 3), 11);
+	assert_int_equal(cfg_read(w, 3, 0, 0x3c, 1), 0);
+	vm_pci_tell_lines(w->pci);
+	assert_int_equal(cfg_read(w, 3, 0, 0x3c, 1), 11);
+	assert_int_equal(cfg_read(w, 1, 0, 0x3c, 1), 0); /* no pin */
 	vm_pci_intx(&w->p->pci, true);
 	assert_true(w->t.line[11]);
 	assert_int_equal(cfg_read(w, 3, 0, 6, 1) & 8, 8);

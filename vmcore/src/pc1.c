@@ -243,6 +243,7 @@ static int boot_kernel(struct vm_pc1 *p, const struct vm_cfg *cfg, struct vm_ent
 	};
 	int rc = vm_acpi_write(&linux_cfg.rsdp, mem, &acpi, err);
 
+	vm_pci_tell_lines(p->pci);
 	return rc != 0 ? rc : vm_boot_linux(out, mem, &linux_cfg, err);
 }
 

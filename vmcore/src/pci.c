@@ -92,6 +92,15 @@ unsigned vm_pci_irq(const struct vm_pci *p, uint8_t slot)
 	return is_routable(route) ? route : 16; /* 0x80 and up: off */
 }
 
+void vm_pci_tell_lines(struct vm_pci *p)
+{
+	for (uint8_t slot = 0; slot < SLOTS; slot++)
+		for (unsigned f = 0; f < FUNCTIONS; f++)
+			if (p->fn[slot][f] != NULL && p->fn[slot][f]->config[CFG_INT_PIN] != 0)
+				p->fn[slot][f]->config[CFG_INT_LINE] =
+					(uint8_t)(vm_pci_irq(p, slot) & 0xf);
+}
+
 static void drive_intx(struct vm_pci_dev *d)
 {
 	unsigned to = vm_pci_irq(d->pci, d->slot);

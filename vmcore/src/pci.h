@@ -80,6 +80,9 @@ uint8_t vm_pci_add_capability(struct vm_pci_dev *d, uint8_t id, uint8_t len);
 void vm_pci_intx(struct vm_pci_dev *d, bool level);
 /* ISA line INTA# of @slot is routed to by now (also for ACPI's _PRT presets); >= 16: to none. */
 unsigned vm_pci_irq(const struct vm_pci *p, uint8_t slot);
+/* What firmware does at a direct boot: write each function's line into its interrupt line register,
+ * which is all that a kernel without ACPI goes by. */
+void vm_pci_tell_lines(struct vm_pci *p);
 
 /* Common part of every PCI device's section: config space and INTx. Load takes what the guest may
  * change, refuses another vendor or device, maps the BARs again and drives INTA# as it was. */

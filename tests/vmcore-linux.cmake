@@ -13,3 +13,16 @@ add_test(NAME e2e.acpi_qemu COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vmcore/acpi_qemu
 	${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR} $<TARGET_FILE:acpi_dump>)
 set_tests_properties(e2e.acpi_qemu PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300
 	RESOURCE_LOCK guests)
+
+# A stock kernel from a recovery point's view, over a checkpoint: with the complement where KVM
+# emulates ring 0 (minutes), without where it does not (seconds).
+add_executable(vmcore_linux vmcore/test_linux.c)
+target_link_libraries(vmcore_linux PRIVATE kvmguest storefix testnbd imaging lb_flags)
+add_dependencies(vmcore_linux plugin_view)
+foreach(mode native emulated)
+	add_test(NAME vmcore.linux_${mode} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vmcore/linux.sh
+		${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR} $<TARGET_FILE:vmcore_linux>
+		$<TARGET_FILE:plugin_view> ${mode})
+	set_tests_properties(vmcore.linux_${mode} PROPERTIES LABELS vmcore SKIP_RETURN_CODE 77
+		TIMEOUT 1200)
+endforeach()

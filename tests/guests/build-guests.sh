@@ -5,6 +5,8 @@
 #   vmlinuz, initrd.gz   Debian's cloud kernel and a busybox initramfs
 #   data.raw             256 MiB: ext4 on the whole disk            (direct kernel boot, virtio disk)
 #   legacy.raw           256 MiB: MBR, GRUB, one active ext4 root   (SeaBIOS, IDE disk)
+#   lean.cpio            an initramfs for a machine with an emulated kernel: tests/guests/lean.c
+#   records.raw          16 MiB: ext4 with a chain of 40 of the writer's records
 #   drwriter             the guests' writer, also runs here: drwriter -c FILE
 #
 # Nothing is done when OUT already holds what these inputs give (OUT/stamp). The kernel is an installed
@@ -133,6 +135,26 @@ build_legacy() {
 	printf '\x55\xaa' | put "$img" 510
 }
 
+# Not packed, no shell, modules without signatures and debug information: what an emulator would have to read.
+build_lean() {
+	local t=$tmp/lean module
+	mkdir -p "$t"/{dev,data,modules}
+	gcc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -static -s -o "$t/init" "$here/lean.c"
+	cp "$tmp/drwriter" "$t/drwriter"
+	strip "$t/drwriter"
+	for module in virtio_pci virtio_blk; do
+		modprobe -d "$kroot" -S "$kver" -D "$module" 2>/dev/null | awk '$1 == "insmod" { print $2 }'
+	done | awk '!seen[$0]++' | while read -r ko; do
+		strip -g -o "$t/modules/$(basename "$ko")" "$ko"
+		basename "$ko" .ko >> "$t/modules.order"
+	done
+	(cd "$t" && find . -print0 | sort -z | cpio -0 -o -H newc -R 0:0 --quiet) > "$tmp/lean.cpio"
+	mkdir "$tmp/records"
+	"$tmp/drwriter" -w 40 "$tmp/records/records" > /dev/null
+	truncate -s 16M "$tmp/records.raw"
+	ext4_at "$tmp/records.raw" 0 16 lbrecords "$tmp/records"
+}
+
 build_data() {
 	truncate -s 256M "$tmp/data.raw"
 	ext4_at "$tmp/data.raw" 0 256 lbdata
@@ -145,7 +167,7 @@ main() {
 	mkdir -p "$out"
 	exec 9> "$out/.lock"
 	flock 9
-	stamp=$(cat "$here"/{build-guests.sh,init,rc,drwriter.c,sha256.h} /bin/busybox |
+	stamp=$(cat "$here"/{build-guests.sh,init,rc,lean.c,drwriter.c,sha256.h} /bin/busybox |
 		sha256sum | cut -c1-64)-$kver
 	if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
 		return 0
@@ -158,7 +180,8 @@ main() {
 	build_initramfs
 	build_data
 	build_legacy
-	for file in drwriter vmlinuz initrd.gz data.raw legacy.raw; do
+	build_lean
+	for file in drwriter vmlinuz initrd.gz lean.cpio records.raw data.raw legacy.raw; do
 		mv "$tmp/$file" "$out/$file"
 	done
 	echo "$stamp" > "$out/stamp"

@@ -21,6 +21,7 @@
  *
  * usage: drwriter FILE [INTERVAL_MS [MIRROR]]   write for ever
  *        drwriter -c FILE [MIRROR]               check only; exit 0 ok, 1 damaged
+ *        drwriter -w COUNT FILE                  check, append COUNT records, exit 0
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -308,16 +309,17 @@ int main(int argc, char **argv)
 {
 	struct writer w = {.fd = -1, .mirror = -1, .port = -1, .listener = -1};
 	bool check_only = argc >= 3 && strcmp(argv[1], "-c") == 0;
-	const char *mirror = argc == 4 ? argv[3] : NULL;
+	bool counted = argc == 4 && strcmp(argv[1], "-w") == 0;
+	const char *mirror = argc == 4 && !counted ? argv[3] : NULL;
 	unsigned long interval_ms = 50;
 
 	if (argc < 2 || argc > 4) {
 		fprintf(stderr, "usage: drwriter FILE [INTERVAL_MS [MIRROR]] | "
-				"drwriter -c FILE [MIRROR]\n");
+				"drwriter -c FILE [MIRROR] | drwriter -w COUNT FILE\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	w.path = check_only ? argv[2] : argv[1];
+	w.path = counted ? argv[3] : check_only ? argv[2] : argv[1];
 	w.fd = open(w.path, check_only ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (w.fd < 0)
 		fatal(w.path);
@@ -333,6 +335,10 @@ int main(int argc, char **argv)
 		interval_ms = strtoul(argv[2], NULL, 10);
 	if (ftruncate(w.fd, (off_t)(w.seq * RECORD_BYTES)) != 0 || fsync(w.fd) != 0)
 		fatal("dropping the torn record");
+	for (unsigned long n = counted ? strtoul(argv[2], NULL, 10) : 0; n > 0; n--)
+		append(&w);
+	if (counted)
+		return 0;
 	if (w.mirror >= 0)
 		complete_mirror(&w);
 	w.listener = open_listener();

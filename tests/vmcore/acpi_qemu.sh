@@ -23,7 +23,7 @@ fail() {
 	exit 1
 }
 
-# A later archive's files replace an earlier one's.
+# A later archive's files replace an earlier one's. Packed: a plain one is only looked for at multiples of four.
 mkdir "$dir/tree"
 cat > "$dir/tree/init" <<'INIT'
 #!/bin/sh
@@ -43,8 +43,8 @@ echo "LBV done"
 reboot -f
 INIT
 chmod 755 "$dir/tree/init"
-(cd "$dir/tree" && echo init | cpio -o -H newc -R 0:0 --quiet) > "$dir/init.cpio"
-cat "$guests/initrd.gz" "$dir/init.cpio" > "$dir/initrd"
+(cd "$dir/tree" && echo init | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$dir/init.gz"
+cat "$guests/initrd.gz" "$dir/init.gz" > "$dir/initrd"
 cp --sparse=always "$guests/data.raw" "$dir/disk.raw"
 "$dump" "$dir" 2 $ram || fail "no tables"
 

@@ -30,6 +30,8 @@ lb_test(unit.engines unit/test_engines.c DEPS replicator testca)
 lb_test(e2e.pipe e2e/test_pipe.c ARGS $<TARGET_FILE:pipe> TIMEOUT 300)
 
 # For tests/bench/run.sh only.
+add_executable(ram bench/ram_main.c)
+target_link_libraries(ram PRIVATE ramfix LB::lz4 lb_flags)
 add_executable(floor bench/floor_main.c)
 target_link_libraries(floor PRIVATE base lb_flags)
 add_library(plain MODULE bench/plain.c)

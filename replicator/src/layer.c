@@ -221,8 +221,8 @@ static int footer_check_parts(const struct rep_footer *f, struct lb_err *err)
 static int footer_check_blocks(const struct rep_footer *f, struct lb_err *err)
 {
 	/* One by one first, so that the sum cannot wrap. */
-	if (f->data_blocks > REP_VOLUME_MAX_BLOCKS ||
-	    f->data_blocks > (uint64_t)f->packs * REP_PACK_MAX_BLOCKS)
+	/* Not bounded by the packs: blocks of equal bytes stand in the layer once. */
+	if (f->data_blocks > REP_VOLUME_MAX_BLOCKS || (f->data_blocks > 0 && f->packs == 0))
 		return footer_bad(err, "data blocks", f->data_blocks);
 	if (f->zero_blocks > REP_VOLUME_MAX_BLOCKS)
 		return footer_bad(err, "zero blocks", f->zero_blocks);

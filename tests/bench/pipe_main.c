@@ -52,7 +52,7 @@ struct options {
 	uint64_t ram_bytes, dirty_pages, shadow_bytes;
 	uint32_t seed_pack_bytes, delta_pack_bytes;
 	uint16_t port;
-	bool once, volatile_store, checked;
+	bool once, volatile_store, checked, unhashed, words;
 };
 
 static struct lb_id id_of(uint8_t n)
@@ -388,7 +388,10 @@ static void cut_memory(struct source_run *r, struct rep_cut *out)
 	struct lb_hash hash;
 
 	fake_ram_cut(r->ram, &r->volume[1].dev, &r->volume[1].changed);
-	fake_ram_hash(r->ram, &hash);
+	if (r->o->unhashed)
+		hash = (struct lb_hash){{1}};
+	else
+		fake_ram_hash(r->ram, &hash);
 	(void)lb_hash_text(&hash, r->state_text);
 	r->state = (struct rep_cut_state){
 		.machine = MACHINE, .p = r->state_text, .bytes = sizeof(r->state_text)};
@@ -396,7 +399,7 @@ static void cut_memory(struct source_run *r, struct rep_cut *out)
 	out->states = 1;
 	out->barrier = id_of(0x70);
 	out->consistency = REP_CONSISTENCY_MEMORY;
-	fake_ram_run(r->ram, r->o->dirty_pages, FAKE_RAM_GUEST);
+	fake_ram_run(r->ram, r->o->dirty_pages, r->o->words ? FAKE_RAM_WORDS : FAKE_RAM_GUEST);
 }
 
 /* A file cannot be frozen: its cut holds when nobody wrote to it until everything was read. The
@@ -773,7 +776,7 @@ static int usage(void)
 		      "  --points N --connections N --workers N --interval-ms N --window BYTES\n"
 		      "  --seed-pack BYTES --delta-pack BYTES --cert NAME --changed FILE\n"
 		      "  --listen PORT --kill-at N --once --checked --volatile\n"
-		      "  --ram BYTES --dirty PAGES --shadow BYTES\n");
+		      "  --ram BYTES --dirty PAGES --shadow BYTES --words --unhashed\n");
 	return EXIT_USAGE;
 }
 
@@ -786,7 +789,8 @@ static const struct option long_options[] = {
 	{"listen", required_argument, NULL, 'l'},     {"once", no_argument, NULL, 'o'},
 	{"checked", no_argument, NULL, 'x'},          {"volatile", no_argument, NULL, 'v'},
 	{"ram", required_argument, NULL, 'R'},        {"dirty", required_argument, NULL, 'D'},
-	{"shadow", required_argument, NULL, 'S'},     {NULL, 0, NULL, 0},
+	{"shadow", required_argument, NULL, 'S'},     {"words", no_argument, NULL, 'E'},
+	{"unhashed", no_argument, NULL, 'H'},         {NULL, 0, NULL, 0},
 };
 
 static int parse(struct options *o, int argc, char **argv)
@@ -841,6 +845,12 @@ static int parse(struct options *o, int argc, char **argv)
 			break;
 		case 'D':
 			o->dirty_pages = n;
+			break;
+		case 'E':
+			o->words = true;
+			break;
+		case 'H':
+			o->unhashed = true;
 			break;
 		case 'S':
 			o->shadow_bytes = n;

@@ -198,6 +198,14 @@ void fake_ram_run(struct fake_ram *m, uint64_t pages, enum fake_ram_edits edits)
 		m->set = (m->set + rnd_below(&m->rnd, 1 + set / 64)) % m->pages;
 }
 
+void fake_ram_put(struct fake_ram *m, uint64_t page, const uint8_t *bytes)
+{
+	if (memcmp(page_at(m, page), bytes, PAGE) == 0)
+		return;
+	memcpy(page_at(m, page), bytes, PAGE);
+	touch(m, page);
+}
+
 /* ---- cuts ---- */
 
 static int frozen_pread(struct img_dev *d, void *buf, uint64_t len, uint64_t off,

@@ -32,6 +32,9 @@ void fake_ram_destroy(struct fake_ram *m);
 /* Change @pages pages (some more than once). */
 void fake_ram_run(struct fake_ram *m, uint64_t pages, enum fake_ram_edits edits);
 
+/* @page becomes @bytes (4096). */
+void fake_ram_put(struct fake_ram *m, uint64_t page, const uint8_t *bytes);
+
 /* Freeze. Borrowed until the next cut: the device, and the pages that may differ from the last cut
  * that ended as acknowledged. */
 void fake_ram_cut(struct fake_ram *m, struct img_dev **dev, const struct img_extmap **changed);

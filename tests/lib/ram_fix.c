@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/assert.h"
 #include "base/buf.h"
@@ -31,7 +32,16 @@ struct lb_id ram_fix_volume(void)
 	return fix_id(0x41);
 }
 
-void ram_fix_init(struct ram_fix *r, uint64_t bytes, unsigned workers, uint64_t seed)
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+void ram_fix_init(struct ram_fix *r, struct lb_fs *fs, uint64_t bytes, unsigned workers,
+		  uint64_t seed)
 {
 	const struct lb_id volume = ram_fix_volume();
 	struct lb_err err = {0};
@@ -46,7 +56,9 @@ void ram_fix_init(struct ram_fix *r, uint64_t bytes, unsigned workers, uint64_t 
 	r->signer = fix_signer();
 	r->ram = fake_ram_create(bytes, seed);
 	(void)pthread_mutex_init(&r->lock, NULL);
-	must(lb_memfs_create(&r->fs, seed, &err), &err);
+	r->fs = fs;
+	if (fs == NULL)
+		must(lb_memfs_create(&r->fs, seed, &err), &err);
 	must(rep_digest_open(&r->digest, &r->env.env, r->fs, &volume, &err), &err);
 	must(rep_shadow_create(&r->shadow, 0, &err), &err);
 }
@@ -82,10 +94,12 @@ static int on_emit(void *arg, enum rep_record_kind kind, uint32_t number, struct
 		   struct lb_err *err)
 {
 	const struct emit *e = arg;
+	uint64_t from = cpu_ns();
 	int rc;
 
 	(void)pthread_mutex_lock(&e->r->lock);
 	rc = rep_store_append(e->r->store, kind, &e->layer, number, body, NULL, err);
+	e->r->store_ns += cpu_ns() - from;
 	(void)pthread_mutex_unlock(&e->r->lock);
 	return rc;
 }
@@ -157,15 +171,20 @@ static void point_commit(struct ram_fix *r, const struct rep_layer_header *h)
 	struct lb_hash hash;
 
 	LB_ASSERT(m != NULL && r->seq <= RAM_FIX_POINTS);
+	uint64_t from = cpu_ns();
+
 	point_make(r, m, h, &bytes);
 	rep_manifest_hash(&hash, bytes->p, bytes->len);
 	must(rep_digest_seal(r->digest, &hash, &err), &err);
 	rep_shadow_seal(r->shadow, &hash);
+	r->commit_ns = cpu_ns() - from;
 	must(rep_store_layer_check(r->store, &m->volume[0], m, &err), &err);
 	must(rep_store_append_manifest(r->store, bytes, &err), &err);
 	must(rep_store_commit(r->store, &err), &err);
+	from = cpu_ns();
 	must(rep_digest_commit(r->digest, &hash, &err), &err);
 	rep_shadow_commit(r->shadow, &hash);
+	r->commit_ns += cpu_ns() - from;
 	r->point[r->seq - 1] = r->head = hash;
 	fake_ram_hash(r->ram, &r->image[r->seq - 1]);
 	lb_buf_unref(bytes);
@@ -188,19 +207,25 @@ void ram_fix_cut(struct ram_fix *r, struct rep_store *store, bool acked)
 				  .emit = on_emit,
 				  .arg = &e};
 	struct lb_err err = {0};
+	uint64_t from;
 
 	r->store = store;
 	r->seq++;
 	layer_header(r, &h);
 	e.layer = h.layer;
+	from = cpu_ns();
 	fake_ram_cut(r->ram, &c.dev, &c.changed);
+	r->stage_ns = cpu_ns() - from;
 	if (full)
 		c.changed = NULL;
+	r->store_ns = 0;
+	from = cpu_ns();
 	must(rep_digest_begin(r->digest, full, &err), &err);
 	must(rep_shadow_begin(r->shadow, full ? NULL : &r->head, &h.layer,
 			      r->bytes / REP_BLOCK_BYTES, &err),
 	     &err);
 	must(rep_delta_run(&r->made, &c, &err), &err);
+	r->delta_ns = cpu_ns() - from - r->store_ns;
 	if (acked)
 		point_commit(r, &h);
 	else

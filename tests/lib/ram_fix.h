@@ -33,15 +33,20 @@ struct ram_fix {
 	uint64_t bytes, seq;
 	unsigned workers;
 	uint32_t seed_pack_bytes, delta_pack_bytes;
-	struct lb_hash head;          /* zero: the next point is full */
-	struct rep_delta_result made; /* of the last cut */
+	struct lb_hash head;                    /* zero: the next point is full */
+	struct rep_delta_result made;           /* of the last cut */
+	uint64_t stage_ns, delta_ns, commit_ns; /* of the last cut: CPU of the calling thread, with
+						   one worker; the store's share left out */
+	uint64_t store_ns;
 	/* of every point: its manifest and the SHA-256 of its RAM; point n - 1 is of seq n */
 	struct lb_hash point[RAM_FIX_POINTS], image[RAM_FIX_POINTS];
 	pthread_mutex_t lock; /* a store has one writer */
 	struct rep_store *store;
 };
 
-void ram_fix_init(struct ram_fix *r, uint64_t bytes, unsigned workers, uint64_t seed);
+/* Takes @fs, which the source's files go to; NULL: one in memory. */
+void ram_fix_init(struct ram_fix *r, struct lb_fs *fs, uint64_t bytes, unsigned workers,
+		  uint64_t seed);
 void ram_fix_fini(struct ram_fix *r);
 struct lb_id ram_fix_machine(void);
 struct lb_id ram_fix_volume(void);

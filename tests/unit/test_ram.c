@@ -41,7 +41,7 @@ static int setup(void **state)
 	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/lb-test-ram-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	must(lb_fs_dir_create(&w->fs, w->dir, &err), &err);
-	ram_fix_init(&w->r, RAM_BYTES, 3, 17);
+	ram_fix_init(&w->r, NULL, RAM_BYTES, 3, 17);
 	must(rep_store_open(&w->store, &w->r.env.env, w->fs, &cfg, &err), &err);
 	w->keys = (struct rep_view_cfg){.dek_of = ram_fix_dek_of, .arg = &w->r};
 	*state = w;
@@ -164,6 +164,38 @@ static void test_little_shadow(void **state)
 	fake_ram_run(w->r.ram, 50, FAKE_RAM_WORDS);
 	ram_fix_cut(&w->r, w->store, true);
 	check_image(w, view_of(w, (unsigned)w->r.seq), (unsigned)w->r.seq);
+}
+
+/* One page a thousand times over: once in a layer, more blocks than its packs have room for. */
+static void test_same_page(void **state)
+{
+	struct world *w = *state;
+	const struct rep_footer *f = &w->r.made.footer;
+	struct rep_footer sum;
+	uint8_t page[REP_BLOCK_BYTES];
+
+	live(w, 1, &sum);
+	memset(page, 0x5a, sizeof(page));
+	for (uint64_t i = 0; i < 1000; i++)
+		fake_ram_put(w->r.ram, i, page);
+	ram_fix_cut(&w->r, w->store, true);
+	assert_int_equal(f->data_blocks, 1000);
+	assert_int_equal(f->packs, 1);
+	check_image(w, view_of(w, 2), 2);
+	memset(page, 0xa5, sizeof(page));
+	fake_ram_put(w->r.ram, 1500, page);
+	ram_fix_cut(&w->r, w->store, true);
+	for (uint64_t i = 0; i < 1000; i++)
+		fake_ram_put(w->r.ram, i, page);
+	ram_fix_cut(&w->r, w->store, true);
+	assert_int_equal(f->ref_blocks, 1000);
+	assert_int_equal(f->packs, 0);
+	page[0] = 0; /* each is a patch of the one page */
+	for (uint64_t i = 0; i < 1000; i++)
+		fake_ram_put(w->r.ram, i, page);
+	ram_fix_cut(&w->r, w->store, true);
+	assert_int_equal(f->patch_blocks, 1000);
+	check_image(w, view_of(w, 5), 5);
 }
 
 /* Reads of any place and length, through patches, in a small cache. */
@@ -298,6 +330,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_point, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_little_shadow, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_same_page, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_export, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_device_state, setup, teardown),

@@ -44,6 +44,7 @@
 #define ENTRY_BYTES  16u
 #define BUFFER_BYTES 65536u
 #define RECORD_MAX   1024u /* digests in one record of the log */
+#define GAP_MAX      256u  /* blocks between two changes that are written as one */
 
 enum record_kind {
 	RECORD_ZERO = 0,
@@ -71,9 +72,12 @@ struct rep_digest {
 	uint64_t generation;
 	bool has_base;
 	struct lb_hash base;
-	int broken; /* a change of the base failed half way: open it again */
-	bool full;  /* the open cut has no base: digests go straight to the base file */
-	bool open;  /* between begin and seal */
+	uint8_t *kept; /* the base file's entries in memory; NULL: not */
+	uint64_t kept_blocks;
+	uint64_t from, to; /* of the base file: entries in kept that are to be written */
+	int broken;        /* a change of the base failed half way: open it again */
+	bool full;         /* the open cut has no base: digests go straight to the base file */
+	bool open;         /* between begin and seal */
 	struct log log[2];
 	unsigned current;     /* log being written */
 	uint64_t next_number; /* of logs, ascending */
@@ -295,6 +299,53 @@ static int log_load(struct rep_digest *d, struct log *l, struct lb_err *err)
 	return 0;
 }
 
+static int entries_write(struct rep_digest *d, const uint8_t *entries, uint64_t block,
+			 uint64_t count, struct lb_err *err)
+{
+	return lb_file_pwrite(d->file, entries, (size_t)count * ENTRY_BYTES,
+			      BASE_DATA + block * ENTRY_BYTES, err);
+}
+
+static int kept_flush(struct rep_digest *d, struct lb_err *err)
+{
+	uint64_t from = d->from, count = d->to - d->from;
+
+	d->from = d->to = 0;
+	return count == 0 ? 0 : entries_write(d, d->kept + from * ENTRY_BYTES, from, count, err);
+}
+
+/* Take into memory what of the entries is kept there. */
+static void kept_take(struct rep_digest *d, const uint8_t *entries, uint64_t block, uint32_t count)
+{
+	uint64_t n = block < d->kept_blocks ? d->kept_blocks - block : 0;
+
+	if (n != 0)
+		memcpy(d->kept + block * ENTRY_BYTES, entries,
+		       (size_t)(n < count ? n : count) * ENTRY_BYTES);
+}
+
+/* The same, and write what lies near together as one: what stands between two changes is written as
+ * it is. */
+static int kept_put(struct rep_digest *d, const uint8_t *entries, uint64_t block, uint32_t count,
+		    struct lb_err *err)
+{
+	int rc = 0;
+
+	if (block < d->from || block > d->to + GAP_MAX)
+		rc = kept_flush(d, err);
+	kept_take(d, entries, block, count);
+	if (d->from == d->to)
+		d->from = block;
+	if (block + count > d->to)
+		d->to = block + count;
+	return rc;
+}
+
+static bool kept_covers(const struct rep_digest *d, uint64_t block, uint32_t count)
+{
+	return d->kept != NULL && count <= d->kept_blocks && block <= d->kept_blocks - count;
+}
+
 /* Write the records in @p (whole ones) to the base file; *used is what was taken. */
 static int apply_records(struct rep_digest *d, const uint8_t *p, size_t len, size_t *used,
 			 struct lb_err *err)
@@ -318,8 +369,12 @@ static int apply_records(struct rep_digest *d, const uint8_t *p, size_t len, siz
 			entries = lb_rd_bytes(&rd, (size_t)count * ENTRY_BYTES);
 		if (entries == NULL)
 			return 0;
-		rc = lb_file_pwrite(d->file, entries, (size_t)count * ENTRY_BYTES,
-				    BASE_DATA + block * ENTRY_BYTES, err);
+		if (kept_covers(d, block, count)) {
+			rc = kept_put(d, entries, block, count, err);
+		} else {
+			kept_take(d, entries, block, count);
+			rc = entries_write(d, entries, block, count, err);
+		}
 		if (rc != 0)
 			return rc;
 	}
@@ -345,6 +400,9 @@ static int log_apply(struct rep_digest *d, const struct log *l, struct lb_err *e
 			return rc;
 		off += used;
 	}
+	rc = kept_flush(d, err);
+	if (rc != 0)
+		return rc;
 	d->has_base = true;
 	d->base = l->manifest;
 	rc = state_write(d, err);
@@ -446,7 +504,31 @@ void rep_digest_close(struct rep_digest *d)
 	lb_file_close(d->log[1].file);
 	(void)pthread_mutex_destroy(&d->lock);
 	free(d->buf);
+	free(d->kept);
 	free(d);
+}
+
+int rep_digest_keep(struct rep_digest *d, uint64_t blocks, struct lb_err *err)
+{
+	uint8_t *p;
+	size_t got = 0;
+	int rc = 0;
+
+	if (blocks <= d->kept_blocks)
+		return 0;
+	p = calloc(blocks, ENTRY_BYTES);
+	if (p == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "keep %" PRIu64 " digests in memory", blocks);
+	if (d->has_base)
+		rc = lb_file_pread(d->file, p, blocks * ENTRY_BYTES, BASE_DATA, &got, err);
+	if (rc != 0) {
+		free(p);
+		return rc;
+	}
+	free(d->kept);
+	d->kept = p;
+	d->kept_blocks = blocks;
+	return 0;
 }
 
 int rep_digest_discard(struct lb_fs *fs, const struct lb_id *volume, struct lb_err *err)
@@ -511,6 +593,10 @@ int rep_digest_read(struct rep_digest *d, struct lb_digest *out, uint64_t block,
 	int rc = 0;
 
 	/* A full cut writes the very file: nothing is known. */
+	if (!d->full && d->has_base && kept_covers(d, block, count)) {
+		memcpy(out, d->kept + block * ENTRY_BYTES, want);
+		return 0;
+	}
 	if (!d->full && d->has_base)
 		rc = lb_file_pread(d->file, out, want, BASE_DATA + block * ENTRY_BYTES, &got, err);
 	if (rc == 0 && got < want)
@@ -532,6 +618,8 @@ static int base_void(struct rep_digest *d, struct lb_err *err)
 		rc = lb_file_sync(d->file, err);
 	if (rc == 0)
 		rc = lb_file_truncate(d->file, BASE_DATA, err);
+	if (d->kept != NULL)
+		memset(d->kept, 0, d->kept_blocks * ENTRY_BYTES);
 	return rc;
 }
 
@@ -628,8 +716,8 @@ static int change_one(struct rep_digest *d, uint64_t block, uint32_t count,
 		return log_put(d, block, count, digests, err);
 	if (digests == NULL) /* the file was cut off: zero already */
 		return 0;
-	return lb_file_pwrite(d->file, digests, (size_t)count * ENTRY_BYTES,
-			      BASE_DATA + block * ENTRY_BYTES, err);
+	kept_take(d, (const uint8_t *)digests, block, count); /* read after the receipt only */
+	return entries_write(d, (const uint8_t *)digests, block, count, err);
 }
 
 int rep_digest_change(struct rep_digest *d, uint64_t block, uint32_t count,

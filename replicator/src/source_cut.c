@@ -359,6 +359,9 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 	struct rep_delta_result r;
 	int rc = log_begin(g, i, full, err);
 
+	/* Of a disk too many, for what is read once a cut. Without memory it is slower, no more. */
+	if (rc == 0 && v->kind == REP_VOLUME_RAM)
+		(void)rep_digest_keep(g->digest[i], h.volume_bytes / REP_BLOCK_BYTES, NULL);
 	if (rc == 0)
 		rc = rep_delta_run(&r, &d, err);
 	if (rc != 0)

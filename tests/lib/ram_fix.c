@@ -60,6 +60,7 @@ void ram_fix_init(struct ram_fix *r, struct lb_fs *fs, uint64_t bytes, unsigned 
 	if (fs == NULL)
 		must(lb_memfs_create(&r->fs, seed, &err), &err);
 	must(rep_digest_open(&r->digest, &r->env.env, r->fs, &volume, &err), &err);
+	must(rep_digest_keep(r->digest, bytes / REP_BLOCK_BYTES, &err), &err);
 	must(rep_shadow_create(&r->shadow, 0, &err), &err);
 }
 
@@ -186,7 +187,8 @@ static void point_commit(struct ram_fix *r, const struct rep_layer_header *h)
 	rep_shadow_commit(r->shadow, &hash);
 	r->commit_ns += cpu_ns() - from;
 	r->point[r->seq - 1] = r->head = hash;
-	fake_ram_hash(r->ram, &r->image[r->seq - 1]);
+	if (!r->unhashed)
+		fake_ram_hash(r->ram, &r->image[r->seq - 1]);
 	lb_buf_unref(bytes);
 	free(m);
 }

@@ -32,6 +32,7 @@ struct ram_fix {
 	struct lb_signer *signer;
 	uint64_t bytes, seq;
 	unsigned workers;
+	bool unhashed; /* image[] is not made */
 	uint32_t seed_pack_bytes, delta_pack_bytes;
 	struct lb_hash head;                    /* zero: the next point is full */
 	struct rep_delta_result made;           /* of the last cut */

@@ -73,10 +73,18 @@ static int change(struct rep_digest *d, struct model *m, unsigned from, unsigned
 	return 0;
 }
 
+static bool harmless; /* nothing is done to the disk: read in between, too */
+static bool keeping;  /* the stores keep digests in memory, too */
+
 static bool reads_as(struct rep_digest *d, const struct lb_digest *want)
 {
 	static struct lb_digest got[BLOCKS + 5];
 
+	for (unsigned b = 0; b + 7 <= BLOCKS; b += 97) { /* few at a time, as a scan does */
+		if (rep_digest_read(d, got, b, 7, NULL) != 0 ||
+		    memcmp(got, want + b, 7 * sizeof(*want)) != 0)
+			return false;
+	}
 	if (rep_digest_read(d, got, 0, BLOCKS + 5, NULL) != 0)
 		return false;
 	for (unsigned i = BLOCKS; i < BLOCKS + 5; i++) {
@@ -105,6 +113,8 @@ static int live(struct lb_fs *fs, struct model *m, uint64_t seed)
 	struct lb_hash h;
 	int rc = rep_digest_open(&d, lb_env_real(), fs, &volume, NULL);
 
+	if (rc == 0 && keeping)
+		rc = rep_digest_keep(d, BLOCKS / 2, NULL);
 	for (unsigned cut = 1; rc == 0 && cut <= CUTS; cut++) {
 		unsigned from = base_of(d);
 
@@ -131,6 +141,10 @@ static int live(struct lb_fs *fs, struct model *m, uint64_t seed)
 			rc = rep_digest_commit(d, &h, NULL);
 			m->committed = rc == 0 ? cut : m->committed;
 		}
+		if (rc == 0 && keeping && cut == 4) /* the volume has grown */
+			rc = rep_digest_keep(d, BLOCKS, NULL);
+		if (rc == 0 && cut != 5 && !lb_memfs_is_cut(fs) && harmless)
+			assert_true(reads_as(d, m->at[base_of(d)]));
 	}
 	rep_digest_close(d);
 	return rc;
@@ -190,7 +204,9 @@ static void test_life(void **state)
 
 	(void)state;
 	assert_int_equal(lb_memfs_create(&fs, 1, NULL), 0);
+	harmless = true;
 	assert_int_equal(live(fs, m, 1), 0);
+	harmless = false;
 	assert_int_equal(rep_digest_open(&d, lb_env_real(), fs, &volume, NULL), 0);
 	assert_int_equal(base_of(d), 7);
 	assert_true(reads_as(d, m->at[7]));
@@ -319,6 +335,16 @@ static void test_failures(void **state)
 	free(m);
 }
 
+/* The same lives with the digests in memory. */
+static void test_kept(void **state)
+{
+	keeping = true;
+	test_life(state);
+	test_power_cuts(state);
+	test_failures(state);
+	keeping = false;
+}
+
 static void test_corruption(void **state)
 {
 	static const uint64_t sector[] = {1, 50, 100, 233};
@@ -349,9 +375,10 @@ static void test_corruption(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_life),      cmocka_unit_test(test_two_pending),
-		cmocka_unit_test(test_digest_of), cmocka_unit_test(test_power_cuts),
-		cmocka_unit_test(test_failures),  cmocka_unit_test(test_corruption),
+		cmocka_unit_test(test_life),       cmocka_unit_test(test_two_pending),
+		cmocka_unit_test(test_digest_of),  cmocka_unit_test(test_power_cuts),
+		cmocka_unit_test(test_failures),   cmocka_unit_test(test_kept),
+		cmocka_unit_test(test_corruption),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,9 @@
  *   base             describes manifest B
  *   base + pending   describes B; a sealed log would make it P (at most two logs are kept)
  *
+ * A store may be kept in memory as well (rep_digest_keep()), for volumes of which scattered blocks
+ * change often: reading then takes no system call, and applying a log few.
+ *
  * Thread: rep_digest_of(), rep_digest_read() and rep_digest_change(): any thread; the others: one
  * at a time, none of the first three running. Memory: a few windows of 64 KiB at any volume size;
  * nothing is mapped. Errors: LB_EIO, LB_ENOSPC, LB_ENOMEM as the file system says; LB_ECORRUPT when
@@ -44,6 +47,9 @@ int rep_digest_open(struct rep_digest **out, struct lb_env *env, struct lb_fs *f
 void rep_digest_close(struct rep_digest *d); /* NULL is allowed; drops an unsealed log */
 /* Remove the files of @volume. */
 int rep_digest_discard(struct lb_fs *fs, const struct lb_id *volume, struct lb_err *err);
+
+/* Keep the digests of the first @blocks blocks in memory from now on; done again: of more. */
+int rep_digest_keep(struct rep_digest *d, uint64_t blocks, struct lb_err *err);
 
 /* The manifest the digests describe; false: none. */
 bool rep_digest_base(const struct rep_digest *d, struct lb_hash *out);

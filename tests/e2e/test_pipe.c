@@ -249,7 +249,7 @@ static void test_seed_and_deltas(void **state)
 static struct child memory_source(struct fixture *x, const char *port, const char *points,
 				  const char *dirty, const char *kill_at)
 {
-	return start((const char *[]){"--points", points, "--kill-at", kill_at, "--ram", "16777216",
+	return start((const char *[]){"--points", points, "--kill-at", kill_at, "--ram", "8388608",
 				      "--dirty", dirty, "--seed-pack", "65536", "source", x->dir,
 				      in_dir(x, "image"), in_dir(x, "state"), port, NULL});
 }
@@ -297,6 +297,45 @@ static void test_memory(void **state)
 	target_stop(&t);
 	check_memory(x, 40);
 	check_newest(x, 40);
+}
+
+/* Either end dies in mid-cut, again and again; the RAM of every point that got through is whole. */
+static void test_memory_kills(void **state)
+{
+	struct fixture *x = *state;
+	struct child t, s;
+	unsigned acked = 0;
+	char port[8], line[LINE], number[16];
+
+	image_make(x, 1u << 20);
+	t = target_start(x, "0", "0");
+	target_port(&t, port);
+	s = memory_source(x, port, "3", "60", "0");
+	assert_true(finish(&s));
+	for (unsigned run = 0; run < 6; run++) {
+		(void)snprintf(number, sizeof(number), "%u",
+			       (unsigned)(150 + rnd_below(&x->rnd, 250)));
+		s = memory_source(x, port, "1000", "60", number);
+		while (expect(&s, "acked ", line))
+			acked++;
+		assert_false(finish(&s));
+		assert_true(killed(&s));
+	}
+	target_stop(&t);
+	t = target_start(x, port, "50");
+	s = memory_source(x, port, "20", "60", "0");
+	for (unsigned run = 0; run < 6; run++) {
+		assert_false(finish(&t));
+		assert_true(killed(&t));
+		(void)snprintf(number, sizeof(number), "%u",
+			       (unsigned)(20 + rnd_below(&x->rnd, 40)));
+		t = target_start(x, port, run < 5 ? number : "0");
+	}
+	assert_true(finish(&s));
+	target_stop(&t);
+	(void)printf("%u points of 6 killed sources\n", acked);
+	check_memory(x, 3 + acked + 20);
+	check_newest(x, 0);
 }
 
 static void refused(struct fixture *x, const char *port, const char *cert, const char *text)
@@ -433,6 +472,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_seed_and_deltas, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_kills, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_target, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_source, setup, teardown),

@@ -4,11 +4,14 @@
  * point, as in a drill: view, overlay, machine.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/env.h"
 #include "base/err.h"
 #include "base/fs.h"
@@ -18,6 +21,7 @@
 #include "nbdkit_run.h"
 #include "replicator/view.h"
 #include "store_fix.h"
+#include "vmcore/cut.h"
 #include "vmcore/vm.h"
 
 #define TEXT        "lifeboat: here is GRUB"
@@ -31,16 +35,22 @@ static const char *plugin, *grub_disk;
 
 /* A store with a recovery point of the disk, served by nbdkit, under an overlay. */
 struct world {
+	struct img_dev tap; /* first: passes to .overlay and counts */
 	char dir[64], map[96], store[96], keyfile[96];
 	struct fix_env env;
 	struct sf_group group;
 	struct sf_point point;
 	struct nbdkit_run server;
-	struct img_dev *view, *upper, *disk;
+	struct img_dev *view, *upper, *overlay;
 	struct vm_cfg cfg;
 	struct vm_disk_cfg disk_cfg;
 	struct kvm_guest g;
 	struct vm *vm;
+	/* when to hop: guarded by hop_lock */
+	pthread_mutex_t hop_lock;
+	pthread_cond_t hop_wanted;
+	unsigned requests, wanted, hops;
+	bool over;
 };
 
 static void must(int rc, const struct lb_err *err)
@@ -132,6 +142,44 @@ static void replicate(struct world *w)
 	lb_fs_destroy(fs);
 }
 
+/* ---- a disk that counts ---- */
+
+#define REQUESTS_A_HOP 8u
+
+static void count_request(struct world *w)
+{
+	(void)pthread_mutex_lock(&w->hop_lock);
+	if (++w->requests % REQUESTS_A_HOP == 0)
+		w->wanted++;
+	(void)pthread_cond_signal(&w->hop_wanted);
+	(void)pthread_mutex_unlock(&w->hop_lock);
+}
+
+static int tap_pread(struct img_dev *d, void *buf, uint64_t len, uint64_t off, struct lb_err *err)
+{
+	count_request((struct world *)d);
+	return img_pread(((struct world *)d)->overlay, buf, len, off, err);
+}
+
+static int tap_pwrite(struct img_dev *d, const void *buf, uint64_t len, uint64_t off,
+		      struct lb_err *err)
+{
+	count_request((struct world *)d);
+	return img_pwrite(((struct world *)d)->overlay, buf, len, off, err);
+}
+
+static int tap_flush(struct img_dev *d, struct lb_err *err)
+{
+	return img_flush(((struct world *)d)->overlay, err);
+}
+
+static const struct img_dev_ops tap_ops = {
+	.name = "tap",
+	.pread = tap_pread,
+	.pwrite = tap_pwrite,
+	.flush = tap_flush,
+};
+
 static int open_file(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -159,8 +207,9 @@ static int setup(void **state)
 	assert_int_equal(nbdkit_start(&w->server, args), 0);
 	must(img_nbd_create(&w->view, w->server.uri, 1, &err), &err);
 	must(img_mem_create(&w->upper, DISK_BYTES, &err), &err);
-	must(img_overlay_create(&w->disk, w->view, w->upper, &err), &err);
-	w->disk_cfg.dev = w->disk;
+	must(img_overlay_create(&w->overlay, w->view, w->upper, &err), &err);
+	w->tap = (struct img_dev){.ops = &tap_ops, .size_bytes = DISK_BYTES};
+	w->disk_cfg.dev = &w->tap;
 	w->cfg = (struct vm_cfg)VM_CFG_DEFAULTS;
 	w->cfg.ram_bytes = 16 << 20;
 	w->cfg.bios_fd = open_file(BIOS);
@@ -168,6 +217,8 @@ static int setup(void **state)
 	w->cfg.disk_count = 1;
 	w->cfg.reset_stops = true;
 	kvm_guest_init(&w->g, &w->cfg);
+	(void)pthread_mutex_init(&w->hop_lock, NULL);
+	(void)pthread_cond_init(&w->hop_wanted, NULL);
 	*state = w;
 	return 0;
 }
@@ -181,10 +232,13 @@ static int teardown(void **state)
 
 	vm_destroy(w->vm);
 	kvm_guest_fini(&w->g);
-	(void)close(w->cfg.bios_fd);
+	(void)pthread_cond_destroy(&w->hop_wanted);
+	(void)pthread_mutex_destroy(&w->hop_lock);
+	if (w->cfg.bios_fd >= 0)
+		(void)close(w->cfg.bios_fd);
 	if (w->cfg.vga_bios_fd >= 0)
 		(void)close(w->cfg.vga_bios_fd);
-	img_dev_destroy(w->disk);
+	img_dev_destroy(w->overlay);
 	img_dev_destroy(w->upper);
 	img_dev_destroy(w->view);
 	nbdkit_stop(&w->server);
@@ -224,17 +278,107 @@ static void assert_on_screen(struct world *w, const char *text)
 	free(screen);
 }
 
-static void test_from_ide_with_a_screen(void **state)
+/* ---- checkpoints all the way ---- */
+
+/* A line of the firmware's log, or a group of disk requests, is a reason to move on to another
+ * machine. */
+static void on_event(void *arg, const struct vm_event *e)
+{
+	struct world *w = arg;
+
+	(void)pthread_mutex_lock(&w->hop_lock);
+	if (e->type == VM_EVENT_DEBUG && e->bytes[0] == '\n')
+		w->wanted++;
+	if (e->type == VM_EVENT_SERIAL && e->bytes[0] == '.') /* "That is all." */
+		w->over = true;
+	w->over |= e->type == VM_EVENT_FAULT || e->type == VM_EVENT_RESET;
+	(void)pthread_cond_signal(&w->hop_wanted);
+	(void)pthread_mutex_unlock(&w->hop_lock);
+}
+
+static int sealed_copy(int from, uint64_t bytes)
+{
+	int fd = memfd_create("point", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	uint8_t *p;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, from, 0);
+	assert_true(p != MAP_FAILED);
+	assert_int_equal(pwrite(fd, p, bytes, 0), (ssize_t)bytes);
+	(void)munmap(p, bytes);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	return fd;
+}
+
+/* The machine as it stands becomes a checkpoint and ends; another one goes on from it. */
+static void hop(struct world *w)
+{
+	struct vm_restore r = {.mode = VM_RESTORE_MAPPED, .clock = VM_CLOCK_FROZEN};
+	struct lb_err err = {0};
+	struct lb_buf *state;
+	struct vm_cut c;
+
+	must(vm_cut_hold(w->vm, LIMIT_NS, &err), &err);
+	must(vm_cut_take(w->vm, &c, NULL, NULL, &err), &err);
+	state = lb_buf_ref(c.state);
+	r.ram_fd = sealed_copy(c.ram_fd, c.ram_bytes);
+	vm_cut_end(w->vm, true);
+	vm_destroy(w->vm);
+	w->vm = NULL;
+	r.state = state->p;
+	r.state_bytes = state->len;
+	w->cfg.restore = &r;
+	must(vm_create(&w->vm, lb_env_real(), &w->cfg, &err), &err);
+	w->cfg.restore = NULL;
+	lb_buf_unref(state);
+	(void)close(r.ram_fd);
+	must(vm_start(w->vm, &err), &err);
+	w->hops++;
+}
+
+/* False: the guest came to its end. */
+static bool wait_for_reason(struct world *w)
+{
+	bool over;
+
+	(void)pthread_mutex_lock(&w->hop_lock);
+	while (!w->over && w->hops >= w->wanted)
+		(void)pthread_cond_wait(&w->hop_wanted, &w->hop_lock);
+	over = w->over;
+	w->wanted = w->hops + 1; /* those that came meanwhile are one */
+	(void)pthread_mutex_unlock(&w->hop_lock);
+	return !over;
+}
+
+static void drop_firmware(struct world *w)
+{
+	(void)close(w->cfg.bios_fd);
+	(void)close(w->cfg.vga_bios_fd);
+	w->cfg.bios_fd = w->cfg.vga_bios_fd = -1;
+}
+
+/* In real mode, in 16 and 32 bits, in the middle of disk requests, the screen goes along. */
+static void test_from_ide_over_many_machines(void **state)
 {
 	struct world *w = *state;
+	struct lb_err err = {0};
 
 	w->disk_cfg.bus = VM_DISK_IDE;
 	w->cfg.vga_bios_fd = open_file(VGA_BIOS);
-	boot(w);
-	assert_non_null(strstr(w->g.debug, "SeaBIOS (version"));
-	assert_on_screen(w, "SeaBIOS (version");
+	w->g.tap = on_event;
+	w->g.tap_arg = w;
+	must(vm_create(&w->vm, lb_env_real(), &w->cfg, &err), &err);
+	must(vm_start(w->vm, &err), &err);
+	drop_firmware(w); /* a checkpoint needs none */
+	while (wait_for_reason(w))
+		hop(w);
+	kvm_guest_wait_serial(&w->g, "That is all.");
+	must(vm_pause(w->vm, LIMIT_NS, &err), &err);
 	assert_on_screen(w, "Booting from Hard Disk");
 	assert_on_screen(w, TEXT);
+	print_message("%u machines\n", w->hops + 1);
+	assert_true(w->hops > 20);
 }
 
 static void test_from_virtio(void **state)
@@ -249,7 +393,7 @@ static void test_from_virtio(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_from_ide_with_a_screen, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_from_ide_over_many_machines, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_from_virtio, setup, teardown),
 	};
 

@@ -77,22 +77,25 @@ void ide_save(struct vm_dev *d, struct lb_wr *wr)
 
 static int load_drive(struct ide_drive *d, struct lb_rd *rd, struct lb_err *err)
 {
+	struct ide_drive to = *d;
 	uint64_t sectors = lb_rd_u64le(rd);
 	uint16_t heads = lb_rd_u16le(rd), track = lb_rd_u16le(rd);
 
-	d->multiple = lb_rd_u8(rd);
-	d->mwdma = lb_rd_u8(rd);
-	d->no_cache = lb_rd_u8(rd) != 0;
-	d->status = lb_rd_u8(rd) & (IDE_ST_ERR | IDE_ST_DSC | IDE_ST_DF | IDE_ST_DRDY);
-	d->error = lb_rd_u8(rd);
+	to.multiple = lb_rd_u8(rd);
+	to.mwdma = lb_rd_u8(rd);
+	to.no_cache = lb_rd_u8(rd) != 0;
+	to.status = lb_rd_u8(rd) & (IDE_ST_ERR | IDE_ST_DSC | IDE_ST_DF | IDE_ST_DRDY);
+	to.error = lb_rd_u8(rd);
 	if (sectors != d->sectors)
 		return lb_err_set(err, LB_ECORRUPT, 0,
 				  "a disk of %" PRIu64 " sectors where there is one of %" PRIu64,
 				  sectors, d->sectors);
-	if (d->multiple > IDE_MULTIPLE_MAX ||
-	    (d->blk != NULL && !ide_set_geometry(d, heads, track)))
-		return lb_err_set(err, LB_ECORRUPT, 0, "geometry of %u heads, %u sectors, %u",
-				  heads, track, d->multiple);
+	if (to.multiple > IDE_MULTIPLE_MAX ||
+	    (to.blk != NULL && !ide_set_geometry(&to, heads, track)))
+		return lb_err_set(err, LB_ECORRUPT, 0,
+				  "geometry of %u heads, %u sectors, blocks of %u", heads, track,
+				  to.multiple);
+	*d = to;
 	return 0;
 }
 

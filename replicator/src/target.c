@@ -35,7 +35,8 @@ struct target_conn {
 	struct rep_target *t;
 	uint64_t id;
 	struct rep_link *l;
-	bool gone; /* the core closed it: its callbacks count no more */
+	struct lb_id peer; /* zero until it is up */
+	bool gone;         /* the core closed it: its callbacks count no more */
 };
 
 /* Work for the store's thread: an op of the core, or somebody's function. */
@@ -285,6 +286,7 @@ static void on_up(void *arg, struct rep_link *l, const struct lb_id *peer)
 	struct rep_receiver_event e = {.type = REP_RECEIVER_UP, .conn = c->id, .peer = *peer};
 
 	(void)l;
+	c->peer = *peer;
 	if (!c->gone)
 		step(c->t, &e);
 }
@@ -467,6 +469,17 @@ void rep_target_fence(struct rep_target *t, const struct lb_id *group, uint64_t 
 	e.raised.group = *group;
 	e.raised.epoch = epoch;
 	step(t, &e);
+}
+
+void rep_target_drop(struct rep_target *t, const struct lb_id *site, const struct lb_err *why)
+{
+	struct target_conn *c;
+
+	TAILQ_FOREACH(c, &t->conns, link)
+	{
+		if (lb_id_equal(&c->peer, site))
+			rep_link_close(c->l, why); /* on_down tells the core */
+	}
 }
 
 /* ---- the callbacks' other end: the receiver's ops have our cfg.arg, so they pass through ---- */

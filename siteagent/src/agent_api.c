@@ -10,6 +10,7 @@
 #include "agent_int.h"
 #include "api_parse_int.h"
 #include "base/env.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "runbooks/lang.h"
 #include "runbooks/plan.h"
@@ -429,6 +430,59 @@ static void post_site_token(struct call *c)
 		sa_api_answer(c->rq, json_pack("{s:s}", "token", token));
 }
 
+/* Its name must be typed: what it protects here gets no more points. */
+static bool may_remove(struct call *c, const char *name, const struct sa_peer *p)
+{
+	const char *typed = sa_call_text(c, "confirm"), *hint = NULL;
+	const struct sa_agent *a = c->agent;
+	struct lb_err err = {0};
+	char type[160];
+
+	if (p == NULL)
+		(void)lb_err_set(&err, LB_ENOTFOUND, 0, "no site %.64s is enrolled", name);
+	for (size_t i = 0; i < a->groups && err.code == 0; i++)
+		if (strcmp(a->group[i].cfg->peer, name) == 0) {
+			(void)lb_err_set(&err, LB_EDENIED, 0, "group %s is protected to site %s",
+					 a->group[i].cfg->name, name);
+			hint = "take the group out of the configuration first";
+		}
+	if (err.code == 0 && (typed == NULL || strcmp(typed, name) != 0)) {
+		(void)lb_err_set(&err, LB_EDENIED, 0, "remove site %s: the typed site name is %s",
+				 name, typed == NULL ? "missing" : "another one");
+		(void)snprintf(type, sizeof(type), "type its name: --confirm %.64s", name);
+		hint = type;
+	}
+	if (err.code != 0)
+		sa_api_fail(c->rq, &err, hint);
+	return err.code == 0;
+}
+
+static void post_site_remove(struct call *c)
+{
+	const char *name = sa_call_text(c, "name");
+	struct sa_agent *a = c->agent;
+	const struct sa_peer *p;
+	struct lb_err err = {0}, why;
+
+	if (name == NULL) {
+		sa_call_fail(c, LB_EINPUT, "\"name\" (of the site to remove) is missing");
+		return;
+	}
+	p = sa_ident_ready(a->ident) ? sa_ident_peer_by_name(a->ident, name) : NULL;
+	if (!may_remove(c, name, p))
+		return;
+	if (sa_ident_peer_retire(a->ident, name, &err) != 0) {
+		sa_api_fail(c->rq, &err, NULL);
+		return;
+	}
+	(void)lb_err_set(&why, LB_EDENIED, 0, "site %s was removed", name);
+	if (a->target != NULL)
+		rep_target_drop(a->target, &p->site, &why);
+	lb_log(LB_LOG_WARN, "enrol", "peer_removed", "site=%s", name, "uid=%u",
+	       (unsigned)c->api->uid, NULL);
+	sa_api_answer(c->rq, sa_sites_json(a));
+}
+
 struct sa_join {
 	struct call call;
 	char token[256];
@@ -528,6 +582,7 @@ static const struct path {
 	{"POST", "site/init", post_site_init},
 	{"POST", "site/token", post_site_token},
 	{"POST", "site/join", post_site_join},
+	{"POST", "site/remove", post_site_remove},
 	{"POST", "groups/*/cut", post_group_cut},
 	{"POST", "points/*/verify", sa_post_point_verify},
 	{"POST", "points/*/export", sa_post_point_export},

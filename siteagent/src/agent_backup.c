@@ -24,12 +24,8 @@
 static int key_of(void *arg, const struct lb_id *site, struct lb_pubkey *out)
 {
 	struct sa_agent *a = arg;
-	const struct sa_peer *p = sa_ident_peer_by_site(a->ident, site);
 
-	if (p == NULL)
-		return LB_ENOTFOUND;
-	*out = p->key;
-	return 0;
+	return sa_ident_key_of(a->ident, site, out);
 }
 
 static bool peer_allowed(void *arg, const struct lb_id *site)

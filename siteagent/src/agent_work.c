@@ -56,12 +56,8 @@ static bool is_cancelled(void *arg)
 static int work_key_of(void *arg, const struct lb_id *site, struct lb_pubkey *out)
 {
 	struct work *w = arg;
-	const struct sa_peer *p = sa_ident_peer_by_site(w->agent->ident, site);
 
-	if (p == NULL)
-		return LB_ENOTFOUND;
-	*out = p->key;
-	return 0;
+	return sa_ident_key_of(w->agent->ident, site, out);
 }
 
 static int work_dek_of(void *arg, const struct lb_id *key_id, struct lb_key *out)

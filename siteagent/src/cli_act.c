@@ -91,6 +91,16 @@ int cli_site_join(struct cli *c)
 	return post(c, "/v1/site/join", body, "this site has joined the deployment");
 }
 
+int cli_site_remove(struct cli *c)
+{
+	json_t *body = json_object();
+
+	put(body, "name", c->arg[0]);
+	put(body, "confirm", c->confirm);
+	return post(c, "/v1/site/remove", body,
+		    "the site is removed here; on its own host it still has its identity");
+}
+
 /* ---- group, point, store ---- */
 
 int cli_group_cut(struct cli *c)

@@ -75,6 +75,7 @@ int cli_site_list(struct cli *c);
 int cli_site_init(struct cli *c);
 int cli_site_token(struct cli *c);
 int cli_site_join(struct cli *c);
+int cli_site_remove(struct cli *c);
 int cli_machine_list(struct cli *c);
 int cli_group_list(struct cli *c);
 int cli_group_cut(struct cli *c);

@@ -18,6 +18,7 @@ static const struct {
 	{"site", "init", cli_site_init},
 	{"site", "token", cli_site_token},
 	{"site", "join", cli_site_join},
+	{"site", "remove", cli_site_remove},
 	{"machine", "list", cli_machine_list},
 	{"group", "list", cli_group_list},
 	{"group", "cut", cli_group_cut},

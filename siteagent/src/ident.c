@@ -511,3 +511,13 @@ int sa_ident_peer_remove(struct sa_ident *id, const char *name, struct lb_err *e
 {
 	return sa_peers_remove(id->peers, name, err);
 }
+
+int sa_ident_peer_retire(struct sa_ident *id, const char *name, struct lb_err *err)
+{
+	return sa_peers_retire(id->peers, name, err);
+}
+
+int sa_ident_key_of(const struct sa_ident *id, const struct lb_id *site, struct lb_pubkey *out)
+{
+	return sa_peers_key_of(id->peers, site, out);
+}

@@ -58,7 +58,12 @@ const struct sa_peer *sa_ident_peer(const struct sa_ident *id, size_t i);
 const struct sa_peer *sa_ident_peer_by_name(const struct sa_ident *id, const char *name);
 const struct sa_peer *sa_ident_peer_by_site(const struct sa_ident *id, const struct lb_id *site);
 int sa_ident_peer_add(struct sa_ident *id, const struct sa_peer *p, struct lb_err *err);
+/* Forget one whose enrolment did not come to its end. */
 int sa_ident_peer_remove(struct sa_ident *id, const char *name, struct lb_err *err);
+/* It is a peer no more; its key is kept for what it signed. LB_ENOTFOUND. */
+int sa_ident_peer_retire(struct sa_ident *id, const char *name, struct lb_err *err);
+/* The key that @site, enrolled or retired, signs with. LB_ENOTFOUND. */
+int sa_ident_key_of(const struct sa_ident *id, const struct lb_id *site, struct lb_pubkey *out);
 
 /*
  * Enrolment. Where the CA is: sa_enrol_token() makes a 128-bit token for one site name, single use,
@@ -72,9 +77,9 @@ int sa_ident_peer_remove(struct sa_ident *id, const char *name, struct lb_err *e
  * token used and the port closed (unless another token is valid) before the answer.
  *
  * Errors of sa_enrol_token(): LB_EINPUT, LB_EEXIST (a site of that name is enrolled: remove it
- * first), LB_EUNSUPPORTED (the CA is elsewhere), LB_EBUSY. Of sa_enrol_join(): LB_EAUTH (wrong, used
- * or expired token, other name, foreign CA), LB_ECLOSED (nobody listens: no valid token there),
- * LB_ETIMEDOUT, LB_EPROTO, LB_EEXIST, LB_EINPUT (that is no token).
+ * first), LB_EUNSUPPORTED (the CA is elsewhere), LB_EBUSY. Of sa_enrol_join(): LB_EAUTH (wrong,
+ * used or expired token, other name, foreign CA), LB_ECLOSED (nobody listens: no valid token
+ * there), LB_ETIMEDOUT, LB_EPROTO, LB_EEXIST, LB_EINPUT (that is no token).
  */
 int sa_enrol_create(struct sa_enrol **out, struct lb_env *env, struct lb_loop *loop,
 		    struct sa_ident *id, const struct sa_config *cfg,

@@ -36,8 +36,8 @@ EVP_PKEY *sa_ident_ca_key(const struct sa_ident *id); /* NULL: not here */
 X509 *sa_ident_cert(const struct sa_ident *id);
 EVP_PKEY *sa_ident_key(const struct sa_ident *id);
 
-/* peers.c: who is enrolled, in "ident/peers". Thread: any. Peers that were removed stay in memory
- * until close: pointers to them stay good. */
+/* peers.c: who is enrolled, in "ident/peers", and who was, in "ident/retired". Thread: any. Peers
+ * that were removed stay in memory until close: pointers to them stay good. */
 struct lb_fs;
 struct sa_peers;
 int sa_peers_open(struct sa_peers **out, struct lb_fs *fs, struct lb_err *err);
@@ -48,5 +48,7 @@ const struct sa_peer *sa_peers_by_name(struct sa_peers *p, const char *name);
 const struct sa_peer *sa_peers_by_site(struct sa_peers *p, const struct lb_id *site);
 int sa_peers_add(struct sa_peers *p, const struct sa_peer *peer, struct lb_err *err);
 int sa_peers_remove(struct sa_peers *p, const char *name, struct lb_err *err);
+int sa_peers_retire(struct sa_peers *p, const char *name, struct lb_err *err);
+int sa_peers_key_of(struct sa_peers *p, const struct lb_id *site, struct lb_pubkey *out);
 
 #endif

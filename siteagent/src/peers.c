@@ -1,5 +1,6 @@
 #include <jansson.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +10,20 @@
 #include "ident_priv.h"
 #include "replicator/manifest.h"
 
-#define PEERS_DIR  "ident/peers"
-#define PEERS_MAX  256u
-#define FILE_BYTES 4096u
+/*
+ * enrolled --[retire]--> retired --[add]--> enrolled
+ *     |                     its key stays: what it signed is still verified
+ *     +----[remove]--> forgotten (an enrolment that did not come to its end)
+ */
+#define PEERS_DIR   "ident/peers"
+#define RETIRED_DIR "ident/retired"
+#define PEERS_MAX   256u
+#define FILE_BYTES  4096u
 
 struct node {
 	struct sa_peer peer;
 	struct node *gone; /* next of the removed ones */
+	bool retired;      /* removed, but what it signed counts */
 };
 
 struct sa_peers {
@@ -63,16 +71,19 @@ static int decode(struct sa_peer *out, const char *file, const uint8_t *text, si
 	return rc;
 }
 
-static void file_name(char *out, size_t out_bytes, const struct lb_id *site)
+#define FILE_NAME_BYTES (sizeof(RETIRED_DIR) + 48)
+
+static void file_name(char out[FILE_NAME_BYTES], const char *dir, const struct lb_id *site)
 {
 	char hex[LB_ID_TEXT];
 
-	(void)snprintf(out, out_bytes, PEERS_DIR "/%s.json", lb_id_text(site, hex));
+	(void)snprintf(out, FILE_NAME_BYTES, "%s/%s.json", dir, lb_id_text(site, hex));
 }
 
-static int write_peer(struct lb_fs *fs, const struct sa_peer *p, struct lb_err *err)
+static int write_peer(struct lb_fs *fs, const char *dir, const struct sa_peer *p,
+		      struct lb_err *err)
 {
-	char file[sizeof(PEERS_DIR) + 48], site[LB_ID_TEXT], key[LB_HASH_TEXT], addr[96] = "";
+	char file[FILE_NAME_BYTES], site[LB_ID_TEXT], key[LB_HASH_TEXT], addr[96] = "";
 	struct lb_hash h;
 	json_t *o;
 	char *text;
@@ -87,7 +98,7 @@ static int write_peer(struct lb_fs *fs, const struct sa_peer *p, struct lb_err *
 	json_decref(o);
 	if (text == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "record site %s", p->name);
-	file_name(file, sizeof(file), &p->site);
+	file_name(file, dir, &p->site);
 	rc = lb_fs_replace(fs, file, text, strlen(text), err);
 	free(text);
 	return rc;
@@ -105,6 +116,37 @@ static struct node *find(struct sa_peers *p, const char *name, const struct lb_i
 	return NULL;
 }
 
+static int remove_file(struct lb_fs *fs, const char *dir, const struct lb_id *site,
+		       struct lb_err *err)
+{
+	char file[FILE_NAME_BYTES];
+	int rc;
+
+	file_name(file, dir, site);
+	rc = lb_fs_unlink(fs, file, err);
+	return rc == 0 ? lb_fs_sync_dir(fs, dir, err) : rc;
+}
+
+static struct node *find_retired(struct sa_peers *p, const struct lb_id *site)
+{
+	struct node *n = p->gone;
+
+	while (n != NULL && !(n->retired && lb_id_equal(&n->peer.site, site)))
+		n = n->gone;
+	return n;
+}
+
+/* It is enrolled again. A file that stays says no more than the one in peers/. */
+static void unretire(struct sa_peers *p, const struct lb_id *site)
+{
+	struct node *n = find_retired(p, site);
+
+	if (n == NULL)
+		return;
+	n->retired = false;
+	(void)remove_file(p->fs, RETIRED_DIR, site, NULL);
+}
+
 static int insert(struct sa_peers *p, const struct sa_peer *peer, bool durable, struct lb_err *err)
 {
 	struct node *n;
@@ -120,24 +162,41 @@ static int insert(struct sa_peers *p, const struct sa_peer *peer, bool durable, 
 		return lb_err_set(err, LB_ENOMEM, 0, "enrol %s", peer->name);
 	n->peer = *peer;
 	if (durable)
-		rc = write_peer(p->fs, peer, err);
+		rc = write_peer(p->fs, PEERS_DIR, peer, err);
 	if (rc != 0) {
 		free(n);
 		return rc;
 	}
 	p->node[p->n++] = n;
+	if (durable)
+		unretire(p, &peer->site);
+	return 0;
+}
+
+static int insert_retired(struct sa_peers *p, const struct sa_peer *peer, struct lb_err *err)
+{
+	struct node *n = calloc(1, sizeof(*n));
+
+	if (n == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "open %s", RETIRED_DIR);
+	n->peer = *peer;
+	n->retired = true;
+	n->gone = p->gone;
+	p->gone = n;
 	return 0;
 }
 
 struct scan {
 	struct sa_peers *peers;
+	const char *dir;
+	bool retired;
 	struct lb_err *err;
 };
 
 static int on_name(void *arg, const char *name)
 {
 	struct scan *s = arg;
-	char file[sizeof(PEERS_DIR) + 257];
+	char file[sizeof(RETIRED_DIR) + 257];
 	struct sa_peer peer;
 	uint8_t *text = NULL;
 	size_t len = 0, n = strlen(name);
@@ -145,12 +204,13 @@ static int on_name(void *arg, const char *name)
 
 	if (n < 5 || strcmp(name + n - 5, ".json") != 0)
 		return 0; /* what a crash left of a replace */
-	(void)snprintf(file, sizeof(file), PEERS_DIR "/%s", name);
+	(void)snprintf(file, sizeof(file), "%s/%s", s->dir, name);
 	rc = lb_fs_read_all(s->peers->fs, file, FILE_BYTES, &text, &len, s->err);
 	if (rc == 0)
 		rc = decode(&peer, file, text, len, s->err);
 	if (rc == 0)
-		rc = insert(s->peers, &peer, false, s->err);
+		rc = s->retired ? insert_retired(s->peers, &peer, s->err)
+				: insert(s->peers, &peer, false, s->err);
 	free(text);
 	return rc;
 }
@@ -160,10 +220,19 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*(struct node *const *)a)->peer.name, (*(struct node *const *)b)->peer.name);
 }
 
+static int load(struct sa_peers *p, const char *dir, bool retired, struct lb_err *err)
+{
+	struct scan scan = {.peers = p, .dir = dir, .retired = retired, .err = err};
+	int rc = lb_fs_mkdir(p->fs, dir, err);
+
+	if (rc == 0)
+		rc = lb_fs_sync_dir(p->fs, "ident", err);
+	return rc == 0 ? lb_fs_list(p->fs, dir, on_name, &scan, err) : rc;
+}
+
 int sa_peers_open(struct sa_peers **out, struct lb_fs *fs, struct lb_err *err)
 {
 	struct sa_peers *p = calloc(1, sizeof(*p));
-	struct scan scan = {.peers = p, .err = err};
 	int rc;
 
 	if (p == NULL || pthread_mutex_init(&p->lock, NULL) != 0) {
@@ -171,11 +240,9 @@ int sa_peers_open(struct sa_peers **out, struct lb_fs *fs, struct lb_err *err)
 		return lb_err_set(err, LB_ENOMEM, 0, "open %s", PEERS_DIR);
 	}
 	p->fs = fs;
-	rc = lb_fs_mkdir(fs, PEERS_DIR, err);
+	rc = load(p, PEERS_DIR, false, err);
 	if (rc == 0)
-		rc = lb_fs_sync_dir(fs, "ident", err);
-	if (rc == 0)
-		rc = lb_fs_list(fs, PEERS_DIR, on_name, &scan, err);
+		rc = load(p, RETIRED_DIR, true, err);
 	if (rc != 0) {
 		sa_peers_close(p);
 		return rc;
@@ -254,36 +321,61 @@ int sa_peers_add(struct sa_peers *p, const struct sa_peer *peer, struct lb_err *
 	return rc;
 }
 
-static int remove_file(struct lb_fs *fs, const struct lb_id *site, struct lb_err *err)
+static int take_out(struct sa_peers *p, const char *name, bool retire, struct lb_err *err)
 {
-	char file[sizeof(PEERS_DIR) + 48];
-	int rc;
+	struct node *n = find(p, name, NULL);
+	int rc = 0;
 
-	file_name(file, sizeof(file), site);
-	rc = lb_fs_unlink(fs, file, err);
-	return rc == 0 ? lb_fs_sync_dir(fs, PEERS_DIR, err) : rc;
-}
-
-int sa_peers_remove(struct sa_peers *p, const char *name, struct lb_err *err)
-{
-	struct node *n;
-	int rc;
-
-	(void)pthread_mutex_lock(&p->lock);
-	n = find(p, name, NULL);
 	if (n == NULL)
-		rc = lb_err_set(err, LB_ENOTFOUND, 0, "no site %.64s is enrolled", name);
-	else
-		rc = remove_file(p->fs, &n->peer.site, err);
+		return lb_err_set(err, LB_ENOTFOUND, 0, "no site %.64s is enrolled", name);
+	/* First the key is kept: between the two it is in both places and counts as enrolled. */
+	if (retire)
+		rc = write_peer(p->fs, RETIRED_DIR, &n->peer, err);
+	if (rc == 0)
+		rc = remove_file(p->fs, PEERS_DIR, &n->peer.site, err);
 	for (size_t i = 0; rc == 0 && i < p->n; i++) {
 		if (p->node[i] != n)
 			continue;
 		memmove(&p->node[i], &p->node[i + 1], (p->n - i - 1) * sizeof(p->node[0]));
 		p->n--;
+		n->retired = retire;
 		n->gone = p->gone;
 		p->gone = n;
 		break;
 	}
+	return rc;
+}
+
+int sa_peers_remove(struct sa_peers *p, const char *name, struct lb_err *err)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&p->lock);
+	rc = take_out(p, name, false, err);
 	(void)pthread_mutex_unlock(&p->lock);
 	return rc;
+}
+
+int sa_peers_retire(struct sa_peers *p, const char *name, struct lb_err *err)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&p->lock);
+	rc = take_out(p, name, true, err);
+	(void)pthread_mutex_unlock(&p->lock);
+	return rc;
+}
+
+int sa_peers_key_of(struct sa_peers *p, const struct lb_id *site, struct lb_pubkey *out)
+{
+	const struct node *n;
+
+	(void)pthread_mutex_lock(&p->lock);
+	n = find(p, NULL, site);
+	if (n == NULL)
+		n = find_retired(p, site);
+	if (n != NULL)
+		*out = n->peer.key;
+	(void)pthread_mutex_unlock(&p->lock);
+	return n != NULL ? 0 : LB_ENOTFOUND;
 }

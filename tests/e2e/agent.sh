@@ -267,6 +267,25 @@ fresh_point
 osaka verify --deep > /dev/null
 same_as_source
 
+# ---- a peer that must not come back
+
+say "site remove: typed, and then refused for good; what it made stays"
+refused 3 LB_ENOTFOUND osaka site remove kyoto --confirm kyoto
+refused 5 "group erp is protected to site osaka" tokyo site remove osaka --confirm osaka
+refused 5 "type its name: --confirm tokyo" osaka site remove tokyo
+refused 5 "another one" osaka site remove tokyo --confirm osaka
+link_is up || lb_fail "the link is down before the removal"
+osaka site remove tokyo --confirm tokyo > /dev/null
+lb_wait_for 60 "the link to be down" link_is down
+kept=$(newest)
+stop osaka
+start osaka
+osaka site list --json | jq -e '[.sites[].name] | index("tokyo") == null' > /dev/null || lb_fail "tokyo is listed again"
+refused 3 LB_ENOTFOUND osaka site remove tokyo --confirm tokyo
+osaka verify --deep > /dev/null # signed by a site that is no peer any more
+[ "$(newest)" = "$kept" ] || lb_fail "a point came after the removal"
+link_is down || lb_fail "a removed site has connected again"
+
 # ---- rot
 
 say "rot: named, and the exit status says data"

@@ -64,6 +64,14 @@ static void test_every_path(void **state)
 	expect("POST", "/v1/site/join", "{\"token\":\"good\"}", 0, "join");
 	expect("POST", "/v1/site/join", "{\"token\":\"bad\"}", LB_EAUTH, "join");
 	expect("POST", "/v1/site/join", "", LB_EINPUT, "");
+	expect("POST", "/v1/site/remove", "{}", LB_EINPUT, "");
+	expect("POST", "/v1/site/remove", "{\"name\":\"kyoto\",\"confirm\":\"kyoto\"}",
+	       LB_ENOTFOUND, "");
+	expect("POST", "/v1/site/remove", "{\"name\":\"nara\"}", LB_EDENIED, "");
+	expect("POST", "/v1/site/remove", "{\"name\":\"nara\",\"confirm\":\"osaka\"}", LB_EDENIED,
+	       "");
+	expect("POST", "/v1/site/remove", "{\"name\":\"nara\",\"confirm\":\"nara\"}", 0,
+	       "retire nara");
 	expect("POST", "/v1/groups/erp/cut", "", 0, "cut");
 	expect("POST", "/v1/groups/hr/cut", "", LB_ENOTFOUND, "");
 	expect("POST", "/v1/points/latest/verify", "{\"deep\":true}", 0, "job verify point");

@@ -283,6 +283,7 @@ static void test_peers(void **state)
 	struct sa_peer p = {.name = "osaka", .site.b = {1}, .key.b = {2}}, q = p;
 	struct sa_ident *again;
 	const struct sa_peer *got;
+	struct lb_pubkey key;
 
 	(void)snprintf(p.addr.host, sizeof(p.addr.host), "2001:db8::1");
 	p.addr.port = 7400;
@@ -311,6 +312,28 @@ static void test_peers(void **state)
 	sa_ident_close(again);
 	again = open_ident(w, w->home[0], "tokyo");
 	assert_int_equal(sa_ident_peer_count(again), 1);
+	assert_int_equal(sa_ident_key_of(again, &p.site, &key), LB_ENOTFOUND);
+	/* A retired one is no peer, but what it signed is still known, after a restart too. */
+	assert_int_equal(sa_ident_peer_retire(again, "osaka", NULL), LB_ENOTFOUND);
+	assert_int_equal(sa_ident_peer_add(again, &p, NULL), 0);
+	assert_int_equal(sa_ident_peer_retire(again, "osaka", NULL), 0);
+	assert_null(sa_ident_peer_by_site(again, &p.site));
+	assert_int_equal(sa_ident_key_of(again, &p.site, &key), 0);
+	sa_ident_close(again);
+	again = open_ident(w, w->home[0], "tokyo");
+	assert_int_equal(sa_ident_peer_count(again), 1);
+	assert_null(sa_ident_peer_by_name(again, "osaka"));
+	assert_int_equal(sa_ident_key_of(again, &p.site, &key), 0);
+	assert_memory_equal(&key, &p.key, sizeof(key));
+	/* It may come again, with another key. */
+	p.key.b[0] ^= 1;
+	assert_int_equal(sa_ident_peer_add(again, &p, NULL), 0);
+	assert_int_equal(sa_ident_key_of(again, &p.site, &key), 0);
+	assert_memory_equal(&key, &p.key, sizeof(key));
+	assert_int_equal(sa_ident_peer_remove(again, "osaka", NULL), 0);
+	sa_ident_close(again);
+	again = open_ident(w, w->home[0], "tokyo");
+	assert_int_equal(sa_ident_key_of(again, &p.site, &key), LB_ENOTFOUND);
 	sa_ident_close(again);
 }
 

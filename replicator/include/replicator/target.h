@@ -90,6 +90,8 @@ void rep_target_stats(struct rep_target *t, struct rep_target_stats *out);
 /* Tell every connected peer that @group has @epoch now (failover): lower ones are fenced at once.
  */
 void rep_target_fence(struct rep_target *t, const struct lb_id *group, uint64_t epoch);
+/* Close every connection of @site, which peer_allowed() lets in no more. */
+void rep_target_drop(struct rep_target *t, const struct lb_id *site, const struct lb_err *why);
 /* Run @fn on the store thread (what writes to the store; reading and scrubs need not be there),
  * then @done on the loop. */
 void rep_target_on_store(struct rep_target *t, void (*fn)(void *arg, struct rep_store *s),

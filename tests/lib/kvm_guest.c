@@ -9,7 +9,6 @@
 
 #include "base/env.h"
 #include "base/err.h"
-#include "boot.h"
 #include "check.h"
 #include "vm_int.h"
 
@@ -158,18 +157,14 @@ int kvm_guest_payload_fd(void)
 
 struct vm *kvm_guest_payload(struct vm_cfg *cfg, const char *cmdline)
 {
-	struct vm_boot_linux boot = {
-		.kernel_fd = kvm_guest_payload_fd(),
-		.initrd_fd = -1,
-		.cmdline = cmdline,
-	};
-	struct vm_entry entry = {0};
+	struct vm_cfg c = *cfg;
 	struct lb_err err = {0};
 	struct vm *vm = NULL;
 
-	if (vm_build(&vm, lb_env_real(), cfg, &err) != 0 ||
-	    vm_boot_linux(&entry, &vm->mem, &boot, &err) != 0 || vm_enter(vm, &entry, &err) != 0)
+	c.kernel_fd = kvm_guest_payload_fd();
+	c.cmdline = cmdline;
+	if (vm_create(&vm, lb_env_real(), &c, &err) != 0)
 		fail_msg("%s", err.msg);
-	(void)close(boot.kernel_fd);
+	(void)close(c.kernel_fd);
 	return vm;
 }

@@ -5,9 +5,11 @@
  *                                                "c STEP HASH" every K steps, "done ..." at the end
  *   prog=smp    lines "s SHARED"                 all processors count, locked and each alone
  *   prog=touch  pages=P round=R                  writes one word in each of R pages, chosen anew
- *                                                each round; "t ROUND" after each
- *   prog=fill   pages=P                          fills P pages with a pattern, "filled", then idle
- *   pit=HZ                                       and programs the PIT, interrupts through the PIC
+ *               fill=1 step=1 quiet=1 pause=N      each round; "t ROUND" after each unless quiet;
+ *                                                step: as many rounds as ctl.go says
+ *   prog=fill   pages=P                          fills P pages with a pattern, "filled", then
+ * counts prog=records every=K                         see records.c pit=HZ and programs the PIT,
+ * interrupts through the PIC
  *
  * At the end it says "end" and stays in a loop in ring 3.
  */
@@ -158,19 +160,40 @@ static void smp(void)
 	}
 }
 
+static void fill_pages(void)
+{
+	uint64_t words = guest_number("pages", 1024) * PAYLOAD_PAGE_WORDS;
+	volatile uint64_t *table = (volatile uint64_t *)PAYLOAD_TABLE;
+
+	for (uint64_t i = 0; i < words; i++)
+		table[i] = i * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static void touch_round(uint64_t *x, uint64_t pages, uint64_t round)
+{
+	volatile uint64_t *table = (volatile uint64_t *)PAYLOAD_TABLE;
+
+	for (uint64_t i = 0; i < round; i++) {
+		*x = *x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+		table[(*x >> 20) % pages * PAYLOAD_PAGE_WORDS + (*x >> 55)] = *x;
+	}
+}
+
 static void touch(void)
 {
 	uint64_t pages = guest_number("pages", 1024), round = guest_number("round", 100);
-	volatile uint64_t *table = (volatile uint64_t *)PAYLOAD_TABLE;
 	uint64_t x = guest_number("seed", 1), pause = guest_number("pause", 0);
+	bool step = guest_number("step", 0) != 0, quiet = guest_number("quiet", 0) != 0;
 
+	if (guest_number("fill", 0) != 0)
+		fill_pages();
+	guest_put("touch\n");
 	for (;;) {
-		for (uint64_t i = 0; i < round; i++) {
-			x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-			table[(x >> 20) % pages * PAYLOAD_PAGE_WORDS + (x >> 55)] = x;
-		}
+		while (step && CTL->go <= CTL->echo)
+			;
+		touch_round(&x, pages, round);
 		CTL->echo++;
-		if (guest_number("quiet", 0) == 0) {
+		if (!quiet) {
 			guest_put("t ");
 			guest_put_dec(CTL->echo);
 			guest_put("\n");
@@ -182,12 +205,10 @@ static void touch(void)
 
 static void fill(void)
 {
-	uint64_t words = guest_number("pages", 1024) * PAYLOAD_PAGE_WORDS;
-	volatile uint64_t *table = (volatile uint64_t *)PAYLOAD_TABLE;
-
-	for (uint64_t i = 0; i < words; i++)
-		table[i] = i * UINT64_C(0x9e3779b97f4a7c15);
+	fill_pages();
 	guest_put("filled\n");
+	for (;;)
+		CTL->echo++;
 }
 
 /* Rate generator on channel 0, both PICs at vectors 0x20 and 0x28, only line 0 open. */
@@ -225,6 +246,8 @@ void guest_main(unsigned cpu, const uint8_t *params)
 		touch();
 	else if (prog_is("fill"))
 		fill();
+	else if (prog_is("records"))
+		guest_records();
 	guest_put("end\n");
 	for (;;)
 		;

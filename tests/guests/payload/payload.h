@@ -23,17 +23,17 @@ enum {
 
 /* Everything volatile: interrupt handlers and other processors write it. */
 struct payload_ctl {
-	uint64_t online;              /* processors that came up */
-	uint64_t lapic_ticks;         /* interrupts of all local timers */
-	uint64_t pit_ticks;           /* interrupts of the PIT, through PIC or IOAPIC */
-	uint64_t step;                /* of the chain: the last one that is whole */
-	uint64_t hash;                /* of the chain */
-	uint64_t shared;              /* prog=smp: counted by all, locked */
-	uint64_t own[PAYLOAD_CPUS];   /* prog=smp: counted by each */
-	uint64_t echo;                /* prog=touch: rounds done */
-	uint64_t record;              /* prog=records: the last record that is whole in memory */
-	uint8_t record_hash[32];      /* its hash */
-	uint64_t tsc_last, tsc_steps; /* prog=clock */
+	uint64_t online;            /* processors that came up */
+	uint64_t lapic_ticks;       /* interrupts of all local timers */
+	uint64_t pit_ticks;         /* interrupts of the PIT, through PIC or IOAPIC */
+	uint64_t step;              /* of the chain: the last one that is whole */
+	uint64_t hash;              /* of the chain */
+	uint64_t shared;            /* prog=smp: counted by all, locked */
+	uint64_t own[PAYLOAD_CPUS]; /* prog=smp: counted by each */
+	uint64_t echo;              /* prog=touch: rounds done; prog=fill: counts after it */
+	uint64_t record;            /* prog=records: the last record that is whole in memory */
+	uint8_t record_hash[32];    /* its hash */
+	uint64_t go;                /* prog=touch step=1: rounds that may be done */
 };
 
 /* The chain: each step's result depends on all steps before and on the table. */

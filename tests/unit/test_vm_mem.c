@@ -67,12 +67,29 @@ static void test_sizes(void **state)
 	assert_int_equal(vm_mem_init(&m, VM_RAM_MAX_BYTES * 2, &err), LB_EINPUT);
 }
 
+/* What could not be restored reads as zero, and nobody is told that it was read. */
+static void test_lost(void **state)
+{
+	struct vm_mem m;
+	struct lb_err err = {0};
+	uint8_t buf[8];
+
+	(void)state;
+	assert_int_equal(vm_mem_init(&m, VM_RAM_MIN_BYTES, &err), 0);
+	assert_true(vm_mem_settle(&m, (struct vm_gpa){4090}, 12288));
+	assert_true(vm_mem_read(&m, buf, (struct vm_gpa){8}, sizeof(buf)));
+	assert_false(vm_mem_settle(&m, (struct vm_gpa){VM_RAM_MIN_BYTES - 8}, 9));
+	atomic_store(&m.lost, true);
+	assert_false(vm_mem_settle(&m, (struct vm_gpa){8}, 1));
+	assert_false(vm_mem_read(&m, buf, (struct vm_gpa){8}, sizeof(buf)));
+	vm_mem_fini(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_high_memory),
-		cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_bounds),      cmocka_unit_test(test_lost),
+		cmocka_unit_test(test_high_memory), cmocka_unit_test(test_dirty),
 		cmocka_unit_test(test_sizes),
 	};
 

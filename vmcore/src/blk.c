@@ -66,6 +66,8 @@ static int transfer_piece(struct vm_blk *blk, const struct vm_blk_req *req, stru
 
 	if (p == NULL)
 		return lb_err_set(err, LB_EINVAL, 0, "disk request into no memory");
+	if (req->op == VM_BLK_WRITE && !vm_mem_settle(mem, gpa, req->len_bytes))
+		return lb_err_set(err, LB_EIO, 0, "memory of a disk write is lost");
 	rc = transfer(blk, req, p, req->len_bytes, req->off, err);
 	if (req->op == VM_BLK_READ)
 		vm_mem_dirty(mem, gpa, req->len_bytes);

@@ -152,7 +152,7 @@ bool vm_mem_read(struct vm_mem *m, void *to, struct vm_gpa gpa, uint64_t len)
 	if (p == NULL)
 		return false;
 	memcpy(to, p, len);
-	return true;
+	return !atomic_load(&m->lost);
 }
 
 bool vm_mem_write(struct vm_mem *m, struct vm_gpa gpa, const void *from, uint64_t len)

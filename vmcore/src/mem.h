@@ -78,7 +78,8 @@ uint8_t *vm_mem_firmware(struct vm_mem *m);
  * and a card's frames are settled before they are sent. */
 bool vm_mem_settle(struct vm_mem *m, struct vm_gpa gpa, uint64_t len);
 /* Copy from / to guest memory; ranges may span low and high memory's inner pages but not the hole.
- * False when any byte is not RAM; then nothing was copied. */
+ * False when any byte is not RAM, then nothing was copied; a read also when memory is lost (see
+ * vm_mem_settle()). */
 bool vm_mem_read(struct vm_mem *m, void *to, struct vm_gpa gpa, uint64_t len);
 bool vm_mem_write(struct vm_mem *m, struct vm_gpa gpa, const void *from, uint64_t len);
 /* 16 to 64 bit little-endian values, one access each (a ring's index). False: not RAM, or not

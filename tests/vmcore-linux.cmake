@@ -4,6 +4,7 @@ lb_test(unit.vm_pm unit/test_vm_pm.c DEPS testboard)
 lb_test(unit.vm_boot_linux unit/test_vm_boot_linux.c DEPS testboard LIBS LB::lz4)
 lb_test(unit.vm_slowpit unit/test_vm_slowpit.c DEPS testboard)
 lb_test(vmcore.complement vmcore/test_complement.c DEPS kvmguest)
+lb_test(vmcore.bios_acpi vmcore/test_bios_acpi.c DEPS kvmguest TIMEOUT 120)
 lb_fuzz(bzimage fuzz/fuzz_bzimage.c DEPS testboard)
 
 # A stock kernel reads our tables where another hypervisor runs it.

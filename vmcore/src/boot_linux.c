@@ -96,7 +96,7 @@ static int read_kernel(uint8_t **out, size_t *out_len, int fd, struct lb_err *er
 
 	if (rc != 0)
 		return rc;
-	if (len > KERNEL_MAX)
+	if (len == 0 || len > KERNEL_MAX)
 		return lb_err_set(err, LB_EINPUT, 0, "kernel file of %" PRIu64 " bytes", len);
 	p = malloc(len);
 	if (p == NULL)

@@ -332,6 +332,7 @@ int img_file_create_fd(struct img_dev **out, int fd, const char *label, bool wri
 		return lb_err_set(err, LB_ENOMEM, 0, "file: device");
 	f->fd = -1; /* still the caller's */
 	f->direct_fd = -1;
+	f->direct_align = DIRECT_ALIGN;
 	f->dev.ops = writable ? &file_ops : &file_ro_ops;
 	f->path = strdup(label);
 	if (f->path == NULL)

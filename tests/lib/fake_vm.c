@@ -2,7 +2,8 @@
  * A machine without KVM: vmcore's vm.h, cut.h and net.h as far as lifeboat-vm uses them. Its guest
  * counts in the first word of its memory and says so, echoes what is typed in capitals, and obeys
  * one-letter commands: 'O' switches itself off, 'F' faults, 'P' writes to the agent port, 'L' says
- * a long line. A checkpoint's state is the counter. It has one thread, as a real one has.
+ * a long line. A checkpoint's state is the counter and the disks. It has one thread, as a real one
+ * has.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -301,12 +302,17 @@ int vm_cut_hold(struct vm *vm, uint64_t limit_ns, struct lb_err *err)
 int vm_cut_take(struct vm *vm, struct vm_cut *out, int (*mark)(void *arg, struct lb_err *err),
 		void *arg, struct lb_err *err)
 {
-	uint8_t state[12];
+	uint8_t state[16 + 9 * VM_DISKS_MAX];
 	struct lb_wr wr = lb_wr_init(state, sizeof(state));
 	int rc = mark != NULL ? mark(arg, err) : 0;
 
 	lb_wr_u32le(&wr, STATE_MAGIC);
 	lb_wr_u64le(&wr, vm->counter);
+	lb_wr_u32le(&wr, (uint32_t)vm->cfg.disk_count);
+	for (size_t i = 0; i < vm->cfg.disk_count; i++) {
+		lb_wr_u8(&wr, (uint8_t)vm->disk[i].bus);
+		lb_wr_u64le(&wr, vm->disk[i].dev->size_bytes);
+	}
 	lb_buf_unref(vm->saved);
 	vm->saved = NULL;
 	if (rc == 0)
@@ -342,9 +348,16 @@ int vm_state_peek(struct vm_state_info *out, const void *state, size_t len, stru
 {
 	struct lb_rd rd = lb_rd_init(state, len);
 
-	if (lb_rd_u32le(&rd) != STATE_MAGIC || lb_rd_bytes(&rd, 8) == NULL || !lb_rd_done(&rd))
-		return lb_err_set(err, LB_ECORRUPT, 0, "checkpoint is none of a fake machine");
 	*out = (struct vm_state_info){.ram_bytes = 2 << 20, .vcpus = 1};
+	if (lb_rd_u32le(&rd) != STATE_MAGIC || lb_rd_bytes(&rd, 8) == NULL)
+		return lb_err_set(err, LB_ECORRUPT, 0, "checkpoint is none of a fake machine");
+	out->disks = lb_rd_u32le(&rd);
+	for (size_t i = 0; i < out->disks && i < VM_DISKS_MAX; i++) {
+		out->bus[i] = (enum vm_disk_bus)lb_rd_u8(&rd);
+		out->disk_bytes[i] = lb_rd_u64le(&rd);
+	}
+	if (out->disks > VM_DISKS_MAX || !lb_rd_done(&rd))
+		return lb_err_set(err, LB_ECORRUPT, 0, "checkpoint of a fake machine is torn");
 	return 0;
 }
 

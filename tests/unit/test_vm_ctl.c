@@ -196,6 +196,26 @@ static void test_descriptors_are_never_leaked(void **state)
 	(void)close(pair[1]);
 }
 
+/* A client that ends without having read everything: what it said before still counts. */
+static void test_last_words(void **state)
+{
+	int pair[2], none[1];
+	size_t count = 0, len;
+	uint8_t buf[8];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(vm_ctl_send(pair[1], "unread", 6, NULL, 0, NULL), 0);
+	assert_int_equal(vm_ctl_send(pair[0], "last", 4, NULL, 0, NULL), 0);
+	(void)close(pair[0]);
+	len = sizeof(buf);
+	assert_int_equal(vm_ctl_recv(pair[1], buf, &len, none, &count, NULL), 0);
+	assert_memory_equal(buf, "last", 4);
+	len = sizeof(buf);
+	assert_int_equal(vm_ctl_recv(pair[1], buf, &len, none, &count, NULL), LB_ECLOSED);
+	(void)close(pair[1]);
+}
+
 /* ---- launch ---- */
 
 static void fill_launch(struct vm_launch *l)
@@ -283,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_numbers_out_of_range),
 		cmocka_unit_test(test_descriptors_are_never_leaked),
+		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_launch),
 		cmocka_unit_test(test_launch_lacks_something),
 	};

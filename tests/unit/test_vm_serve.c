@@ -44,7 +44,7 @@ static struct vm_ctl *open_ctl(void)
 
 static int ask(struct vm_ctl *c, enum vm_ctl_type type, uint64_t n, enum vm_ctl_type want)
 {
-	const struct vm_ctl_msg rq = {.type = type, .n = n};
+	const struct vm_ctl_msg rq = {.type = type, .n = n, .off = n};
 
 	return vm_ctl_call(c, &rq, want, &answer, NULL, NULL);
 }
@@ -208,7 +208,7 @@ static void test_cut(void **state)
 {
 	const struct vm_ctl_msg take = {.type = VM_CTL_CUT_TAKE};
 	struct vm_ctl *c, *other;
-	uint8_t saved[12];
+	uint8_t saved[16];
 	uint64_t in_ram, in_state;
 	int fds[3];
 

@@ -157,6 +157,7 @@ static bool role_known(uint32_t role, uint32_t index)
 	case VM_FD_DISK_VIEW:
 	case VM_FD_DISK_MAP:
 	case VM_FD_DISK_LOG:
+	case VM_FD_DISK_SIDE:
 		return index < VM_DISKS_MAX;
 	case VM_FD_TAP:
 		return index < VM_NICS_MAX;

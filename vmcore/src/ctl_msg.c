@@ -16,6 +16,7 @@
 enum body {
 	BODY_NONE,
 	BODY_NUMBER,
+	BODY_TWO,
 	BODY_HELLO,
 	BODY_BYTES,    /* the rest of the frame */
 	BODY_NUMBERED, /* u64, then the rest */
@@ -49,12 +50,13 @@ static const struct row {
 	{VM_CTL_SCREEN_TEXT, BODY_NONE, 0, 0, "SCREEN_TEXT"},
 	{VM_CTL_SCREEN_PIXELS, BODY_NONE, 0, 0, "SCREEN_PIXELS"},
 	{VM_CTL_CUT_PREPARE, BODY_NONE, 0, 0, "CUT_PREPARE"},
-	{VM_CTL_CUT_HOLD, BODY_NUMBER, 0, 0, "CUT_HOLD"},
+	{VM_CTL_CUT_HOLD, BODY_TWO, 0, 0, "CUT_HOLD"},
 	{VM_CTL_CUT_TAKE, BODY_NONE, 0, 0, "CUT_TAKE"},
 	{VM_CTL_CUT_RESUME, BODY_NONE, 0, 0, "CUT_RESUME"},
 	{VM_CTL_CUT_END, BODY_NUMBER, 0, 0, "CUT_END"},
 	{VM_CTL_CUT_READ, BODY_READ, 0, 0, "CUT_READ"},
 	{VM_CTL_CUT_CHANGED, BODY_DISK, 0, 0, "CUT_CHANGED"},
+	{VM_CTL_CUT_CHECK, BODY_NONE, 0, 0, "CUT_CHECK"},
 	{VM_CTL_GET_ORDER, BODY_NONE, 0, 0, "GET_ORDER"},
 	{VM_CTL_OUTPUT_ACK, BODY_NUMBER, 0, 0, "OUTPUT_ACK"},
 	{VM_CTL_OK, BODY_NONE, 0, 0, "OK"},
@@ -164,6 +166,10 @@ static void put_body(struct lb_wr *wr, enum body body, const struct vm_ctl_msg *
 	case BODY_NUMBERED:
 	case BODY_NUMBER:
 		lb_wr_u64le(wr, m->n);
+		break;
+	case BODY_TWO:
+		lb_wr_u64le(wr, m->n);
+		lb_wr_u64le(wr, m->off);
 		break;
 	case BODY_HELLO:
 		lb_wr_u16le(wr, m->version);
@@ -347,6 +353,10 @@ static void get_body(struct lb_rd *rd, enum body body, struct vm_ctl_msg *m)
 	case BODY_NUMBERED:
 	case BODY_NUMBER:
 		m->n = lb_rd_u64le(rd);
+		break;
+	case BODY_TWO:
+		m->n = lb_rd_u64le(rd);
+		m->off = lb_rd_u64le(rd);
 		break;
 	case BODY_HELLO:
 		m->version = lb_rd_u16le(rd);

@@ -85,13 +85,18 @@ int vm_ctl_recv(int sock, void *p, size_t *len, int *fds, size_t *fd_count, stru
 			     .msg_iovlen = 1,
 			     .msg_control = control.room,
 			     .msg_controllen = sizeof(control.room)};
-	bool bad = false;
+	bool bad = false, reset = false;
 	size_t got;
 	ssize_t n;
 
-	do
+	/* who closes with unread frames resets the connection; what it sent before is still there,
+	 * behind that one error */
+	for (;;) {
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+		if (n >= 0 || (errno != EINTR && (errno != ECONNRESET || reset)))
+			break;
+		reset = reset || errno == ECONNRESET;
+	}
 	if (n < 0 && errno == EAGAIN)
 		return lb_err_set(err, LB_EAGAIN, errno, "nothing on the control socket");
 	if (n < 0 && errno != ECONNRESET)

@@ -11,7 +11,9 @@
 #include "base/err.h"
 #include "base/rd.h"
 #include "hub.h"
+#include "imaging/cut.h"
 #include "imaging/dev.h"
+#include "imaging/extmap.h"
 #include "vmcore/cut.h"
 #include "vmcore/net.h"
 #include "vmcore/vm.h"
@@ -60,6 +62,22 @@ static int overlay_disk(struct vm_machine *m, uint32_t i, struct lb_err *err)
 	return rc;
 }
 
+/* With a side store the disk can be cut. */
+static int make_cuttable(struct vm_machine *m, uint32_t i, struct lb_err *err)
+{
+	struct img_cut_cfg cfg = {.lower = m->disk[i]};
+	int rc;
+
+	if (fd_of(m, VM_FD_DISK_SIDE, i) < 0)
+		return 0;
+	rc = file_dev(m, VM_FD_DISK_SIDE, i, true, &m->side[i], err);
+	if (rc == 0 && fd_of(m, VM_FD_DISK_LOG, i) >= 0)
+		rc = file_dev(m, VM_FD_DISK_LOG, i, true, &m->log[i], err);
+	cfg.side = m->side[i];
+	cfg.log = m->log[i];
+	return rc == 0 ? img_cut_create(&m->cut[i], &cfg, err) : rc;
+}
+
 static int build_disk(struct vm_machine *m, uint32_t i, struct lb_err *err)
 {
 	const struct vm_launch_disk *d = &m->l.disk[i];
@@ -72,11 +90,16 @@ static int build_disk(struct vm_machine *m, uint32_t i, struct lb_err *err)
 	if (rc == 0 && m->disk[i]->size_bytes != d->size_bytes)
 		rc = lb_err_set(err, LB_EINPUT, 0, "it has %" PRIu64 " bytes, not %" PRIu64,
 				m->disk[i]->size_bytes, d->size_bytes);
+	if (rc == 0)
+		rc = make_cuttable(m, i, err);
 	return rc != 0 ? lb_err_wrap(err, rc, "disk %s", d->label) : 0;
 }
 
 static void drop_disk(struct vm_machine *m, uint32_t i)
 {
+	img_dev_destroy(m->cut[i]);
+	img_dev_destroy(m->log[i]);
+	img_dev_destroy(m->side[i]);
 	if (m->disk[i] != m->base[i])
 		img_dev_destroy(m->disk[i]);
 	img_dev_destroy(m->map[i]);
@@ -217,7 +240,7 @@ static int create_vm(struct vm_machine *m, struct vm_hub *hub, struct lb_err *er
 		cfg.cmdline = m->l.cmdline;
 	}
 	for (uint32_t i = 0; i < m->l.disks; i++) {
-		disk[i].dev = m->disk[i];
+		disk[i].dev = m->cut[i] != NULL ? m->cut[i] : m->disk[i];
 		disk[i].bus = m->l.disk[i].bus;
 		memcpy(disk[i].serial, m->l.disk[i].serial, sizeof(disk[i].serial));
 	}
@@ -286,36 +309,82 @@ void vm_machine_fini(struct vm_machine *m)
 
 /* ---- cuts of disks ---- */
 
+static int need_cut(const struct vm_machine *m, uint32_t i, struct lb_err *err)
+{
+	return m->cut[i] != NULL ? 0
+				 : lb_err_set(err, LB_EUNSUPPORTED, 0,
+					      "disk %s was not started with room for cuts",
+					      m->l.disk[i].label);
+}
+
 int vm_machine_mark(void *arg, struct lb_err *err)
 {
-	(void)arg;
-	(void)err;
-	return 0;
+	struct vm_machine *m = arg;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < m->l.disks && rc == 0; i++) {
+		rc = need_cut(m, i, err);
+		if (rc == 0)
+			rc = img_cut_mark(m->cut[i], err);
+	}
+	if (rc != 0)
+		vm_machine_cut_end(m, false);
+	return rc;
 }
 
 int vm_machine_read(struct vm_machine *m, uint32_t i, void *buf, uint32_t len, uint64_t off,
 		    struct lb_err *err)
 {
-	(void)buf;
-	(void)len;
-	(void)off;
-	return lb_err_set(err, LB_EUNSUPPORTED, 0, "disk %s was not started with a log for cuts",
-			  m->l.disk[i].label);
+	struct img_dev *view = NULL;
+	int rc = need_cut(m, i, err);
+
+	if (rc == 0)
+		rc = img_cut_view(m->cut[i], &view, err);
+	return rc == 0 ? img_pread(view, buf, len, off, err) : rc;
 }
 
-int vm_machine_changed(struct vm_machine *m, uint32_t i, int *fd, uint64_t *bytes,
+static void set_run(uint8_t *map, uint64_t blocks, const struct img_run *run)
+{
+	for (uint64_t b = run->start; b < run->start + run->count && b < blocks; b++)
+		map[b / 8] |= (uint8_t)(1u << (b % 8));
+}
+
+int vm_machine_changed(struct vm_machine *m, uint32_t i, uint8_t **map, uint64_t *bytes,
 		       struct lb_err *err)
 {
-	(void)m;
-	(void)i;
-	(void)err;
-	*fd = -1;
+	uint64_t blocks = (m->l.disk[i].size_bytes + 4095) / 4096;
+	const struct img_extmap *changed = NULL;
+	int rc = need_cut(m, i, err);
+
+	*map = NULL;
 	*bytes = 0;
+	if (rc == 0)
+		rc = img_cut_changed(m->cut[i], &changed, err);
+	if (rc != 0 || changed == NULL)
+		return rc;
+	*map = calloc(1, (blocks + 7) / 8);
+	if (*map == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "map of the changes of disk %s",
+				  m->l.disk[i].label);
+	*bytes = (blocks + 7) / 8;
+	for (size_t r = 0; r < img_extmap_count(changed); r++)
+		set_run(*map, blocks, &img_extmap_runs(changed)[r]);
 	return 0;
+}
+
+int vm_machine_check(struct vm_machine *m, struct lb_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < m->l.disks && rc == 0; i++)
+		if (m->cut[i] != NULL)
+			rc = img_cut_check(m->cut[i], err);
+	return rc;
 }
 
 void vm_machine_cut_end(struct vm_machine *m, bool kept)
 {
-	(void)m;
-	(void)kept;
+	for (uint32_t i = 0; i < m->l.disks; i++)
+		if (m->cut[i] != NULL)
+			img_cut_release(m->cut[i], kept, NULL);
 }

@@ -4,7 +4,7 @@
  *
  *   disk i:  DATA                              raw image
  *            VIEW (NBD) + DATA + MAP           overlay.h: guest writes beside a point's view
- *            [+ LOG]                           a cut device on top: cuts can be taken
+ *            [+ SIDE + LOG]                    a cut device on top: cuts can be taken
  *   NIC i:   TAP | nothing, [hold]
  */
 #ifndef VMCORE_MACHINE_H
@@ -24,7 +24,9 @@ struct vm_machine {
 	struct vm_launch l;
 	int fd[VM_CTL_FDS_MAX]; /* of l.fd; -1: taken by what was made of it */
 	struct img_dev *base[VM_DISKS_MAX], *view[VM_DISKS_MAX], *map[VM_DISKS_MAX];
-	struct img_dev *disk[VM_DISKS_MAX]; /* what the guest sees; may be one of the above */
+	struct img_dev *disk[VM_DISKS_MAX]; /* may be one of the above */
+	struct img_dev *side[VM_DISKS_MAX], *log[VM_DISKS_MAX];
+	struct img_dev *cut[VM_DISKS_MAX]; /* what the guest sees when the disk can be cut */
 	struct vm_net *net[VM_NICS_MAX], *hold[VM_NICS_MAX];
 	struct img_dev *ram;
 	uint8_t *state; /* checkpoint */
@@ -46,10 +48,11 @@ int vm_machine_mark(void *arg, struct lb_err *err);
 /* Disk @i as of the open cut. Errors: LB_EUNSUPPORTED (it cannot be cut), LB_EIO. */
 int vm_machine_read(struct vm_machine *m, uint32_t i, void *buf, uint32_t len, uint64_t off,
 		    struct lb_err *err);
-/* A descriptor with one bit a 4 KiB block, LSB first, of what may differ from the last kept cut;
- * -1: no such map, compare all. */
-int vm_machine_changed(struct vm_machine *m, uint32_t i, int *fd, uint64_t *bytes,
+/* One bit a 4 KiB block, LSB first, of what may differ from the last kept cut, the caller's (free);
+ * *map NULL: not known, compare all. */
+int vm_machine_changed(struct vm_machine *m, uint32_t i, uint8_t **map, uint64_t *bytes,
 		       struct lb_err *err);
+int vm_machine_check(struct vm_machine *m, struct lb_err *err); /* LB_ECHANGED: cut given up */
 void vm_machine_cut_end(struct vm_machine *m, bool kept);
 
 #endif

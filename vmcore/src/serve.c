@@ -147,8 +147,8 @@ static void note_events(struct serve *s)
 			       e.text[0] != '\0' ? ": " : "", e.text);
 		lb_log(e.type == VM_EVENT_RESET || e.type == VM_EVENT_POWEROFF ? LB_LOG_INFO
 									       : LB_LOG_ERROR,
-		       "vm", event_name(e.type), "code=%d", (int)e.code, "rip=%s", rip, "text=%s",
-		       e.text, NULL);
+		       "vm", "guest", "event=%s", event_name(e.type), "code=%d", (int)e.code,
+		       "rip=%s", rip, "text=%s", e.text, NULL);
 	}
 }
 

@@ -146,10 +146,11 @@ static int do_hold(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 
 	if (w->cut_state != CUT_NONE)
 		return lb_err_set(err, LB_EBUSY, 0, "a cut is open already");
-	w->resume_by_ns = monotonic_ns() + limit;
 	rc = vm_cut_hold(w->m->vm, limit, err);
 	if (rc != 0)
 		return rc;
+	w->resume_by_ns =
+		monotonic_ns() + (j->request.off < HOLD_MAX_NS ? j->request.off : HOLD_MAX_NS);
 	w->cut_state = CUT_HELD;
 	w->cut_client = j->client;
 	return 0;
@@ -247,17 +248,28 @@ static int do_cut_read(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 
 static int do_cut_changed(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 {
+	uint8_t *map = NULL;
 	int fd = -1;
 	int rc = need_cut(w, j, CUT_OPEN, CUT_TAKEN, err);
 
 	if (rc == 0 && j->request.disk >= w->m->l.disks)
 		rc = lb_err_set(err, LB_EINPUT, 0, "machine has no disk %u", j->request.disk);
 	if (rc == 0)
-		rc = vm_machine_changed(w->m, j->request.disk, &fd, &j->answer.n, err);
+		rc = vm_machine_changed(w->m, j->request.disk, &map, &j->answer.n, err);
+	if (rc == 0 && map != NULL)
+		rc = bytes_fd(&fd, "changed", map, j->answer.n, err);
+	free(map);
 	j->answer.type = VM_CTL_MAP;
 	if (rc == 0 && fd >= 0)
 		attach_fd(j, fd, true);
 	return rc;
+}
+
+static int do_cut_check(struct vm_work *w, struct vm_job *j, struct lb_err *err)
+{
+	int rc = need_cut(w, j, CUT_OPEN, CUT_OPEN, err);
+
+	return rc == 0 ? vm_machine_check(w->m, err) : rc;
 }
 
 /* ---- the rest ---- */
@@ -388,6 +400,8 @@ static int perform(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 		return do_cut_read(w, j, err);
 	case VM_CTL_CUT_CHANGED:
 		return do_cut_changed(w, j, err);
+	case VM_CTL_CUT_CHECK:
+		return do_cut_check(w, j, err);
 	case VM_CTL_GET_ORDER:
 		return do_order(w, j, err);
 	case VM_CTL_OUTPUT_ACK:

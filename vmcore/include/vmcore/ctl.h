@@ -51,12 +51,13 @@ enum vm_ctl_type {
 	VM_CTL_SCREEN_TEXT = 300,   /* answer TEXT */
 	VM_CTL_SCREEN_PIXELS = 301, /* answer PIXELS */
 	VM_CTL_CUT_PREPARE = 400,
-	VM_CTL_CUT_HOLD = 401,    /* .n: limit in ns, also of the time until RESUME */
+	VM_CTL_CUT_HOLD = 401,   /* .n: limit in ns; .off: of the time from then to RESUME */
 	VM_CTL_CUT_TAKE = 402,    /* answer CUT */
 	VM_CTL_CUT_RESUME = 403,  /* answer NUMBER: how long the guest stood still, ns */
 	VM_CTL_CUT_END = 404,     /* .n: 1 kept, 0 abandoned */
 	VM_CTL_CUT_READ = 405,    /* .disk .off .len; answer DATA */
 	VM_CTL_CUT_CHANGED = 406, /* .disk; answer MAP */
+	VM_CTL_CUT_CHECK = 407,   /* is what was read still the cut? LB_ECHANGED: no */
 	VM_CTL_GET_ORDER = 500,   /* first-touch order of a lazy restore; answer MAP */
 	VM_CTL_OUTPUT_ACK = 501,  /* .n: seq whose receipt came: packets held for it go */
 	/* answers */

@@ -40,7 +40,8 @@ enum vm_launch_role {
 	VM_FD_DISK_DATA = 20, /* raw image, or the overlay's blocks */
 	VM_FD_DISK_VIEW = 21, /* connected NBD socket: what is below the overlay */
 	VM_FD_DISK_MAP = 22,  /* the overlay's bitmap file */
-	VM_FD_DISK_LOG = 23,  /* dirty log of guest writes */
+	VM_FD_DISK_LOG = 23,  /* log of guest writes (imaging/cut.h) */
+	VM_FD_DISK_SIDE = 24, /* with it, where a cut's old blocks go: cuts can be taken */
 	VM_FD_TAP = 30,
 	VM_FD_STATE = 40, /* checkpoint's state bytes, readable from 0 */
 	VM_FD_RAM = 41,   /* connected NBD socket: checkpoint's memory */

@@ -14,7 +14,7 @@ import pathlib, re, shutil, subprocess, sys
 root, bindir, scratch = (pathlib.Path(p).resolve() for p in sys.argv[1:4])
 write = "--write" in sys.argv[4:]
 bad, notes = [], []
-COMPONENTS = ["base", "imaging", "replicator", "runbooks", "siteagent"]
+COMPONENTS = ["base", "imaging", "replicator", "vmcore", "runbooks", "siteagent"]
 
 
 def run(argv, **kw):

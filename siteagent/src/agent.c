@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "export_int.h"
+#include "vms_int.h"
 
 #define POOL_THREADS 4u
 
@@ -152,11 +153,24 @@ static void on_joined(void *arg, const struct sa_peer *p)
 		lb_log(LB_LOG_ERROR, "agent", "start_failed", "err=%s", err.msg, NULL);
 }
 
+static void find_vm_program(struct sa_agent *a)
+{
+	const char *set = a->cfg->vm_program;
+	int n = set[0] != '\0' ? snprintf(a->vm_program, sizeof(a->vm_program), "%s", set)
+			       : snprintf(a->vm_program, sizeof(a->vm_program), "%s/lifeboat-vm",
+					  a->plugin_dir);
+
+	if (n < 0 || (size_t)n >= sizeof(a->vm_program) || access(a->vm_program, X_OK) != 0)
+		a->vm_program[0] = '\0';
+}
+
 static int open_hypervisor(struct sa_agent *a, struct lb_err *err)
 {
 	const struct sa_config *c = a->cfg;
 	struct sa_hv_cfg cfg = {.driver = c->hv_driver,
 				.uri = c->hv_uri,
+				.vm_program = a->vm_program[0] != '\0' ? a->vm_program : NULL,
+				.firmware = c->hv_firmware,
 				.kernel = c->hv_kernel[0] != '\0' ? c->hv_kernel : NULL,
 				.initrd = c->hv_initrd[0] != '\0' ? c->hv_initrd : NULL,
 				.kvm = c->hv_kvm};
@@ -171,6 +185,9 @@ static int start_services(struct sa_agent *a, struct lb_err *err)
 	if (rc == 0)
 		rc = sa_enrol_create(&a->enrol, a->env, a->loop, a->ident, a->cfg, on_joined, a,
 				     err);
+	find_vm_program(a);
+	if (rc == 0)
+		rc = sa_vms_create(&a->vms, a, err);
 	if (rc == 0)
 		rc = open_hypervisor(a, err);
 	if (rc == 0)
@@ -231,6 +248,7 @@ void sa_agent_destroy(struct sa_agent *a)
 	lb_pool_destroy(a->pool);
 	sa_runs_destroy(a->runs); /* its verbs were the pool's */
 	sa_join_drop(a);
+	sa_vms_destroy(a->vms);
 	sa_views_destroy(a->views);
 	sa_history_destroy(a->history);
 	sa_hv_destroy(a->hv);

@@ -576,6 +576,8 @@ static const struct path {
 	{"GET", "runs", get_runs},
 	{"GET", "runs/*", get_run},
 	{"GET", "runs/*/console", get_console},
+	{"GET", "vms", sa_get_vms},
+	{"GET", "vms/*", sa_get_vm},
 	{"GET", "events", get_events},
 	{"GET", "doctor", get_doctor},
 	{"GET", "catalog/dump", get_catalog_dump},
@@ -591,6 +593,7 @@ static const struct path {
 	{"POST", "jobs/*/cancel", post_job_cancel},
 	{"POST", "runbooks/lint", post_lint},
 	{"POST", "runbooks/plan", post_plan},
+	{"POST", "vms/*/command", sa_post_vm_command},
 	{"POST", "runs", post_runs},
 	{"POST", "runs/*/command", post_run_command},
 };

@@ -42,6 +42,8 @@ struct sa_join;
 struct sa_jobs;
 struct sa_runs;
 struct sa_views;
+struct sa_vmdesc;
+struct sa_vms;
 
 /* One protected group of this site (source role). */
 struct sa_protected {
@@ -49,6 +51,7 @@ struct sa_protected {
 	const struct sa_group_cfg *cfg;
 	struct lb_id id;
 	struct sa_source **member; /* cfg->machines of them */
+	struct sa_vmdesc *vm;      /* as many; those of driver vmcore are filled */
 	struct sa_source_group *cut_arg;
 	struct rep_source
 		*engine; /* of its peer; borrowed from agent->link; NULL: peer not enrolled */
@@ -99,6 +102,7 @@ struct sa_agent {
 	struct sa_views *views;
 	struct sa_history *history;
 	struct sa_hv *hv;
+	struct sa_vms *vms;
 	/* source role */
 	struct rep_tls *tls_client;
 	struct sa_link *link;
@@ -115,6 +119,7 @@ struct sa_agent {
 	size_t fresh_count;
 	char alarm[256]; /* newest alarm that still stands, "" none */
 	char plugin_dir[SA_PATH_BYTES];
+	char vm_program[SA_PATH_BYTES]; /* lifeboat-vm; "": there is none */
 };
 
 int sa_agent_create(struct sa_agent **out, struct lb_env *env, struct lb_loop *loop,

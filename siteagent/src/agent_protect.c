@@ -1,9 +1,9 @@
 /*
  * The source role: groups of the configuration -> drivers -> one engine per peer.
  *
- *   CONFIGURED ── peer enrolled, volumes named in the configuration ──► PROTECTED ── higher epoch ──► FENCED
- *       └── volumes to be asked of the machines ──► PREPARING ── ready [on_prepared] ──┘           (for good)
- *                                                   └ not ready: again every RETRY_NS
+ *   CONFIGURED ── peer enrolled, volumes named in the configuration ──► PROTECTED ── higher epoch
+ * ──► FENCED └── volumes to be asked of the machines ──► PREPARING ── ready [on_prepared] ──┘ (for
+ * good) └ not ready: again every RETRY_NS
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "replicator/link.h"
+#include "vms_int.h"
 
 #define RETRY_NS UINT64_C(2000000000)
 
@@ -88,6 +89,7 @@ void sa_protect_fence(struct sa_agent *a, const struct lb_id *group, uint64_t ep
 	if (g->added)
 		rep_source_group_remove(g->engine, &g->id);
 	g->added = false;
+	sa_vms_fence(a->vms, g->cfg);
 }
 
 static void on_group_event(struct sa_agent *a, struct sa_protected *g,
@@ -193,8 +195,27 @@ static struct sa_link *link_to(struct sa_agent *a, const struct sa_peer *p, stru
 
 /* ---- members ---- */
 
+/* What only a machine of driver vmcore has. @vm lives as long as the source. */
+static int member_of_vmcore(struct sa_agent *a, const struct sa_group_cfg *g,
+			    const struct sa_machine_cfg *m, struct sa_vmdesc *vm,
+			    struct sa_source_cfg *cfg, char *work, struct lb_err *err)
+{
+	char path[2 * SA_NAME_BYTES + 2];
+	int rc = sa_vm_dir(a, g, m, work, err);
+
+	if (rc == 0)
+		rc = sa_vm_describe(a, g, m, vm, err);
+	(void)snprintf(path, sizeof(path), "%s/%s", g->name, m->name);
+	if (rc == 0)
+		rc = sa_idmap_get(a->ids, path, &cfg->id, err);
+	cfg->vm = vm;
+	cfg->vm_memory = m->vm.memory_points;
+	return rc;
+}
+
 static int member_create(struct sa_agent *a, const struct sa_group_cfg *g,
-			 const struct sa_machine_cfg *m, struct sa_source **out, struct lb_err *err)
+			 const struct sa_machine_cfg *m, struct sa_vmdesc *vm,
+			 struct sa_source **out, struct lb_err *err)
 {
 	struct sa_source_volume volume[SA_VOLUMES_MAX] = {0};
 	char work[SA_PATH_BYTES], plugin[SA_PATH_BYTES];
@@ -221,6 +242,12 @@ static int member_create(struct sa_agent *a, const struct sa_group_cfg *g,
 		memcpy(volume[i].name, m->volume[i].name, sizeof(volume[i].name));
 		volume[i].path = m->volume[i].path;
 	}
+	if (strcmp(m->driver, "vmcore") == 0) {
+		int rc = member_of_vmcore(a, g, m, vm, &cfg, work, err);
+
+		if (rc != 0)
+			return rc;
+	}
 	return sa_source_create(out, &cfg, err);
 }
 
@@ -229,10 +256,12 @@ static int members_create(struct sa_protected *g, struct lb_err *err)
 	int rc = 0;
 
 	g->member = calloc(g->cfg->machines, sizeof(struct sa_source *));
-	if (g->member == NULL)
+	g->vm = calloc(g->cfg->machines, sizeof(*g->vm));
+	if (g->member == NULL || g->vm == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "machines of group %s", g->cfg->name);
 	for (size_t i = 0; i < g->cfg->machines && rc == 0; i++)
-		rc = member_create(g->agent, g->cfg, &g->cfg->machine[i], &g->member[i], err);
+		rc = member_create(g->agent, g->cfg, &g->cfg->machine[i], &g->vm[i], &g->member[i],
+				   err);
 	if (rc == 0)
 		rc = sa_source_group_create(&g->cut_arg, g->member, g->cfg->machines, 0, err);
 	return rc != 0 ? lb_err_wrap(err, rc, "group %s", g->cfg->name) : 0;
@@ -271,7 +300,7 @@ static int collect_volumes(struct sa_protected *g, struct rep_source_volume *out
 			if (n++ == REP_MANIFEST_MAX_VOLUMES)
 				return lb_err_set(err, LB_EINPUT, 0, "group %s has over %u volumes",
 						  g->cfg->name, REP_MANIFEST_MAX_VOLUMES);
-			o->kind = REP_VOLUME_DISK;
+			o->kind = sv->ram ? REP_VOLUME_RAM : REP_VOLUME_DISK;
 			(void)snprintf(o->machine_name, sizeof(o->machine_name), "%s", machine);
 			(void)snprintf(o->volume_name, sizeof(o->volume_name), "%s", sv->name);
 			(void)snprintf(path, sizeof(path), "%s/%s", g->cfg->name, machine);
@@ -480,6 +509,7 @@ void sa_protect_stop(struct sa_agent *a)
 		for (size_t m = 0; g->member != NULL && m < g->cfg->machines; m++)
 			sa_source_destroy(g->member[m]);
 		free(g->member);
+		free(g->vm);
 	}
 	free(a->group);
 	free(a->link);

@@ -10,6 +10,7 @@
 #include "agent_int.h"
 #include "base/buf.h"
 #include "base/env.h"
+#include "vmcore/host.h"
 
 static json_t *number(uint64_t n)
 {
@@ -496,6 +497,27 @@ static void check_groups(struct sa_agent *a, json_t *list)
 	}
 }
 
+/* Where replicas will run, before it matters. Wrong only where vmcore is asked for and cannot be.
+ */
+static void check_kvm(const struct sa_agent *a, json_t *list)
+{
+	bool forced = strcmp(a->cfg->hv_driver, "vmcore") == 0;
+	struct vm_host host;
+	const char *where;
+
+	vm_probe(&host);
+	if (forced)
+		where = "replicas are booted by vmcore, as configured";
+	else if (a->vm_program[0] == '\0')
+		where = "lifeboat-vm is not installed: replicas are booted by libvirt";
+	else if (host.kind == VM_KVM_NATIVE)
+		where = "replicas are booted by vmcore where they fit, else by libvirt";
+	else
+		where = "Linux replicas are booted by libvirt/QEMU";
+	check(list, "kvm", !forced || (host.kind != VM_KVM_NONE && a->vm_program[0] != '\0'),
+	      "KVM is %s (%s); %s", vm_kvm_kind_name(host.kind), host.detail, where);
+}
+
 struct json_t *sa_doctor_json(struct sa_agent *a)
 {
 	json_t *list = json_array();
@@ -520,6 +542,7 @@ struct json_t *sa_doctor_json(struct sa_agent *a)
 		      a->hv != NULL ? "replicas can be booted through %s"
 				    : "no hypervisor is configured: replicas cannot be booted%.0s",
 		      a->cfg->hv_uri);
+	check_kvm(a, list);
 	check(list, "alarm", a->alarm[0] == '\0', "%s",
 	      a->alarm[0] == '\0' ? "no alarm stands" : a->alarm);
 	json_array_foreach(list, i, o)

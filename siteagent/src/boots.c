@@ -59,7 +59,7 @@ static json_t *to_json(const struct sa_boot *b)
 	char group[LB_ID_TEXT], point[LB_HASH_TEXT];
 
 	return json_pack("{s:i, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, "
-			 "s:s, s:b, s:o}",
+			 "s:s, s:b, s:b, s:s, s:s, s:s, s:o}",
 			 "format", 1, "run", b->run, "step", (json_int_t)b->step, "attempt",
 			 (json_int_t)b->attempt, "mode", rb_mode_name(b->mode), "state",
 			 state_names[b->state], "machine", b->machine, "domain", b->domain,
@@ -67,7 +67,8 @@ static json_t *to_json(const struct sa_boot *b)
 			 lb_hash_text(&b->point, point), "seq", (json_int_t)b->point_seq,
 			 "captured_wall_ns", (json_int_t)b->point_wall_ns, "booted_wall_ns",
 			 (json_int_t)b->booted_wall_ns, "isolation", b->isolation, "isolated",
-			 (int)b->isolated, "disks", disks_json(b));
+			 (int)b->isolated, "memory", (int)b->memory, "cold", b->cold, "driver",
+			 b->driver, "ram_socket", b->ram_socket, "disks", disks_json(b));
 }
 
 static bool take(char *out, size_t out_bytes, const json_t *o, const char *key)
@@ -141,6 +142,11 @@ static bool from_json(struct sa_boot *b, const json_t *o)
 	b->point_wall_ns = number(o, "captured_wall_ns");
 	b->booted_wall_ns = number(o, "booted_wall_ns");
 	b->isolated = json_is_true(json_object_get(o, "isolated"));
+	/* not in records of before memory points */
+	b->memory = json_is_true(json_object_get(o, "memory"));
+	(void)take(b->cold, sizeof(b->cold), o, "cold");
+	(void)take(b->driver, sizeof(b->driver), o, "driver");
+	(void)take(b->ram_socket, sizeof(b->ram_socket), o, "ram_socket");
 	return true;
 }
 
@@ -282,7 +288,8 @@ static void make_request(struct request *q, struct sa_agent *a, const struct sa_
 					 .dir = b->dir,
 					 .netns = or_null(net->netns),
 					 .bridge = or_null(net->bridge),
-					 .keep_uuid = b->mode != RB_DRILL};
+					 .keep_uuid = b->mode != RB_DRILL,
+					 .point = b->point};
 }
 
 static int read_xml(struct sa_agent *a, const struct sa_boot *b, uint8_t **out, struct lb_err *err)
@@ -316,8 +323,56 @@ int sa_boot_adopt(struct sa_agent *a, const struct sa_boot *b, struct sa_hv_mach
 	return rc;
 }
 
+/* Define it and let it go. */
+static int start_new(struct sa_agent *a, const struct sa_hv_boot_cfg *cfg,
+		     struct sa_hv_machine **vm, struct lb_err *err)
+{
+	int rc = sa_hv_fits(a->hv, cfg, err);
+
+	if (rc == 0)
+		rc = sa_hv_prepare(a->hv, vm, cfg, err);
+	if (rc == 0)
+		rc = sa_hv_start(*vm, err);
+	if (rc != 0) {
+		sa_hv_machine_destroy(*vm);
+		*vm = NULL;
+	}
+	return rc;
+}
+
+/* The rungs within one attempt: from memory, else cold from the same point. */
+static int climb(struct sa_agent *a, struct sa_boot *b, struct request *q,
+		 const struct sa_boot_memory *memory, struct sa_hv_machine **vm, struct lb_err *err)
+{
+	struct lb_err why = {0};
+
+	if (memory->state != NULL && b->memory) {
+		q->cfg.state = memory->state;
+		q->cfg.state_bytes = memory->state_bytes;
+		q->cfg.ram_socket = b->ram_socket;
+		if (start_new(a, &q->cfg, vm, &why) == 0)
+			return 0;
+		(void)snprintf(b->cold, sizeof(b->cold), "%.150s", why.msg);
+		q->cfg.state = NULL;
+		q->cfg.ram_socket = NULL;
+	}
+	b->memory = false;
+	return start_new(a, &q->cfg, vm, err);
+}
+
+static int note_booted(struct sa_agent *a, struct sa_boot *b, const struct sa_hv_machine *vm,
+		       struct lb_err *err)
+{
+	b->state = SA_BOOT_BOOTED;
+	if (b->booted_wall_ns == 0)
+		b->booted_wall_ns = a->env->wall_ns(a->env);
+	(void)snprintf(b->driver, sizeof(b->driver), "%s", sa_hv_driver(vm));
+	return sa_boot_save(a, b, err);
+}
+
 int sa_boot_start(struct sa_agent *a, struct sa_boot *b, const char *xml,
-		  struct sa_hv_machine **out, struct lb_err *err)
+		  const struct sa_boot_memory *memory, struct sa_hv_machine **out,
+		  struct lb_err *err)
 {
 	struct sa_hv_machine *vm = NULL;
 	struct request q;
@@ -325,19 +380,12 @@ int sa_boot_start(struct sa_agent *a, struct sa_boot *b, const char *xml,
 
 	make_request(&q, a, b, xml);
 	rc = sa_hv_adopt(a->hv, &vm, &q.cfg, err);
-	if (rc == LB_ENOTFOUND) {
-		rc = sa_hv_fits(a->hv, &q.cfg, err);
-		if (rc == 0)
-			rc = sa_hv_prepare(a->hv, &vm, &q.cfg, err);
-	}
-	if (rc == 0)
+	if (rc == LB_ENOTFOUND)
+		rc = climb(a, b, &q, memory, &vm, err);
+	else if (rc == 0)
 		rc = sa_hv_start(vm, err);
-	if (rc == 0) {
-		b->state = SA_BOOT_BOOTED;
-		if (b->booted_wall_ns == 0)
-			b->booted_wall_ns = a->env->wall_ns(a->env);
-		rc = sa_boot_save(a, b, err);
-	}
+	if (rc == 0)
+		rc = note_booted(a, b, vm, err);
 	if (rc != 0)
 		sa_hv_machine_destroy(vm);
 	else

@@ -27,7 +27,7 @@ struct cli {
 	const char *socket;
 	bool json;
 	bool deep, watch, once, plain, yes_unattended, ascii, read_only;
-	const char *mode, *confirm, *reason, *group, *machine, *volume, *format, *name, *ttl,
+	const char *mode, *confirm, *reason, *group, *machine, *volume, *format, *png, *name, *ttl,
 		*after, *max, *theme;
 	const char *arg[CLI_ARGS_MAX + 1]; /* what is left after the verb, NULL-terminated */
 	size_t args;
@@ -101,6 +101,16 @@ int cli_run_skip(struct cli *c);
 int cli_run_halt(struct cli *c);
 int cli_run_cancel(struct cli *c);
 int cli_drill(struct cli *c);
+int cli_vm_list(struct cli *c);
+int cli_vm_show(struct cli *c);
+int cli_vm_run(struct cli *c);
+int cli_vm_console(struct cli *c);
+int cli_vm_pause(struct cli *c);
+int cli_vm_resume(struct cli *c);
+int cli_vm_screenshot(struct cli *c);
+int cli_vm_power_button(struct cli *c);
+int cli_vm_stop(struct cli *c);
+int cli_vm_reset(struct cli *c);
 int cli_config_check(struct cli *c);
 int cli_config_keys(struct cli *c);
 int cli_completion(struct cli *c);

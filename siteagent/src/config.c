@@ -28,7 +28,8 @@ struct raw_site {
 };
 struct raw_hypervisor {
 	int driver;
-	char uri[SA_URI_BYTES], kernel[SA_PATH_BYTES], initrd[SA_PATH_BYTES];
+	char uri[SA_URI_BYTES], kernel[SA_PATH_BYTES], initrd[SA_PATH_BYTES],
+		firmware[SA_PATH_BYTES];
 	bool kvm;
 };
 struct raw_machine {
@@ -37,9 +38,11 @@ struct raw_machine {
 };
 enum driver {
 	DRIVER_BLOCK,
-	DRIVER_LIBVIRT
+	DRIVER_LIBVIRT,
+	DRIVER_VMCORE
 };
-static const char *const driver_names[] = {"block", "libvirt"};
+static const char *const driver_names[] = {"block", "libvirt", "vmcore"};
+static const char *const hypervisor_names[] = {"auto", "libvirt", "vmcore"};
 
 static const struct lb_conf_field site_fields[] = {
 	{.key = "site",
@@ -70,6 +73,11 @@ static const struct lb_conf_field site_fields[] = {
 	 .min = 1,
 	 .dflt = "/etc/lifeboat/runbooks",
 	 .help = "directory of runbooks (*.yaml) that the terminal UI offers"},
+	{.key = "vm_program",
+	 .type = LB_CT_STR,
+	 IN(struct raw_site, c.vm_program),
+	 .dflt = "",
+	 .help = "lifeboat-vm, which runs one machine; empty: that in plugin_dir"},
 	{.key = "log_level",
 	 .type = LB_CT_ENUM,
 	 IN(struct raw_site, c.log_level),
@@ -128,9 +136,9 @@ static const struct lb_conf_field hypervisor_fields[] = {
 	{.key = "driver",
 	 .type = LB_CT_ENUM,
 	 IN(struct raw_hypervisor, driver),
-	 .choices = "libvirt",
-	 .dflt = "libvirt",
-	 .help = "what boots replicas"},
+	 .choices = "auto|libvirt|vmcore",
+	 .dflt = "auto",
+	 .help = "what boots replicas; auto: vmcore where KVM is native and the machine fits"},
 	{.key = "uri",
 	 .type = LB_CT_STR,
 	 IN(struct raw_hypervisor, uri),
@@ -147,6 +155,11 @@ static const struct lb_conf_field hypervisor_fields[] = {
 	 IN(struct raw_hypervisor, initrd),
 	 .dflt = "",
 	 .help = "its initial RAM disk"},
+	{.key = "firmware",
+	 .type = LB_CT_STR,
+	 IN(struct raw_hypervisor, firmware),
+	 .dflt = "/usr/share/seabios/bios-256k.bin",
+	 .help = "firmware that vmcore boots disks by"},
 	{.key = "kvm",
 	 .type = LB_CT_BOOL,
 	 IN(struct raw_hypervisor, kvm),
@@ -194,8 +207,9 @@ static const struct lb_conf_field machine_fields[] = {
 	{.key = "driver",
 	 .type = LB_CT_ENUM,
 	 IN(struct raw_machine, driver),
-	 .choices = "block|libvirt",
-	 .help = "block: image files or block devices; libvirt: a running machine"},
+	 .choices = "block|libvirt|vmcore",
+	 .help = "block: image files or block devices; libvirt: a running machine; vmcore: run "
+		 "here"},
 	{.key = "uri",
 	 .type = LB_CT_STR,
 	 IN(struct raw_machine, m.uri),
@@ -232,7 +246,7 @@ static const struct lb_conf_field volume_fields[] = {
 	 .type = LB_CT_STR,
 	 IN(struct sa_volume_cfg, path),
 	 .dflt = "",
-	 .help = "block only: image file or block device"},
+	 .help = "block, vmcore: image file or block device"},
 	{0},
 };
 
@@ -240,7 +254,7 @@ static const char *const site_also[] = {"store",  "hypervisor", "drill_network",
 					"groups", NULL};
 static const char *const file_also[] = {"groups", NULL};
 static const char *const group_also[] = {"machines", NULL};
-static const char *const machine_also[] = {"volumes", NULL};
+static const char *const machine_also[] = {"volumes", "vm", NULL};
 static const struct lb_conf_field no_fields[] = {{0}};
 
 /* ---- addresses ---- */
@@ -382,13 +396,13 @@ static void fill_volume(struct lb_conf *doc, const struct lb_conf_node *n, int d
 
 	lb_conf_fill(doc, n, volume_fields, NULL, v);
 	check_absolute(doc, n, "path");
-	if (driver == DRIVER_BLOCK && lb_conf_kind(n) == LB_CONF_MAP &&
+	if ((driver == DRIVER_BLOCK || driver == DRIVER_VMCORE) && lb_conf_kind(n) == LB_CONF_MAP &&
 	    lb_conf_get(n, "path") == NULL)
 		lb_conf_problem(doc, n,
 				"missing key \"path\": image file or block device of this volume");
 	if (driver == DRIVER_LIBVIRT && lb_conf_get(n, "path") != NULL)
 		lb_conf_problem(doc, lb_conf_get(n, "path"),
-				"path: only for driver block; a domain knows its disks");
+				"path: not for driver libvirt; a domain knows its disks");
 	for (size_t i = 0; i < m->volumes; i++) {
 		if (v->name[0] != '\0' && strcmp(m->volume[i].name, v->name) == 0)
 			lb_conf_problem(doc, lb_conf_get(n, "name"),
@@ -444,6 +458,7 @@ static void fill_machine(struct lb_conf *doc, const struct lb_conf_node *n,
 	list = list_of(doc, n, "volumes", SA_VOLUMES_MAX, "disks to protect");
 	for (size_t i = 0; list != NULL && i < lb_conf_count(list); i++)
 		fill_volume(doc, lb_conf_item(list, i), raw.driver, &raw.m);
+	sa_config_fill_vm(doc, n, &raw.m);
 	*out = raw.m;
 }
 
@@ -500,11 +515,15 @@ static void fill_hypervisor(struct lb_conf *doc, const struct lb_conf_node *n, s
 	lb_conf_fill(doc, n, hypervisor_fields, NULL, &raw);
 	check_absolute(doc, n, "kernel");
 	check_absolute(doc, n, "initrd");
+	check_absolute(doc, n, "firmware");
 	if (raw.initrd[0] != '\0' && raw.kernel[0] == '\0')
 		lb_conf_problem(doc, lb_conf_get(n, "initrd"),
 				"initrd: of no use without \"kernel\"");
 	c->has_hypervisor = true;
-	(void)snprintf(c->hv_driver, sizeof(c->hv_driver), "libvirt");
+	if (raw.driver >= 0)
+		(void)snprintf(c->hv_driver, sizeof(c->hv_driver), "%s",
+			       hypervisor_names[raw.driver]);
+	memcpy(c->hv_firmware, raw.firmware, sizeof(c->hv_firmware));
 	memcpy(c->hv_uri, raw.uri, sizeof(c->hv_uri));
 	memcpy(c->hv_kernel, raw.kernel, sizeof(c->hv_kernel));
 	memcpy(c->hv_initrd, raw.initrd, sizeof(c->hv_initrd));
@@ -860,6 +879,7 @@ char *sa_config_keys_text(void)
 	print_keys(f, "failover_network.", network_fields);
 	print_keys(f, "groups[].", group_fields);
 	print_keys(f, "groups[].machines[].", machine_fields);
+	print_keys(f, "groups[].machines[].vm.", sa_config_vm_fields);
 	print_keys(f, "groups[].machines[].volumes[].", volume_fields);
 	if (fclose(f) != 0) {
 		free(out);

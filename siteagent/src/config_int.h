@@ -20,6 +20,10 @@
  *           domain: db
  *           address: 192.0.2.10
  *           volumes: [{name: vda}]
+ *         - name: pay
+ *           driver: vmcore              # `lifeboat vm run pay`
+ *           vm: {memory: 1GiB, memory_points: true, nics: ["52:54:00:00:00:01"]}
+ *           volumes: [{name: vda, path: /srv/pay.img}]
  *         - name: old
  *           driver: block
  *           xml: /etc/lifeboat/old.xml
@@ -34,17 +38,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/conf.h"
 #include "base/log.h"
 
 struct lb_err;
 
-#define SA_NAME_BYTES   65u
-#define SA_PATH_BYTES   256u
-#define SA_URI_BYTES    256u
-#define SA_HOST_BYTES   64u
-#define SA_GROUPS_MAX   64u
-#define SA_MACHINES_MAX 64u /* of one group */
-#define SA_VOLUMES_MAX  16u /* of one machine */
+#define SA_NAME_BYTES    65u
+#define SA_PATH_BYTES    256u
+#define SA_URI_BYTES     256u
+#define SA_HOST_BYTES    64u
+#define SA_GROUPS_MAX    64u
+#define SA_MACHINES_MAX  64u /* of one group */
+#define SA_VOLUMES_MAX   16u /* of one machine */
+#define SA_NICS_MAX      8u
+#define SA_MAC_BYTES     18u
+#define SA_CMDLINE_BYTES 1024u
 
 struct sa_addr {
 	char host[SA_HOST_BYTES]; /* numeric IPv4 or IPv6 */
@@ -56,14 +64,31 @@ struct sa_volume_cfg {
 	char path[SA_PATH_BYTES]; /* block only */
 };
 
+struct sa_network_cfg {
+	char netns[SA_NAME_BYTES];
+	char bridge[SA_NAME_BYTES];
+};
+
+/* How a machine of driver vmcore is built here; config_vm.c. */
+struct sa_vm_cfg {
+	uint64_t ram_bytes, cpus;
+	char kernel[SA_PATH_BYTES], initrd[SA_PATH_BYTES]; /* "" firmware boots */
+	char cmdline[SA_CMDLINE_BYTES];
+	struct sa_network_cfg network;
+	bool memory_points;
+	size_t nics;
+	char mac[SA_NICS_MAX][SA_MAC_BYTES];
+};
+
 struct sa_machine_cfg {
 	char name[SA_NAME_BYTES];
-	char driver[SA_NAME_BYTES]; /* "block" or "libvirt" */
+	char driver[SA_NAME_BYTES]; /* "block", "libvirt" or "vmcore" */
 	char uri[SA_URI_BYTES];
 	char domain[SA_NAME_BYTES];
 	char address[SA_HOST_BYTES]; /* numeric IP, for TCP probes of its replica; "" none */
 	char xml[SA_PATH_BYTES];     /* block: file with the libvirt domain XML to boot it by */
 	bool frozen;
+	struct sa_vm_cfg vm;
 	size_t volumes;
 	struct sa_volume_cfg volume[SA_VOLUMES_MAX];
 };
@@ -76,17 +101,13 @@ struct sa_group_cfg {
 	struct sa_machine_cfg *machine;
 };
 
-struct sa_network_cfg {
-	char netns[SA_NAME_BYTES];
-	char bridge[SA_NAME_BYTES];
-};
-
 struct sa_config {
 	char site[SA_NAME_BYTES];
 	char state_dir[SA_PATH_BYTES];
 	char control_socket[SA_PATH_BYTES];
 	char plugin_dir[SA_PATH_BYTES]; /* of our nbdkit plugins; "": beside the program */
 	char runbooks[SA_PATH_BYTES];   /* directory of *.yaml that can be run by name */
+	char vm_program[SA_PATH_BYTES]; /* lifeboat-vm; "": in plugin_dir */
 	enum lb_log_level log_level;
 	struct sa_addr listen, enrol_listen;
 	uint64_t segment_bytes, reserve_bytes;
@@ -94,12 +115,17 @@ struct sa_config {
 	uint64_t workers, connections;
 	bool has_hypervisor;
 	char hv_driver[SA_NAME_BYTES], hv_uri[SA_URI_BYTES], hv_kernel[SA_PATH_BYTES],
-		hv_initrd[SA_PATH_BYTES];
+		hv_initrd[SA_PATH_BYTES], hv_firmware[SA_PATH_BYTES];
 	bool hv_kvm;
 	struct sa_network_cfg drill_network, failover_network;
 	size_t groups;
 	struct sa_group_cfg *group;
 };
+
+/* config_vm.c: the key `vm` of @machine into @m->vm, whose driver and volumes are known. */
+extern const struct lb_conf_field sa_config_vm_fields[];
+void sa_config_fill_vm(struct lb_conf *doc, const struct lb_conf_node *machine,
+		       struct sa_machine_cfg *m);
 
 /* Read @path and every *.yaml of the directory "conf.d" beside it (groups only, in name order).
  * *problems gets all problems with carets (free it), NULL when there is none.

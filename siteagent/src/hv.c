@@ -11,7 +11,9 @@
 
 #include "base/err.h"
 #include "hv_int.h"
+#include "vmcore/host.h"
 
+#define SEABIOS    "/usr/share/seabios/bios-256k.bin"
 #define NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 static bool copy_text(char **to, const char *from)
@@ -20,24 +22,51 @@ static bool copy_text(char **to, const char *from)
 	return from == NULL || from[0] == '\0' || *to != NULL;
 }
 
+static bool prefer_of(const char *name, enum sa_hv_prefer *out)
+{
+	static const char *const names[] = {"auto", "libvirt", "vmcore"};
+
+	for (int i = 0; i < 3; i++)
+		if (strcmp(name, names[i]) == 0) {
+			*out = (enum sa_hv_prefer)i;
+			return true;
+		}
+	return false;
+}
+
+static int check_cfg(const struct sa_hv_cfg *cfg, enum sa_hv_prefer *prefer, struct lb_err *err)
+{
+	if (!prefer_of(cfg->driver, prefer))
+		return lb_err_set(err, LB_EINPUT, 0,
+				  "unknown hypervisor driver \"%.40s\", known: auto, libvirt, "
+				  "vmcore",
+				  cfg->driver);
+	if (*prefer != SA_HV_VMCORE && (cfg->uri == NULL || cfg->uri[0] == '\0'))
+		return lb_err_set(err, LB_EINPUT, 0, "hypervisor %s needs a uri", cfg->driver);
+	if (*prefer == SA_HV_VMCORE && cfg->vm_program == NULL)
+		return lb_err_set(err, LB_EINPUT, 0, "hypervisor vmcore needs lifeboat-vm");
+	return 0;
+}
+
 int sa_hv_create(struct sa_hv **out, const struct sa_hv_cfg *cfg, struct lb_err *err)
 {
+	const char *firmware = cfg->firmware != NULL ? cfg->firmware : SEABIOS;
+	enum sa_hv_prefer prefer = SA_HV_AUTO;
 	struct sa_hv *hv;
+	int rc = check_cfg(cfg, &prefer, err);
 
-	if (strcmp(cfg->driver, sa_hv_libvirt_ops.driver) != 0)
-		return lb_err_set(err, LB_EINPUT, 0,
-				  "unknown hypervisor driver \"%.40s\", known: libvirt",
-				  cfg->driver);
-	if (cfg->uri == NULL || cfg->uri[0] == '\0')
-		return lb_err_set(err, LB_EINPUT, 0, "hypervisor libvirt needs a uri");
+	if (rc != 0)
+		return rc;
 	hv = calloc(1, sizeof(*hv));
 	if (hv == NULL || !copy_text(&hv->uri, cfg->uri) || !copy_text(&hv->kernel, cfg->kernel) ||
-	    !copy_text(&hv->initrd, cfg->initrd)) {
+	    !copy_text(&hv->initrd, cfg->initrd) || !copy_text(&hv->vm_program, cfg->vm_program) ||
+	    !copy_text(&hv->firmware, firmware)) {
 		sa_hv_destroy(hv);
 		return lb_err_set(err, LB_ENOMEM, 0, "hypervisor");
 	}
-	hv->ops = &sa_hv_libvirt_ops;
+	hv->prefer = prefer;
 	hv->kvm = cfg->kvm;
+	hv->complement = cfg->complement;
 	*out = hv;
 	return 0;
 }
@@ -47,39 +76,14 @@ void sa_hv_destroy(struct sa_hv *hv)
 	if (hv == NULL)
 		return;
 	free(hv->uri);
+	free(hv->vm_program);
+	free(hv->firmware);
 	free(hv->kernel);
 	free(hv->initrd);
 	free(hv);
 }
 
 /* ---- names and paths ---- */
-
-int sa_hv_path(const struct sa_hv_machine *m, const char *file, char *out, struct lb_err *err)
-{
-	int n = snprintf(out, PATH_MAX, "%s/%s", m->dir, file);
-
-	if (n < 0 || n >= PATH_MAX)
-		return lb_err_set(err, LB_EINPUT, 0, "path too long: %.200s/%s", m->dir, file);
-	return 0;
-}
-
-int sa_hv_overlay(const struct sa_hv_machine *m, size_t disk, char *out, struct lb_err *err)
-{
-	char file[SA_HV_NAME_BYTES + 8];
-
-	(void)snprintf(file, sizeof(file), "%s.qcow2", m->disk[disk]);
-	return sa_hv_path(m, file, out, err);
-}
-
-void sa_hv_tap(const struct sa_hv_machine *m, size_t n, char out[SA_HV_TAP_BYTES])
-{
-	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a: a name for people, not a secret */
-
-	for (const char *p = m->name; *p != '\0'; p++)
-		h = (h ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
-	(void)snprintf(out, SA_HV_TAP_BYTES, "lb%010" PRIx64 "n%u", h & UINT64_C(0xffffffffff),
-		       (unsigned)n & 0xf);
-}
 
 static bool name_ok(const char *s)
 {
@@ -140,11 +144,64 @@ static int machine_create(struct sa_hv_machine **out, struct sa_hv *hv,
 	return rc;
 }
 
+/* ---- which driver ---- */
+
+/* Is it vmcore's? *why gets what decided, in either case. */
+static bool suits_vmcore(struct sa_hv *hv, const struct sa_hv_boot_cfg *cfg, char *why)
+{
+	struct vm_host host;
+	struct lb_err err = {0};
+
+	if (hv->vm_program == NULL || access(hv->vm_program, X_OK) != 0) {
+		(void)snprintf(why, SA_HV_WHY_BYTES, "libvirt: lifeboat-vm is not installed");
+		return false;
+	}
+	vm_probe(&host);
+	if (host.kind != VM_KVM_NATIVE) {
+		(void)snprintf(why, SA_HV_WHY_BYTES, "libvirt: KVM is %s (%s)",
+			       vm_kvm_kind_name(host.kind), host.detail);
+		return false;
+	}
+	if (sa_hv_vmcore_ops.fits(hv, cfg, &err) != 0) {
+		(void)snprintf(why, SA_HV_WHY_BYTES, "libvirt: %.200s", err.msg);
+		return false;
+	}
+	(void)snprintf(why, SA_HV_WHY_BYTES, "vmcore: KVM is native (%s)", host.detail);
+	return true;
+}
+
+static const struct sa_hv_ops *choose(struct sa_hv *hv, const struct sa_hv_boot_cfg *cfg, char *why)
+{
+	switch (hv->prefer) {
+	case SA_HV_LIBVIRT:
+		(void)snprintf(why, SA_HV_WHY_BYTES, "libvirt: as configured");
+		return &sa_hv_libvirt_ops;
+	case SA_HV_VMCORE:
+		(void)snprintf(why, SA_HV_WHY_BYTES, "vmcore: as configured");
+		return &sa_hv_vmcore_ops;
+	case SA_HV_AUTO:
+		break;
+	}
+	return suits_vmcore(hv, cfg, why) ? &sa_hv_vmcore_ops : &sa_hv_libvirt_ops;
+}
+
+const char *sa_hv_why(const struct sa_hv_machine *m)
+{
+	return m->why;
+}
+
+const char *sa_hv_driver(const struct sa_hv_machine *m)
+{
+	return m->ops->driver;
+}
+
 /* ---- driver calls ---- */
 
 int sa_hv_fits(struct sa_hv *hv, const struct sa_hv_boot_cfg *cfg, struct lb_err *err)
 {
-	return hv->ops->fits(hv, cfg, err);
+	char why[SA_HV_WHY_BYTES];
+
+	return choose(hv, cfg, why)->fits(hv, cfg, err);
 }
 
 int sa_hv_prepare(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv_boot_cfg *cfg,
@@ -155,18 +212,25 @@ int sa_hv_prepare(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_
 
 	if (m == NULL)
 		return rc;
+	m->ops = choose(hv, cfg, m->why);
+	if (cfg->state != NULL && !m->ops->memory) {
+		rc = lb_err_set(err, LB_EUNSUPPORTED, 0, "memory points need vmcore; %s", m->why);
+		sa_hv_machine_destroy(m);
+		return rc;
+	}
 	if (mkdir(m->dir, 0700) != 0 && errno != EEXIST)
 		rc = lb_err_errno(err, errno, "make directory %s", m->dir);
 	if (rc == 0)
-		rc = hv->ops->prepare(m, cfg, err);
+		rc = m->ops->prepare(m, cfg, err);
 	if (rc != 0) {
-		free(m);
+		sa_hv_machine_destroy(m);
 		return lb_err_wrap(err, rc, "prepare machine %s", cfg->name);
 	}
 	*out = m;
 	return 0;
 }
 
+/* Whose it is is seen by what it left in its directory, whatever would be chosen today. */
 int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv_boot_cfg *cfg,
 		struct lb_err *err)
 {
@@ -175,9 +239,15 @@ int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv
 
 	if (m == NULL)
 		return rc;
-	rc = hv->ops->adopt(m, cfg, err);
+	m->ops = &sa_hv_vmcore_ops;
+	rc = m->ops->adopt(m, cfg, err);
+	if (rc == LB_ENOTFOUND && hv->uri != NULL && hv->prefer != SA_HV_VMCORE) {
+		m->ops = &sa_hv_libvirt_ops;
+		rc = m->ops->adopt(m, cfg, err);
+	}
+	(void)snprintf(m->why, sizeof(m->why), "%s: found running", m->ops->driver);
 	if (rc != 0)
-		free(m);
+		sa_hv_machine_destroy(m);
 	else
 		*out = m;
 	return rc;
@@ -185,6 +255,8 @@ int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv
 
 void sa_hv_machine_destroy(struct sa_hv_machine *m)
 {
+	if (m != NULL && m->ops != NULL && m->ops->drop != NULL)
+		m->ops->drop(m);
 	free(m);
 }
 
@@ -195,25 +267,27 @@ static int named(const struct sa_hv_machine *m, int rc, const char *what, struct
 
 int sa_hv_start(struct sa_hv_machine *m, struct lb_err *err)
 {
-	return named(m, m->hv->ops->start(m, err), "start", err);
+	return named(m, m->ops->start(m, err), "start", err);
 }
 
 int sa_hv_pause(struct sa_hv_machine *m, struct lb_err *err)
 {
-	return named(m, m->hv->ops->pause(m, err), "pause", err);
+	return named(m, m->ops->pause(m, err), "pause", err);
 }
 
 int sa_hv_resume(struct sa_hv_machine *m, struct lb_err *err)
 {
-	return named(m, m->hv->ops->resume(m, err), "resume", err);
+	return named(m, m->ops->resume(m, err), "resume", err);
 }
 
-int sa_hv_stop(struct sa_hv_machine *m, bool remove_overlays, struct lb_err *err)
+static int remove_overlays_of(struct sa_hv_machine *m, struct lb_err *err)
 {
 	char path[PATH_MAX];
-	int rc = named(m, m->hv->ops->stop(m, err), "stop", err);
+	int rc = 0;
 
-	for (size_t i = 0; i < m->disks && rc == 0 && remove_overlays; i++) {
+	if (m->ops->remove != NULL)
+		return m->ops->remove(m, err);
+	for (size_t i = 0; i < m->disks && rc == 0; i++) {
 		rc = sa_hv_overlay(m, i, path, err);
 		if (rc == 0 && unlink(path) != 0 && errno != ENOENT)
 			rc = lb_err_errno(err, errno, "remove %s", path);
@@ -221,9 +295,16 @@ int sa_hv_stop(struct sa_hv_machine *m, bool remove_overlays, struct lb_err *err
 	return rc;
 }
 
+int sa_hv_stop(struct sa_hv_machine *m, bool remove_overlays, struct lb_err *err)
+{
+	int rc = named(m, m->ops->stop(m, err), "stop", err);
+
+	return rc == 0 && remove_overlays ? remove_overlays_of(m, err) : rc;
+}
+
 int sa_hv_state(struct sa_hv_machine *m, enum sa_hv_state *out, struct lb_err *err)
 {
-	return m->hv->ops->state(m, out, err);
+	return m->ops->state(m, out, err);
 }
 
 int sa_hv_console(struct sa_hv_machine *m, char *buf, size_t len, size_t *got, struct lb_err *err)

@@ -19,7 +19,8 @@
 enum {
 	SA_HV_NAME_BYTES = 65,
 	SA_HV_NICS_MAX = 8,
-	SA_HV_TAP_BYTES = 16
+	SA_HV_TAP_BYTES = 16,
+	SA_HV_WHY_BYTES = 256
 };
 
 struct sa_hv_ops {
@@ -34,16 +35,27 @@ struct sa_hv_ops {
 	int (*resume)(struct sa_hv_machine *m, struct lb_err *err);
 	int (*stop)(struct sa_hv_machine *m, struct lb_err *err);
 	int (*state)(struct sa_hv_machine *m, enum sa_hv_state *out, struct lb_err *err);
+	/* What remove_overlays means; NULL: DIR/VOLUME.qcow2 of each disk. */
+	int (*remove)(struct sa_hv_machine *m, struct lb_err *err);
+	void (*drop)(struct sa_hv_machine *m); /* of .own; NULL: none */
+	bool memory;                           /* can go on from a memory point */
 };
 
 struct sa_hv {
-	const struct sa_hv_ops *ops;
-	char *uri, *kernel, *initrd; /* kernel and initrd may be NULL */
+	enum sa_hv_prefer prefer;
+	char *uri;             /* NULL: no libvirt */
+	char *vm_program;      /* NULL: no vmcore */
+	char *kernel, *initrd; /* may be NULL */
+	char *firmware;        /* vmcore's */
 	bool kvm;
+	bool complement;
 };
 
 struct sa_hv_machine {
 	struct sa_hv *hv;
+	const struct sa_hv_ops *ops;
+	void *own; /* the driver's */
+	char why[SA_HV_WHY_BYTES];
 	char name[SA_HV_NAME_BYTES];
 	char dir[PATH_MAX];
 	char netns[SA_HV_NAME_BYTES], bridge[SA_HV_NAME_BYTES]; /* "" none */
@@ -52,12 +64,14 @@ struct sa_hv_machine {
 	size_t nics;
 };
 
-extern const struct sa_hv_ops sa_hv_libvirt_ops;
+extern const struct sa_hv_ops sa_hv_libvirt_ops, sa_hv_vmcore_ops;
 
-/* DIR/FILE of @m into @out (PATH_MAX). */
+/* hv_names.c. DIR/FILE of @m into @out (PATH_MAX). */
 int sa_hv_path(const struct sa_hv_machine *m, const char *file, char *out, struct lb_err *err);
 /* DIR/VOLUME.qcow2 */
 int sa_hv_overlay(const struct sa_hv_machine *m, size_t disk, char *out, struct lb_err *err);
+/* What this host could give a machine now. */
+int sa_hv_memory_available(uint64_t *out, struct lb_err *err);
 /* Name of its NIC @n's tap, the same for the same machine name. */
 void sa_hv_tap(const struct sa_hv_machine *m, size_t n, char out[SA_HV_TAP_BYTES]);
 
@@ -71,6 +85,10 @@ struct sa_hv_domain {
 	size_t nics;
 	uint64_t memory_bytes;
 };
+/* Content of a foreign element: a number, an amount of memory. Errors: LB_EINPUT. */
+struct _xmlNode;
+int sa_hv_number(uint64_t *out, struct _xmlNode *n, const char *what, struct lb_err *err);
+int sa_hv_memory_bytes(uint64_t *out, struct _xmlNode *n, struct lb_err *err);
 int sa_hv_domain_build(struct sa_hv_domain *out, const struct sa_hv_machine *m,
 		       const struct sa_hv_boot_cfg *cfg, struct lb_err *err);
 

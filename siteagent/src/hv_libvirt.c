@@ -232,7 +232,7 @@ static int lv_adopt(struct sa_hv_machine *m, const struct sa_hv_boot_cfg *cfg, s
 	return rc;
 }
 
-static int memory_available(uint64_t *out, struct lb_err *err)
+int sa_hv_memory_available(uint64_t *out, struct lb_err *err)
 {
 	static const char name[] = "MemAvailable:";
 	FILE *f = fopen("/proc/meminfo", "re");
@@ -261,7 +261,7 @@ static int lv_fits(struct sa_hv *hv, const struct sa_hv_boot_cfg *cfg, struct lb
 
 	free(domain.xml);
 	if (rc == 0)
-		rc = memory_available(&available, err);
+		rc = sa_hv_memory_available(&available, err);
 	if (rc == 0 && domain.memory_bytes > available)
 		rc = lb_err_set(err, LB_EUNSUPPORTED, 0,
 				"it needs %" PRIu64 " MiB of memory, %" PRIu64 " are available",

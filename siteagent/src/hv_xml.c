@@ -85,7 +85,7 @@ static void copy_address(struct build *b, xmlNodePtr to, xmlNodePtr device)
 
 /* ---- the machine ---- */
 
-static int number_of(uint64_t *out, xmlNodePtr n, const char *what, struct lb_err *err)
+int sa_hv_number(uint64_t *out, struct _xmlNode *n, const char *what, struct lb_err *err)
 {
 	char text[VALUE_BYTES];
 
@@ -97,7 +97,7 @@ static int number_of(uint64_t *out, xmlNodePtr n, const char *what, struct lb_er
 	return 0;
 }
 
-static int memory_bytes(uint64_t *out, xmlNodePtr n, struct lb_err *err)
+int sa_hv_memory_bytes(uint64_t *out, struct _xmlNode *n, struct lb_err *err)
 {
 	static const struct {
 		const char *unit;
@@ -105,7 +105,7 @@ static int memory_bytes(uint64_t *out, xmlNodePtr n, struct lb_err *err)
 	} units[] = {{"", 10}, {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"b", 0}, {"bytes", 0}};
 	char unit[VALUE_BYTES];
 	uint64_t count = 0;
-	int rc = number_of(&count, n, "memory", err);
+	int rc = sa_hv_number(&count, n, "memory", err);
 
 	if (rc != 0)
 		return rc;
@@ -124,10 +124,10 @@ static int build_size(struct build *b, struct lb_err *err)
 {
 	char text[32], uuid[VALUE_BYTES];
 	uint64_t cpus = 1;
-	int rc = memory_bytes(&b->out->memory_bytes, sa_xml_child(b->from, "memory"), err);
+	int rc = sa_hv_memory_bytes(&b->out->memory_bytes, sa_xml_child(b->from, "memory"), err);
 
 	if (rc == 0 && sa_xml_child(b->from, "vcpu") != NULL)
-		rc = number_of(&cpus, sa_xml_child(b->from, "vcpu"), "vcpu", err);
+		rc = sa_hv_number(&cpus, sa_xml_child(b->from, "vcpu"), "vcpu", err);
 	if (rc == 0 && (cpus == 0 || cpus > VCPUS_MAX))
 		rc = lb_err_set(err, LB_EUNSUPPORTED, 0, "a machine with %" PRIu64 " CPUs", cpus);
 	if (rc != 0)

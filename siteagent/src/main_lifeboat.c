@@ -25,6 +25,7 @@ enum {
 	OPT_UNATTENDED,
 	OPT_ONCE,
 	OPT_FORMAT,
+	OPT_PNG,
 	OPT_PLAIN,
 	OPT_ASCII,
 	OPT_READ_ONLY,
@@ -55,6 +56,7 @@ static const struct option options[] = {
 	{"theme", required_argument, NULL, OPT_THEME},
 	{"once", no_argument, NULL, OPT_ONCE},
 	{"format", required_argument, NULL, OPT_FORMAT},
+	{"png", required_argument, NULL, OPT_PNG},
 	{NULL, 0, NULL, 0},
 };
 
@@ -130,6 +132,9 @@ static void take_option(struct cli *c, int opt)
 		break;
 	case OPT_FORMAT:
 		c->format = optarg;
+		break;
+	case OPT_PNG:
+		c->png = optarg;
 		break;
 	case OPT_UNATTENDED:
 		c->yes_unattended = true;

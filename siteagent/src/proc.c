@@ -33,8 +33,9 @@ uint64_t sa_monotonic_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+/* @inherit: a descriptor that becomes 3 there, -1 none. */
 static int spawn_with(pid_t *out, const char *const *argv, const char *log_path, short flags,
-		      posix_spawn_file_actions_t *fa, posix_spawnattr_t *attr)
+		      int inherit, posix_spawn_file_actions_t *fa, posix_spawnattr_t *attr)
 {
 	sigset_t none, all;
 	int e;
@@ -48,7 +49,9 @@ static int spawn_with(pid_t *out, const char *const *argv, const char *log_path,
 	if (e == 0)
 		e = posix_spawn_file_actions_adddup2(fa, 1, 2);
 	if (e == 0)
-		e = posix_spawn_file_actions_addclosefrom_np(fa, 3);
+		e = inherit >= 0 ? posix_spawn_file_actions_adddup2(fa, inherit, 3) : 0;
+	if (e == 0)
+		e = posix_spawn_file_actions_addclosefrom_np(fa, inherit >= 0 ? 4 : 3);
 	if (e == 0)
 		e = posix_spawnattr_setsigmask(attr, &none);
 	if (e == 0)
@@ -62,7 +65,7 @@ static int spawn_with(pid_t *out, const char *const *argv, const char *log_path,
 }
 
 static int start(pid_t *out, const char *const *argv, const char *log_path, short flags,
-		 struct lb_err *err)
+		 int inherit, struct lb_err *err)
 {
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
@@ -72,7 +75,7 @@ static int start(pid_t *out, const char *const *argv, const char *log_path, shor
 		return lb_err_errno(err, e, "start %s", argv[0]);
 	e = posix_spawnattr_init(&attr);
 	if (e == 0) {
-		e = spawn_with(out, argv, log_path, flags, &fa, &attr);
+		e = spawn_with(out, argv, log_path, flags, inherit, &fa, &attr);
 		(void)posix_spawnattr_destroy(&attr);
 	}
 	(void)posix_spawn_file_actions_destroy(&fa);
@@ -81,13 +84,19 @@ static int start(pid_t *out, const char *const *argv, const char *log_path, shor
 
 int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, struct lb_err *err)
 {
-	return start(out, argv, log_path, 0, err);
+	return start(out, argv, log_path, 0, -1, err);
 }
 
 int sa_proc_start_session(pid_t *out, const char *const *argv, const char *log_path,
 			  struct lb_err *err)
 {
-	return start(out, argv, log_path, POSIX_SPAWN_SETSID, err);
+	return start(out, argv, log_path, POSIX_SPAWN_SETSID, -1, err);
+}
+
+int sa_proc_start_with(pid_t *out, const char *const *argv, const char *log_path, int fd,
+		       struct lb_err *err)
+{
+	return start(out, argv, log_path, POSIX_SPAWN_SETSID, fd, err);
 }
 
 bool sa_proc_alive(pid_t pid)

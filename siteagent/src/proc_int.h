@@ -20,6 +20,9 @@ int sa_proc_start(pid_t *out, const char *const *argv, const char *log_path, str
 /* The same in a session of its own: it is to outlive us, and a terminal's Ctrl-C. */
 int sa_proc_start_session(pid_t *out, const char *const *argv, const char *log_path,
 			  struct lb_err *err);
+/* The same, and @fd (borrowed) is its descriptor 3. */
+int sa_proc_start_with(pid_t *out, const char *const *argv, const char *log_path, int fd,
+		       struct lb_err *err);
 /* Reaps it when it ended. */
 bool sa_proc_alive(pid_t pid);
 /* Wait at most @grace_ns for it to end by itself, then SIGKILL; reaped on return. */

@@ -61,7 +61,11 @@ struct sa_boot {
 	uint64_t booted_wall_ns; /* 0: not yet */
 	char isolation[160];     /* drill: what was found, "" not looked at */
 	bool isolated;
-	size_t disks; /* 0: nothing was made for it yet */
+	bool memory;                      /* goes on from the point's memory; false: cold */
+	char cold[160];                   /* why not from memory, though the point has it; "" */
+	char driver[16];                  /* what booted it; "" not yet */
+	char ram_socket[SA_SOCKET_BYTES]; /* memory: its view */
+	size_t disks;                     /* 0: nothing was made for it yet */
 	struct sa_boot_disk disk[SA_HV_DISKS_MAX];
 };
 
@@ -126,6 +130,21 @@ const struct sa_boot *sa_boot_of_machine(const struct sa_run *s, const char *mac
 /* Console tail of a booted machine as JSON, NULL when there is none of that name. */
 struct json_t *sa_run_console_json(struct sa_run *s, const char *machine);
 
+/* furnish.c. Blocking: worker threads. */
+struct sa_boot_memory { /* of a memory point */
+	uint8_t *state; /* the caller's: free(); NULL: there is none, or this is a cold boot */
+	size_t state_bytes;
+};
+/* The boot's durable record, the machine's description (*xml is the caller's), its views; nothing
+ * runs yet. b->memory and b->cold say whether it may go on from memory. */
+int sa_furnish(struct sa_agent *a, struct sa_boot *b, char **xml, struct sa_boot_memory *memory,
+	       struct lb_err *err);
+struct lb_buf;
+struct rep_manifest;
+/* Both are the caller's: unref, free; also after an error. */
+int sa_read_manifest(struct sa_agent *a, const struct lb_hash *point, struct lb_buf **bytes,
+		     struct rep_manifest **m, struct lb_err *err);
+
 /* boots.c. Blocking: worker threads; sa_boots_load() at start. */
 /* "boots/<run8>/<step>" below the state directory; at least 32 bytes. */
 void sa_boot_path(char *out, size_t out_bytes, const char *run_id, uint32_t step);
@@ -144,9 +163,11 @@ void sa_boots_load(struct sa_run *s, uint32_t steps);
 /* A handle of the caller's own for the machine of @b. LB_ENOTFOUND: there is none. */
 int sa_boot_adopt(struct sa_agent *a, const struct sa_boot *b, struct sa_hv_machine **out,
 		  struct lb_err *err);
-/* Adopt, or define from @xml, and run it. */
+/* Adopt, or define from @xml, and run it. A memory point that cannot be gone on from (another
+ * processor, no vmcore) is booted cold in the same attempt: b->cold says why. */
 int sa_boot_start(struct sa_agent *a, struct sa_boot *b, const char *xml,
-		  struct sa_hv_machine **out, struct lb_err *err);
+		  const struct sa_boot_memory *memory, struct sa_hv_machine **out,
+		  struct lb_err *err);
 /* Power off and undefine; @remove: overlays too; then its views. Idempotent. */
 int sa_boot_end(struct sa_agent *a, const struct sa_boot *b, bool remove, struct lb_err *err);
 /* sa_boot_end() and remove every file but the record and the serial log; then CLEANED. */

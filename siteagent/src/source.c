@@ -76,19 +76,26 @@ static int check_volumes(const struct sa_source_cfg *cfg, struct lb_err *err)
 static int check_cfg(const struct sa_source_cfg *cfg, struct lb_err *err)
 {
 	bool libvirt = strcmp(cfg->driver, "libvirt") == 0;
+	bool vmcore = strcmp(cfg->driver, "vmcore") == 0;
 
-	if (!libvirt && strcmp(cfg->driver, "block") != 0)
+	if (!libvirt && !vmcore && strcmp(cfg->driver, "block") != 0)
+		return lb_err_set(
+			err, LB_EINPUT, 0,
+			"machine %s: unknown driver \"%.40s\", known: block, libvirt, vmcore",
+			cfg->machine, cfg->driver);
+	if (vmcore && (cfg->vm == NULL || cfg->work_dir == NULL ||
+		       cfg->volume_count + 1 > SA_SOURCE_VOLUMES_MAX))
 		return lb_err_set(err, LB_EINPUT, 0,
-				  "machine %s: unknown driver \"%.40s\", known: block, libvirt",
-				  cfg->machine, cfg->driver);
+				  "machine %s: vmcore needs its description and work_dir",
+				  cfg->machine);
 	if (libvirt && (cfg->uri == NULL || cfg->domain == NULL || cfg->work_dir == NULL ||
 			cfg->plugin == NULL))
 		return lb_err_set(err, LB_EINPUT, 0,
 				  "machine %s: libvirt needs uri, domain, work_dir and plugin",
 				  cfg->machine);
 	if (!libvirt && cfg->volume_count == 0)
-		return lb_err_set(err, LB_EINPUT, 0, "machine %s: block needs volumes",
-				  cfg->machine);
+		return lb_err_set(err, LB_EINPUT, 0, "machine %s: %s needs volumes", cfg->machine,
+				  cfg->driver);
 	for (size_t i = 0; !libvirt && i < cfg->volume_count; i++)
 		if (cfg->volumes[i].path == NULL || cfg->volumes[i].path[0] != '/')
 			return lb_err_set(err, LB_EINPUT, 0,
@@ -116,6 +123,9 @@ static bool copy_cfg(struct sa_source *s, const struct sa_source_cfg *cfg)
 			     &s->cfg.plugin, &s->cfg.xml_path, &s->cfg.address};
 
 	s->cfg.frozen = cfg->frozen;
+	s->cfg.vm = cfg->vm;
+	s->cfg.vm_memory = cfg->vm_memory;
+	s->cfg.id = cfg->id;
 	s->cfg.side_max_bytes = cfg->side_max_bytes != 0 ? cfg->side_max_bytes : SIDE_DEFAULT;
 	s->cfg.ready_timeout_ns =
 		cfg->ready_timeout_ns != 0 ? cfg->ready_timeout_ns : READY_DEFAULT_NS;
@@ -130,6 +140,11 @@ static bool copy_cfg(struct sa_source *s, const struct sa_source_cfg *cfg)
 		s->volumes = i + 1;
 		if (cfg->volumes[i].path != NULL && !copy_text(&s->volume[i].path))
 			return false;
+	}
+	if (cfg->vm_memory) {
+		struct sa_source_volume *ram = &s->volume[s->volumes++];
+
+		*ram = (struct sa_source_volume){.name = SA_SOURCE_RAM, .ram = true};
 	}
 	return true;
 }
@@ -155,7 +170,11 @@ int sa_source_create(struct sa_source **out, const struct sa_source_cfg *cfg, st
 
 	if (rc != 0)
 		return rc;
-	s = strcmp(cfg->driver, "block") == 0 ? sa_src_block_alloc() : sa_src_libvirt_alloc();
+	if (strcmp(cfg->driver, "vmcore") == 0)
+		s = sa_src_vmcore_alloc();
+	else
+		s = strcmp(cfg->driver, "block") == 0 ? sa_src_block_alloc()
+						      : sa_src_libvirt_alloc();
 	if (s == NULL || !copy_cfg(s, cfg)) {
 		if (s != NULL)
 			free_source(s);

@@ -21,7 +21,9 @@ struct sa_source_group {
 	unsigned late;                 /* cuts in a row that did not fit the limit */
 	struct rep_cut_volume *volume; /* of the open cut; as many as capacity */
 	size_t capacity;
-	char *json; /* machine_json of the open cut */
+	char *json;                  /* machine_json of the open cut */
+	struct rep_cut_state *state; /* of the open cut; as many as members */
+	uint32_t states;
 };
 
 int sa_source_group_create(struct sa_source_group **out, struct sa_source *const *members,
@@ -33,8 +35,9 @@ int sa_source_group_create(struct sa_source_group **out, struct sa_source *const
 		g->member = calloc(count, sizeof(struct sa_source *));
 		g->capacity = count * SA_SOURCE_VOLUMES_MAX;
 		g->volume = calloc(g->capacity, sizeof *g->volume);
+		g->state = calloc(count, sizeof *g->state);
 	}
-	if (g == NULL || g->member == NULL || g->volume == NULL) {
+	if (g == NULL || g->member == NULL || g->volume == NULL || g->state == NULL) {
 		sa_source_group_destroy(g);
 		return lb_err_set(err, LB_ENOMEM, 0, "group of %zu machines", count);
 	}
@@ -51,6 +54,7 @@ void sa_source_group_destroy(struct sa_source_group *g)
 	if (g == NULL)
 		return;
 	free(g->json);
+	free(g->state);
 	free(g->volume);
 	free(g->member);
 	free(g);
@@ -105,6 +109,20 @@ static int hand_over(struct sa_source_group *g, struct lb_err *err)
 	return 0;
 }
 
+static void collect_states(struct sa_source_group *g)
+{
+	g->states = 0;
+	for (size_t i = 0; i < g->members; i++) {
+		struct sa_source *s = g->member[i];
+		struct rep_cut_state *to = &g->state[g->states];
+
+		if (s->ops->state == NULL || s->ops->state(s, &to->p, &to->bytes) == 0)
+			continue;
+		to->machine = s->cfg.id;
+		g->states++;
+	}
+}
+
 static void group_end(void *arg, struct rep_cut *cut, bool acked)
 {
 	struct sa_source_group *g = arg;
@@ -146,7 +164,12 @@ static int group_begin(void *arg, struct rep_cut *out, struct lb_err *err)
 		group_end(g, NULL, false);
 		return rc;
 	}
+	collect_states(g);
+	if (g->states == g->members)
+		cut.consistency = REP_CONSISTENCY_MEMORY;
 	*out = (struct rep_cut){.volume = g->volume,
+				.state = g->state,
+				.states = g->states,
 				.capture_boot_ns = cut.boot_ns,
 				.capture_wall_ns = cut.wall_ns,
 				.consistency = cut.consistency,

@@ -23,6 +23,9 @@ struct sa_source_ops {
 	int (*changed)(struct sa_source *s, size_t vol, const struct img_extmap **out,
 		       struct lb_err *err);
 	int (*check)(struct sa_source *s, struct lb_err *err);
+	/* Memory points: the device state of the open cut; 0: this machine has none. NULL: never.
+	 */
+	int (*state)(struct sa_source *s, const void **p, uint32_t *bytes);
 	void (*release)(struct sa_source *s, bool kept);
 	void (*destroy)(struct sa_source *s); /* of the driver's own; source.c frees the rest */
 };
@@ -44,5 +47,6 @@ void sa_source_set_state(struct sa_source *s, enum sa_source_state st);
 /* Allocate the driver's object, zeroed; NULL: out of memory. */
 struct sa_source *sa_src_block_alloc(void);
 struct sa_source *sa_src_libvirt_alloc(void);
+struct sa_source *sa_src_vmcore_alloc(void);
 
 #endif

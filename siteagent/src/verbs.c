@@ -131,19 +131,6 @@ static bool runbook_boots(const struct rb_runbook *rb, const struct rep_manifest
 	return !any; /* a runbook without boots fences every group of the site */
 }
 
-static int read_manifest(struct sa_agent *a, const struct lb_hash *point, struct lb_buf **bytes,
-			 struct rep_manifest **m, struct lb_err *err)
-{
-	int rc = rep_store_read_manifest(a->store, point, bytes, err);
-
-	if (rc != 0)
-		return rc;
-	*m = malloc(sizeof(**m));
-	if (*m == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "manifest");
-	return rep_manifest_decode(*m, (*bytes)->p, (*bytes)->len, err);
-}
-
 /* Is @rec a group that @rb fails over from @site? */
 static bool is_concerned(struct sa_agent *a, const struct sa_role_record *rec,
 			 const struct rb_runbook *rb, const struct lb_id *site)
@@ -155,7 +142,7 @@ static bool is_concerned(struct sa_agent *a, const struct sa_role_record *rec,
 
 	if (!lb_id_equal(&rec->writer, site) || !rep_store_head(a->store, &rec->group, &head))
 		return false;
-	if (read_manifest(a, &head.manifest, &bytes, &m, NULL) == 0)
+	if (sa_read_manifest(a, &head.manifest, &bytes, &m, NULL) == 0)
 		yes = runbook_boots(rb, m);
 	lb_buf_unref(bytes);
 	free(m);
@@ -297,7 +284,7 @@ int sa_group_of_machine(struct sa_agent *a, const char *machine, struct lb_id *g
 
 		if (!sa_roles_at(a->roles, i, &rec) || !rep_store_head(a->store, &rec.group, &head))
 			continue;
-		if (read_manifest(a, &head.manifest, &bytes, &m, err) == 0)
+		if (sa_read_manifest(a, &head.manifest, &bytes, &m, err) == 0)
 			for (uint32_t k = 0; k < m->volumes && !found; k++)
 				found = strcmp(m->volume[k].machine_name, machine) == 0;
 		lb_buf_unref(bytes);
@@ -355,8 +342,9 @@ static int choose_point(struct verb *v, const struct sa_boot *prior, const struc
 
 	if (!ladder)
 		return sa_point_resolve(agent_of(v), v->step->point, group, out, err);
+	/* memory, then the same point cold, then the next older one */
 	if (prior != NULL)
-		return next_rung(v, group, prior->point_seq, out, err);
+		return next_rung(v, group, prior->point_seq + (prior->memory ? 1 : 0), out, err);
 	if (same != NULL)
 		return next_rung(v, group, same->point_seq + 1, out, err);
 	return next_rung(v, group, UINT64_MAX, out, err);
@@ -427,68 +415,10 @@ static int make_boot(struct verb *v, struct lb_err *err)
 				   .group = group,
 				   .point = point.manifest,
 				   .point_seq = point.seq,
-				   .point_wall_ns = point.capture_wall_ns};
+				   .point_wall_ns = point.capture_wall_ns,
+				   .memory = prior == NULL || !prior->memory};
 	name_boot(v);
 	return publish(v->run, &v->boot, err);
-}
-
-/* The machine's description from the point's sealed attachments. */
-static int describe(struct sa_agent *a, const struct rep_manifest *m, const char *machine,
-		    char **xml, char *address, struct lb_err *err)
-{
-	uint8_t *plain = malloc(REP_ATTACHMENT_MAX + 1);
-	struct lb_key dek;
-	int rc = plain == NULL ? lb_err_set(err, LB_ENOMEM, 0, "description of %s", machine)
-			       : LB_ENOTFOUND;
-
-	for (uint32_t i = 0; i < m->attachments && rc == LB_ENOTFOUND; i++) {
-		const struct rep_attachment *at = &m->attachment[i];
-
-		if (at->kind != REP_ATTACH_MACHINE ||
-		    sa_keyring_by_id(a->keyring, &at->key, &dek) != 0)
-			continue;
-		if (rep_attachment_open(plain, at, m, &dek, err) != 0)
-			continue;
-		rc = sa_machine_xml_of(xml, (const char *)plain, at->bytes, machine, err);
-		sa_machine_address_of(address, SA_HOST_BYTES, (const char *)plain, at->bytes,
-				      machine);
-	}
-	lb_key_wipe(&dek);
-	free(plain);
-	if (rc == LB_ENOTFOUND || (rc == 0 && *xml == NULL))
-		return lb_err_set(err, LB_ENOTFOUND, 0,
-				  "the recovery point does not say how machine %s is built",
-				  machine);
-	return rc;
-}
-
-static int serve_disks(struct verb *v, const struct rep_manifest *m, struct lb_err *err)
-{
-	struct sa_boot *b = &v->boot;
-	struct sa_view view;
-	size_t n = 0;
-	int rc = 0;
-
-	for (uint32_t i = 0; i < m->volumes && rc == 0; i++) {
-		const struct rep_manifest_volume *mv = &m->volume[i];
-
-		if (strcmp(mv->machine_name, v->step->machine) != 0 || mv->kind != REP_VOLUME_DISK)
-			continue;
-		if (n == SA_HV_DISKS_MAX)
-			return lb_err_set(err, LB_EUNSUPPORTED, 0, "machine %s has over %d disks",
-					  v->step->machine, SA_HV_DISKS_MAX);
-		rc = sa_view_serve(agent_of(v)->views, b->dir, &b->point, &mv->volume,
-				   mv->volume_name, &view, err);
-		if (rc == 0) {
-			struct sa_boot_disk *d = &b->disk[n++];
-
-			d->size_bytes = view.size_bytes;
-			(void)snprintf(d->name, sizeof(d->name), "%s", mv->volume_name);
-			(void)snprintf(d->socket, sizeof(d->socket), "%s", view.socket);
-		}
-	}
-	b->disks = n;
-	return rc;
 }
 
 static enum sa_probe_kind probe_kind(enum rb_probe_kind k)
@@ -528,29 +458,6 @@ static int run_probes(struct verb *v, struct sa_hv_machine *vm, struct lb_err *e
 	return rc;
 }
 
-/* Durable first, so that a new process knows what may be there; then views; nothing runs yet. */
-static int furnish(struct verb *v, char **xml, struct lb_err *err)
-{
-	struct sa_agent *a = agent_of(v);
-	struct rep_manifest *m = NULL;
-	struct lb_buf *bytes = NULL;
-	int rc = sa_boot_begin(a, &v->boot, err);
-
-	if (rc == 0)
-		rc = read_manifest(a, &v->boot.point, &bytes, &m, err);
-	if (rc == 0)
-		rc = describe(a, m, v->step->machine, xml, v->boot.address, err);
-	if (rc == 0)
-		rc = sa_boot_save_xml(a, &v->boot, *xml, err);
-	if (rc == 0)
-		rc = serve_disks(v, m, err);
-	if (rc == 0)
-		rc = sa_boot_save(a, &v->boot, err);
-	lb_buf_unref(bytes);
-	free(m);
-	return rc;
-}
-
 /* A drill's machine carries the addresses of one in production: no bubble, no boot. */
 static int check_bubble(struct verb *v, struct lb_err *err)
 {
@@ -570,29 +477,47 @@ static int check_bubble(struct verb *v, struct lb_err *err)
 	return rc != 0 ? lb_err_set(err, (enum lb_code)rc, 0, "%s", why.msg) : 0;
 }
 
+static int start_boot(struct verb *v, const char *xml, const struct sa_boot_memory *memory,
+		      struct sa_hv_machine **vm, struct lb_err *err)
+{
+	struct sa_boot *b = &v->boot;
+	int rc = sa_boot_start(agent_of(v), b, xml, memory, vm, err);
+
+	if (rc != 0)
+		return rc;
+	(void)snprintf(v->detail, sizeof(v->detail), "point seq %" PRIu64, b->point_seq);
+	if (b->memory)
+		add_detail(v, "from memory");
+	if (b->cold[0] != '\0') {
+		add_detail(v, "cold");
+		add_detail(v, b->cold);
+	}
+	add_detail(v, sa_hv_why(*vm));
+	return 0;
+}
+
 static void boot_work(void *arg)
 {
 	struct verb *v = arg;
 	struct sa_hv_machine *vm = NULL;
+	struct sa_boot_memory memory = {.state = NULL};
 	char *xml = NULL;
 
 	if (is_cancelled(v))
 		v->rc = lb_err_set(&v->err, LB_ECANCELED, 0, "ended before anything was done");
 	if (v->rc == 0)
-		v->rc = furnish(v, &xml, &v->err);
+		v->rc = sa_furnish(agent_of(v), &v->boot, &xml, &memory, &v->err);
 	if (v->rc == 0)
 		v->rc = check_bubble(v, &v->err);
 	if (v->rc == 0 && is_cancelled(v))
 		v->rc = lb_err_set(&v->err, LB_ECANCELED, 0, "ended before machine %s was started",
 				   v->boot.machine);
 	if (v->rc == 0)
-		v->rc = sa_boot_start(agent_of(v), &v->boot, xml, &vm, &v->err);
-	if (v->rc == 0) {
-		(void)snprintf(v->detail, sizeof(v->detail), "point seq %" PRIu64,
-			       v->boot.point_seq);
+		v->rc = start_boot(v, xml, &memory, &vm, &v->err);
+	if (v->rc == 0)
 		v->rc = run_probes(v, vm, &v->err);
-	}
 	sa_hv_machine_destroy(vm);
+	free(memory.state);
 	free(xml);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent_api_int.h"
 #include "agent_int.h"
 #include "api_parse_int.h"
 #include "base/loop.h"
@@ -381,6 +382,28 @@ void rep_source_cut_now(struct rep_source *s, const struct lb_id *group)
 	(void)s;
 	(void)group;
 	did("cut", NULL);
+}
+
+/* ---- machines: vms.c asks their processes ---- */
+
+void sa_get_vms(struct call *c)
+{
+	did("vms", NULL);
+	sa_api_answer(c->rq, json_pack("{s:[]}", "vms"));
+}
+
+void sa_get_vm(struct call *c)
+{
+	did("vm", c->api->part[1]);
+	sa_api_answer(c->rq, json_object());
+}
+
+void sa_post_vm_command(struct call *c)
+{
+	const char *command = sa_call_text(c, "command");
+
+	did("vm-command", command);
+	sa_api_answer(c->rq, json_object());
 }
 
 /* ---- one call ---- */

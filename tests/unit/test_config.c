@@ -195,6 +195,37 @@ static void test_everything(void **state)
 	sa_config_destroy(c);
 }
 
+static void test_vm(void **state)
+{
+	struct sa_config *c = load_good(
+		"site: tokyo\nvm_program: /opt/lifeboat-vm\n"
+		"hypervisor: {driver: vmcore, firmware: /opt/bios}\n"
+		"groups:\n  - name: erp\n    peer: osaka\n    machines:\n"
+		"      - name: pay\n        driver: vmcore\n"
+		"        vm: {memory: 1 GiB, cpus: 4, kernel: /boot/k, cmdline: \"a b\", netns: n, "
+		"bridge: br0, memory_points: true, nics: [\"52:54:00:00:00:01\", "
+		"\"52:54:00:00:00:02\"]}\n"
+		"        volumes: [{name: vda, path: /srv/a}, {name: hda, path: /srv/b}]\n"
+		"      - {name: plain, driver: vmcore, volumes: [{name: vda, path: /srv/c}]}\n");
+	const struct sa_vm_cfg *vm = &c->group[0].machine[0].vm;
+
+	(void)state;
+	assert_string_equal(c->vm_program, "/opt/lifeboat-vm");
+	assert_string_equal(c->hv_driver, "vmcore");
+	assert_string_equal(c->hv_firmware, "/opt/bios");
+	assert_string_equal(c->group[0].machine[0].driver, "vmcore");
+	assert_true(vm->ram_bytes == UINT64_C(1) << 30 && vm->cpus == 4 && vm->memory_points);
+	assert_string_equal(vm->kernel, "/boot/k");
+	assert_string_equal(vm->cmdline, "a b");
+	assert_string_equal(vm->network.bridge, "br0");
+	assert_int_equal(vm->nics, 2);
+	assert_string_equal(vm->mac[1], "52:54:00:00:00:02");
+	assert_int_equal(c->group[0].machine[0].volumes, 2);
+	vm = &c->group[0].machine[1].vm;
+	assert_true(vm->ram_bytes == UINT64_C(512) << 20 && vm->cpus == 1 && !vm->memory_points);
+	sa_config_destroy(c);
+}
+
 static void test_conf_d(void **state)
 {
 	char path[96];
@@ -284,6 +315,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),  cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_vm),
 		cmocka_unit_test(test_conf_d),    cmocka_unit_test(test_missing_file),
 		cmocka_unit_test(test_addresses), cmocka_unit_test(test_docs_are_in_step),
 		cmocka_unit_test(test_bad_ones),

@@ -5,6 +5,11 @@
  *   libvirt  a domain of this site's libvirtd; each disk is a qcow2 overlay over the view's NBD
  * socket, so a replica of any size starts at once and the replica is never written
  *
+ *   vmcore   a lifeboat-vm process: the same view, an overlay of our own, and memory points lazily
+ *
+ * Which of them: vmcore where it is there, this host's KVM runs guest kernels natively and the
+ * machine fits it, else libvirt. sa_hv_why() says what decided; a preference forces one.
+ *
  *   create -> fits -> prepare -> start -> probe... -> stop -> destroy
  *                                  |  ^
  *                                pause/resume
@@ -27,13 +32,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/id.h"
+
 struct lb_err;
 struct sa_hv;         /* one hypervisor of this host */
 struct sa_hv_machine; /* one booted, or prepared, machine */
 
+enum sa_hv_prefer { /* names: "auto", "libvirt", "vmcore" */
+	SA_HV_AUTO,
+	SA_HV_LIBVIRT,
+	SA_HV_VMCORE
+};
 struct sa_hv_cfg {
-	const char *driver; /* "libvirt" */
+	const char *driver; /* "auto", or one of them by force */
 	const char *uri;    /* of this site's libvirtd, e.g. qemu+unix:///system?socket=/run/... */
+	const char *vm_program; /* lifeboat-vm; NULL: no vmcore */
+	const char *firmware;   /* what vmcore boots disks by; NULL: Debian's SeaBIOS */
+	bool complement;        /* TEST ONLY: vm_cfg.complement */
 	/* Booted instead of what the stored XML names, for machines with direct kernel boot (host
 	 * files are never taken from foreign XML). NULL: such machines do not fit. */
 	const char *kernel;
@@ -71,6 +86,11 @@ struct sa_hv_boot_cfg {
 	const char
 		*cmdline_extra; /* appended to a direct-boot kernel's command line; may be NULL */
 	bool keep_uuid;         /* a failover keeps the machine's UUID, a drill does not */
+	struct lb_hash point;   /* that the disks show */
+	/* Memory point: go on from here (vmcore only; borrowed during prepare). NULL: cold boot. */
+	const void *state;
+	size_t state_bytes;
+	const char *ram_socket; /* NBD view of its memory */
 };
 
 /* May this hypervisor boot that machine? 0, or LB_EUNSUPPORTED naming what is missing, LB_EINPUT
@@ -79,6 +99,9 @@ int sa_hv_fits(struct sa_hv *hv, const struct sa_hv_boot_cfg *cfg, struct lb_err
 /* Make overlays and define the machine; nothing runs yet. On success *@out is the caller's. */
 int sa_hv_prepare(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv_boot_cfg *cfg,
 		  struct lb_err *err);
+/* Which driver it has and why, for people: "vmcore: KVM is native (VMX)". */
+const char *sa_hv_why(const struct sa_hv_machine *m);
+const char *sa_hv_driver(const struct sa_hv_machine *m);
 /* After a crash of the agent: the machine prepared as @cfg->name in @cfg->dir, whatever its state.
  * Errors: LB_ENOTFOUND (then prepare again: a half-made one is cleaned up by it). */
 int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv_boot_cfg *cfg,

@@ -2,6 +2,8 @@
  * siteagent/source.h - where a protected machine's blocks come from: one vtable, several drivers.
  *
  *   block    image files and block devices of a machine; changes are found by digests
+ *   vmcore   a machine that runs under lifeboat-vm; changes are known exactly, and with memory
+ *            points its RAM is one more volume, of the same instant
  *   libvirt  a running domain of somebody else's libvirtd; QEMU mirrors every guest write
  *            synchronously into our nbdkit journal plugin, so changes are known exactly
  *
@@ -36,12 +38,15 @@ struct img_dev;
 struct img_extmap;
 struct lb_err;
 struct sa_source;
+struct sa_vmdesc;
 
 enum {
 	SA_SOURCE_VOLUMES_MAX = 16,
 	SA_SOURCE_BLOCK_BYTES = 4096,
 	SA_VOLUME_NAME_BYTES = 65,
 };
+
+#define SA_SOURCE_RAM "ram" /* name of the volume that is a machine's memory */
 
 enum sa_source_state {
 	SA_SRC_IDLE,    /* created, nothing armed */
@@ -56,11 +61,12 @@ const char *sa_source_state_name(enum sa_source_state st); /* "idle", "syncing",
 struct sa_source_volume {
 	char name[SA_VOLUME_NAME_BYTES];
 	const char *path;
-	uint64_t size_bytes; /* out: known once prepare() returned 0; 0 before */
+	uint64_t size_bytes; /* out: known once prepare() returned 0; 0 before (vmcore: a cut) */
+	bool ram;            /* out: it is the machine's memory */
 };
 
 struct sa_source_cfg {
-	const char *driver;  /* "block" or "libvirt" */
+	const char *driver;  /* "block", "libvirt" or "vmcore" */
 	const char *machine; /* for messages */
 	const char *address; /* numeric IP of the machine, for probes at the other site; or NULL */
 	/* block: what to protect, at least one. libvirt: the targets, or none for every file or
@@ -74,6 +80,12 @@ struct sa_source_cfg {
 
 	const char *xml_path; /* file with the libvirt domain XML to boot it by elsewhere; may be
 				 NULL */
+
+	/* vmcore: work_dir is the directory its lifeboat-vm runs in; volumes are its disks in
+	 * their order. Borrowed until destroy. */
+	const struct sa_vmdesc *vm;
+	bool vm_memory;  /* memory points */
+	struct lb_id id; /* of the machine, for its device state */
 
 	/* libvirt */
 	const char *uri;      /* of the customer's libvirtd */

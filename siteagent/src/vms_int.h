@@ -1,0 +1,35 @@
+/*
+ * siteagent/src/vms_int.h - the machines that run here under lifeboat-vm: those the configuration
+ * defines (driver vmcore), and those that a run booted.
+ *
+ *   <state_dir>/vms/<group>.<machine>   of a defined one (vmrun_int.h says what is in it)
+ *   <state_dir>/boots/<run8>/<step>     of a booted one (runs_int.h)
+ *
+ * A defined machine runs only while this site is its group's primary: a fence stops it, and `run`
+ * refuses at a fenced site. Agent restarts do not touch any of them.
+ *
+ * Thread: the loop's, but what is marked blocking.
+ */
+#ifndef SITEAGENT_VMS_INT_H
+#define SITEAGENT_VMS_INT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent_int.h"
+#include "vmdesc_int.h"
+
+/* How machine @m of group @g is built, from the configuration. */
+int sa_vm_describe(struct sa_agent *a, const struct sa_group_cfg *g, const struct sa_machine_cfg *m,
+		   struct sa_vmdesc *out, struct lb_err *err);
+/* Its directory into @out (SA_PATH_BYTES). */
+int sa_vm_dir(const struct sa_agent *a, const struct sa_group_cfg *g,
+	      const struct sa_machine_cfg *m, char *out, struct lb_err *err);
+
+int sa_vms_create(struct sa_vms **out, struct sa_agent *a, struct lb_err *err);
+/* After the API's and the pool's end. Machines run on. */
+void sa_vms_destroy(struct sa_vms *v);
+/* Power off every machine of @group that is defined here; asynchronous. */
+void sa_vms_fence(struct sa_vms *v, const struct sa_group_cfg *group);
+
+#endif

@@ -13,8 +13,25 @@ target_include_directories(vmrig PUBLIC lib)
 target_link_libraries(vmrig PUBLIC testlib vmcore_ctl PRIVATE lb_flags)
 lb_test(unit.vm_serve unit/test_vm_serve.c DEPS vmrig ARGS $<TARGET_FILE:fake_lifeboat_vm>)
 add_dependencies(unit_vm_serve fake_lifeboat_vm)
+lb_test(unit.vmdesc unit/test_vmdesc.c DEPS siteagent)
+target_include_directories(unit_vmdesc PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 lb_test(unit.dev_kept unit/test_dev_kept.c DEPS imaging)
 target_include_directories(unit_vm_hub PRIVATE ${PROJECT_SOURCE_DIR}/vmcore/src)
 
 lb_fuzz(vmctl fuzz/fuzz_vmctl.c DEPS vmcore_ctl)
 lb_fuzz(vmlaunch fuzz/fuzz_vmlaunch.c DEPS vmcore_ctl)
+
+# The whole way with a machine that needs no KVM: run, console, jail, agent restarts, memory points, failover from memory.
+add_test(NAME e2e.vm COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/vm.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.vm PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 180)
+
+# The same with a real guest on KVM: the demo's second part. The judge is plain: it computes what the guest computes.
+add_executable(payload_check e2e/payload_check.c)
+target_include_directories(payload_check PRIVATE guests/payload)
+target_link_libraries(payload_check PRIVATE lb_flags_plain)
+target_compile_options(payload_check PRIVATE -O2)
+add_dependencies(payload_check payload)
+add_test(NAME e2e.memory COMMAND ${CMAKE_COMMAND} -E env LB_BIN=${PROJECT_BINARY_DIR}/bin
+	LB_PAYLOAD=${CMAKE_CURRENT_BINARY_DIR}/payload.bin LB_PAYLOAD_CHECK=$<TARGET_FILE:payload_check>
+	${CMAKE_CURRENT_SOURCE_DIR}/e2e/memory.sh)
+set_tests_properties(e2e.memory PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240 RESOURCE_LOCK guests)

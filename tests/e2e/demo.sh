@@ -236,3 +236,9 @@ echo "shipping:     $(jq -r '"\(.points_acked) points, \(.bytes_changed) bytes c
 echo "whole demo:   $((SECONDS - t0)) s"
 [ $failed = 0 ] || lb_fail "records were lost"
 echo "OK: every record covered by an acknowledged point is there"
+
+# ---- the second part: memory, under our own KVM core
+
+rc=0
+"$top/tests/e2e/memory.sh" || rc=$?
+[ $rc = 0 ] || [ $rc = 77 ] || lb_fail "the failover from memory"

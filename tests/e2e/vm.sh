@@ -1,0 +1,212 @@
+#!/usr/bin/env bash
+# tests/e2e/vm.sh SOURCE_DIR BUILD_DIR - machines under lifeboat-vm, from `lifeboat vm run` to a failover from memory.
+#
+# The machine is one that needs no KVM (tests/lib/fake_vm.c under the product's own lifeboat-vm), so this runs
+# everywhere: tokyo runs and protects it with memory points, its agent is killed and finds it again, then both
+# are killed and osaka goes on from memory, where the machine survives osaka's agent too. Everything runs in
+# network, mount and process namespaces of its own: nothing is left.
+set -euo pipefail
+top=$1 build=$2 bin=$2/bin
+if [ "${3:-}" != inside ]; then
+	for tool in unshare jq nbdkit ip; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
+	done
+	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
+	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
+	work=$(mktemp -d /tmp/lbvm.XXXXXX)
+	trap 'rm -rf "$work"' EXIT
+	LB_WORK=$work timeout -k 5 "${LB_VM_LIMIT_S:-150}" \
+		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
+	exit
+fi
+. "$top/tests/lib/site.sh"
+PATH=$PATH:/usr/sbin:/sbin
+work=$LB_WORK
+fake=$build/tests/fake_lifeboat_vm
+ip link set lo up
+declare -A pid
+
+tokyo() { "$bin/lifeboat" --socket "$work/tokyo/s" "$@"; }
+osaka() { "$bin/lifeboat" --socket "$work/osaka/s" "$@"; }
+say() { printf '== %s\n' "$*"; }
+
+on_exit() {
+	local rc=$?
+	if [ $rc != 0 ]; then
+		tail -n 25 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
+		tail -n 5 "$work"/*/state/vms/*/vm.log "$work"/*/state/boots/*/*/vm.log 2> /dev/null
+		cat "$work/said" 2> /dev/null
+	fi
+	exit $rc
+}
+trap on_exit EXIT
+
+refused() { # STATUS WORDS COMMAND...
+	local want=$1 words=$2 rc=0
+	shift 2
+	"$@" > "$work/said" 2>&1 || rc=$?
+	[ $rc = "$want" ] || lb_fail "exit $rc, expected $want: $*"
+	grep -qF -- "$words" "$work/said" || lb_fail "does not say \"$words\": $*"
+	rm -f "$work/said"
+}
+
+start() { # SITE
+	"$bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
+	pid[$1]=$!
+	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
+}
+kill9() { kill -9 "${pid[$1]}"; wait "${pid[$1]}" 2> /dev/null || true; }
+
+vm() { "$1" vm show "$2" --json | jq -r "$3"; } # SITE NAME FIELD
+state_is() { [ "$(vm "$1" "$2" .state)" = "$3" ]; }
+# The guest's own count of ticks, in the first word of its memory: the fake guest's exits.
+ticks() { vm "$1" "$2" .stats.exits; }
+acked() { tokyo status --json | jq -r '.groups[0].last_acked_seq'; }
+acked_over() { local n; n=$(acked 2> /dev/null) && [ "$n" != null ] && [ "$n" -gt "$1" ]; }
+
+# ---- two sites
+
+mkdir -p "$work"/{tokyo,osaka}/state
+chmod 755 "$work" "$work"/{tokyo,osaka}
+truncate -s 4M "$work/pay.img"
+echo hello > "$work/firmware"
+cat > "$work/tokyo/lifeboat.yaml" <<YAML
+site: tokyo
+state_dir: $work/tokyo/state
+control_socket: $work/tokyo/s
+vm_program: $fake
+plugin_dir: $bin
+groups:
+  - name: erp
+    peer: osaka
+    interval: 200ms
+    machines:
+      - name: pay
+        driver: vmcore
+        vm: {memory: 2MiB, kernel: $work/firmware, cmdline: "a b", memory_points: true}
+        volumes: [{name: vda, path: $work/pay.img}]
+      - name: odd
+        driver: vmcore
+        vm: {memory: 2MiB, kernel: /nonexistent}
+        volumes: [{name: vda, path: $work/odd.img}]
+YAML
+sed -i '/name: odd/,$d' "$work/tokyo/lifeboat.yaml"
+cat > "$work/osaka/lifeboat.yaml" <<YAML
+site: osaka
+state_dir: $work/osaka/state
+control_socket: $work/osaka/s
+vm_program: $fake
+plugin_dir: $bin
+listen: 127.0.0.1:7400
+enrol_listen: 127.0.0.1:7401
+store: {reserve: 1MiB}
+hypervisor: {driver: vmcore, kernel: $work/firmware}
+YAML
+start osaka
+start tokyo
+osaka site init > /dev/null
+osaka site token tokyo > "$work/token"
+tokyo site join "$work/token" > /dev/null
+
+say "a machine is started by name"
+state_is tokyo pay off || lb_fail "it is not off before anybody started it"
+refused 3 "does not run" tokyo vm console pay --once
+mv "$work/firmware" "$work/firmware.away"
+refused 3 "firmware" tokyo vm run pay
+state_is tokyo pay off || lb_fail "it runs though its kernel is not there"
+mv "$work/firmware.away" "$work/firmware"
+tokyo vm run pay > /dev/null
+state_is tokyo pay running || lb_fail "it does not run"
+refused 4 "runs already" tokyo vm run pay
+refused 3 "no machine of that name" tokyo vm run nobody
+tokyo vm list | grep -q "^pay  *machine  *erp  *running" || lb_fail "vm list does not show it"
+tokyo vm console pay --once | grep -q hello || lb_fail "its console says nothing"
+printf 'typed' | tokyo vm console pay > /dev/null
+lb_wait_for 10 "the echo" sh -c "'$bin/lifeboat' --socket '$work/tokyo/s' vm console pay --once | grep -q TYPED"
+tokyo vm screenshot pay | grep -q "fake screen" || lb_fail "no screenshot"
+tokyo vm screenshot pay --png "$work/pay.png"
+[ "$(head -c 8 "$work/pay.png" | od -An -tx1 | tr -d ' ')" = 89504e470d0a1a0a ] || lb_fail "no PNG"
+tokyo vm pause pay > /dev/null
+state_is tokyo pay paused || lb_fail "it is not paused"
+n=$(ticks tokyo pay)
+[ "$n" = "$(ticks tokyo pay)" ] || lb_fail "a paused guest counts"
+tokyo vm resume pay > /dev/null
+refused 5 "typed name" tokyo vm stop pay
+refused 5 "typed name" tokyo vm reset pay --confirm osaka
+
+say "it is in a jail"
+for part in no-new-privs uid chroot seccomp; do
+	vm tokyo pay '.jail | join(" ")' | grep -qw $part || lb_fail "its jail lacks $part"
+done
+p=$(vm tokyo pay .pid)
+grep -q '^Uid:.*65534' "/proc/$p/status" || grep -q "^Uid:.*$(id -u lifeboat-vm 2> /dev/null)" "/proc/$p/status" ||
+	lb_fail "it runs as root"
+[ -z "$(ls -A "/proc/$p/root/" 2> /dev/null)" ] || lb_fail "it sees files"
+
+say "its agent is killed, the machine is not"
+kill9 tokyo
+[ -d "/proc/$p" ] || lb_fail "the machine died with its agent"
+start tokyo
+[ "$(vm tokyo pay .pid)" = "$p" ] || lb_fail "the new agent does not find it"
+state_is tokyo pay running || lb_fail "the new agent does not speak with it"
+
+say "a killed machine is off, and can be started again"
+kill -9 "$p"
+lb_wait_for 10 "the machine to be off" state_is tokyo pay off
+tokyo vm run pay > /dev/null
+p=$(vm tokyo pay .pid)
+
+say "memory points"
+lb_wait_for 40 "the first memory point" acked_over 0
+n=$(acked)
+lb_wait_for 40 "more of them" acked_over $((n + 2))
+osaka point show latest --json | jq -e '.consistency == "memory"' > /dev/null ||
+	lb_fail "the point is no memory point: $(osaka point show latest --json)"
+osaka point show latest --json | jq -e '[.volumes[].volume] | contains(["ram", "vda"])' > /dev/null ||
+	lb_fail "the point has no memory"
+before=$(ticks tokyo pay)
+
+say "tokyo is lost: machine and agent are killed"
+kill -9 "$p"
+kill9 tokyo
+cat > "$work/failover.yaml" <<'YAML'
+apiVersion: lifeboat/v1
+kind: Runbook
+name: erp
+rto: 2m
+modes: [drill, failover]
+steps:
+  - {id: fence, action: fence, site: tokyo}
+  - {id: pay, action: boot, machine: pay, needs: [fence], timeout: 60s, retries: 1,
+     backoff: 1ms..1ms, probes: [{serial: "going on", within: 20s}]}
+YAML
+osaka run start "$work/failover.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 ||
+	lb_fail "failover: $(cat "$work/run")"
+state_is osaka pay running || lb_fail "the machine does not run at osaka"
+run=$(osaka run list --json | jq -r '.runs[0].id')
+osaka run show "$run" --json | grep -q "from memory" ||
+	lb_fail "the step does not say it went on from memory: $(osaka run show "$run")"
+osaka run show "$run" --json | grep -q "vmcore: as configured" || lb_fail "the step does not say what booted it"
+[ "$(vm osaka pay .restored)" = true ] || lb_fail "it was booted cold"
+after=$(ticks osaka pay)
+# the guest's counter went on from the acknowledged cut: not from 0, and far less than a whole second was lost
+[ "$after" -gt 100 ] || lb_fail "it counts from the beginning ($after, $before at tokyo)"
+
+say "osaka's agent is killed, the failed-over machine is not"
+p=$(vm osaka pay .pid)
+kill9 osaka
+[ -d "/proc/$p" ] || lb_fail "the machine died with osaka's agent"
+start osaka
+[ "$(vm osaka pay .pid)" = "$p" ] || lb_fail "osaka's new agent does not find it"
+[ "$(ticks osaka pay)" -gt "$after" ] || lb_fail "it does not run any more"
+
+say "tokyo comes back: it is fenced and may not run its machine"
+start tokyo
+is_fenced() { tokyo status --json | jq -e '.groups[0].role == "FENCED"' > /dev/null; }
+lb_wait_for 30 "tokyo to be fenced" is_fenced
+refused 7 "FENCED" tokyo vm run pay
+
+say "the end"
+osaka vm stop pay --confirm osaka > /dev/null
+lb_wait_for 10 "the machine to be off" state_is osaka pay off
+echo "passed"

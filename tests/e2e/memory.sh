@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# tests/e2e/memory.sh - the demo's second part: a machine under our own KVM core is lost and goes on from memory.
+# tests/e2e/memory.sh - the demo's second part: machines under our own KVM core are lost and go on from memory.
 #
-# A guest of ours (tests/guests/payload: a kernel whose work is done in ring 3, so that it runs natively on every
-# KVM) computes a hash chain over its memory and says so. tokyo protects it with memory points; SIGKILL of machine and
-# agent; osaka goes on from the newest point's memory, fetched as it is touched. The chain is computed here too: one wrong
-# bit of memory or registers, or memory and registers of two instants, and the next line is wrong.
+# Two guests of ours (tests/guests/payload: a kernel whose work is done in ring 3, so that it runs natively on every
+# KVM). pay computes a hash chain over its memory and says so; ledger writes hash-chained records to a virtio disk, keeps
+# their hashes in memory and reads an earlier record again after each: it stops and says BAD when disk and memory do not
+# agree. tokyo protects both with memory points; SIGKILL of the machines and of the agent; osaka goes on from the
+# newest point's memory, fetched as it is touched. pay's chain is computed here too: one wrong bit of memory or registers,
+# or memory and registers of two instants, and the next line is wrong.
 #
 # LB_BIN: directory of the programs; LB_PAYLOAD: the guest; LB_PAYLOAD_CHECK: the judge. Needs root and /dev/kvm.
 set -euo pipefail
@@ -56,6 +58,7 @@ trap on_exit EXIT
 mkdir -p "$work"/{tokyo,osaka}/state
 chmod 755 "$work" "$work"/{tokyo,osaka}
 truncate -s 16M "$work/pay.img"
+truncate -s 256M "$work/ledger.img"
 cat > "$work/tokyo/lifeboat.yaml" <<YAML
 site: tokyo
 state_dir: $work/tokyo/state
@@ -73,6 +76,10 @@ groups:
           kernel: $LB_PAYLOAD
           cmdline: "prog=chain steps=1000000000000 pages=$pages seed=$seed every=$every"
         volumes: [{name: vda, path: $work/pay.img}]
+      - name: ledger
+        driver: vmcore
+        vm: {memory: 64 MiB, memory_points: true, kernel: $LB_PAYLOAD, cmdline: "prog=records every=10"}
+        volumes: [{name: vda, path: $work/ledger.img}]
 YAML
 cat > "$work/osaka/lifeboat.yaml" <<YAML
 site: osaka
@@ -93,6 +100,8 @@ steps:
   - {id: fence, action: fence, site: tokyo}
   - {id: pay, action: boot, machine: pay, needs: [fence], timeout: 60s, retries: 1, backoff: 1ms..1ms,
      probes: [{serial: "c ", within: 30s}]}
+  - {id: ledger, action: boot, machine: ledger, needs: [fence], timeout: 60s, retries: 1, backoff: 1ms..1ms,
+     probes: [{serial: "r ", within: 30s}]}
 finally: [{id: report, action: report, timeout: 10s}]
 YAML
 
@@ -102,13 +111,18 @@ osaka site init > /dev/null
 osaka site token tokyo > "$work/token"
 tokyo site join "$work/token" > /dev/null
 
-say "tokyo: a machine of our own under lifeboat-vm"
+say "tokyo: two machines of our own under lifeboat-vm"
 tokyo doctor | grep kvm || true
 show "tokyo$ lifeboat vm run pay"
 tokyo vm run pay
+show "tokyo$ lifeboat vm run ledger"
+tokyo vm run ledger
+records=$work/tokyo/state/vms/erp.ledger/serial.log
 serial=$work/tokyo/state/vms/erp.pay/serial.log
 says() { grep -q "^c " "$serial"; }
 lb_wait_for 60 "the guest to count" says
+writes() { grep -q "^r " "$records"; }
+lb_wait_for 60 "the other one to write" writes
 show "tokyo$ lifeboat vm console pay"
 tokyo vm console pay --once | tail -n 2
 
@@ -116,9 +130,10 @@ say "memory points: disks, memory and processors of one instant"
 points() { [ "$(tokyo status --json | jq '.groups[0].points_acked')" -ge "$1" ]; }
 lb_wait_for 90 "three acknowledged points" points 3
 last_step() { tail -c 4096 "$serial" | sed -n 's/^c \([0-9]*\) [0-9a-f]\{16\}$/\1/p' | tail -1; }
+last_record() { tail -c 4096 "$records" | sed -n 's/^r \([0-9]*\) [0-9a-f]\{64\}$/\1/p' | tail -1; }
 (while sleep 0.05; do
 	step=$(last_step) # read first: the time is then one at which it was said already
-	echo "$(date +%s%N) $step"
+	echo "$(date +%s%N) $step $(last_record)"
 done >> "$work/said" 2> /dev/null) &
 watcher=$!
 disown $watcher
@@ -128,15 +143,16 @@ stats=$(tokyo vm show pay --json | jq -c .stats)
 shipped=$(tokyo status --json | jq -c '.groups[0] | {points_acked, bytes_changed, bytes_shipped}')
 
 say "disaster: SIGKILL of the machine and of tokyo's agent"
-kill -9 "$(tokyo vm show pay --json | jq .pid)" "${pid[tokyo]}"
+kill -9 "$(tokyo vm show pay --json | jq .pid)" "$(tokyo vm show ledger --json | jq .pid)" "${pid[tokyo]}"
 killed_ns=$(date +%s%N)
 sleep 0.3
 kill "$watcher" 2> /dev/null || true
-had=$(last_step)
+had=$(last_step) had_records=$(last_record)
 point=$(osaka point show latest --json)
 [ "$(jq -r .consistency <<< "$point")" = memory ] || lb_fail "the newest point is no memory point"
 captured=$(jq .captured_wall_ns <<< "$point")
 must=$(awk -v t="$captured" '$1 + 0 <= t + 0 && $2 != "" { m = $2 } END { print m + 0 }' "$work/said")
+must_records=$(awk -v t="$captured" '$1 + 0 <= t + 0 && $3 != "" { m = $3 } END { print m + 0 }' "$work/said")
 
 say "failover: osaka goes on from memory"
 show "osaka$ lifeboat run start failover.yaml --confirm tokyo"
@@ -144,11 +160,12 @@ start_ns=$(date +%s%N)
 osaka run start "$work/failover.yaml" --mode failover --confirm tokyo --unattended || lb_fail "the failover"
 rto_ms=$((($(date +%s%N) - start_ns) / 1000000))
 run=$(osaka run list --json | jq -r '.runs[0].id')
-osaka run show "$run" --json | grep -q "from memory" || lb_fail "it was not booted from memory"
+[ "$(osaka run show "$run" --json | grep -c "from memory")" = 2 ] || lb_fail "not both were booted from memory"
 [ "$(osaka vm show pay --json | jq -r .restored)" = true ] || lb_fail "its process did not begin from memory"
 
 say "the judge"
-there=$(ls -d "$work"/osaka/state/boots/*/*/serial.log)
+there=$(grep -l '^c ' "$work"/osaka/state/boots/*/*/serial.log)
+ledger=$(grep -l '^r ' "$work"/osaka/state/boots/*/*/serial.log)
 more() { [ "$(grep -c '^c ' "$there")" -ge 5 ]; }
 lb_wait_for 30 "the guest to go on" more
 # the first line may be the end of one whose beginning tokyo said
@@ -156,6 +173,14 @@ grep '^c ' "$there" | sed '$d' > "$work/lines" # the last one may be half there
 read -r first last <<< "$("$LB_PAYLOAD_CHECK" $pages $seed < "$work/lines")" || lb_fail "the chain is broken"
 echo "said at tokyo before the newest point: at least step $must; before the kill: step $had"
 echo "said at osaka: steps $first to $last, every one of them right"
+lines() { [ "$(grep -c '^r ' "$ledger")" -ge 20 ]; }
+lb_wait_for 60 "the ledger to go on" lines
+! grep BAD "$ledger" || lb_fail "the ledger's disk and memory do not agree"
+from=$(sed -n 's/^r \([0-9]*\) [0-9a-f]\{64\}$/\1/p' "$ledger" | head -1)
+echo "ledger: records before the newest point: at least $must_records; before the kill: $had_records; it goes on at $from, disk and memory agree"
+[ "$must_records" -gt 0 ] || lb_fail "no record was seen before the point"
+[ "$from" -gt "$must_records" ] || lb_fail "the ledger lost records that the point covers"
+[ "$from" -le $((had_records + 20)) ] || lb_fail "the ledger cannot have gone on from that point"
 [ "$must" -gt 0 ] || lb_fail "nothing was seen before the point"
 [ "$first" -ge "$must" ] || lb_fail "it went back behind what the point covers"
 [ "$first" -le $((had + 2 * every)) ] || lb_fail "it cannot have gone on from that point"

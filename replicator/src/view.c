@@ -23,14 +23,16 @@
 
 #define FILES           32u
 #define SEALERS_IDLE    8u
-#define ENTRIES_MIN     8u
+#define PACKS_MIN       8u          /* of the largest: there is always room for these */
+#define ENTRY_SHARE     (16u << 10) /* an entry for each so many bytes of the cache */
 #define DEFAULT_CACHE   (UINT64_C(16) << 20)
 #define EXTENT_RUNS_MAX 4096u
 
 /*
- * A cache entry:  FREE -> LOADING -> READY -> (taken for another pack) LOADING
+ * A cache entry:  FREE -> LOADING -> READY -> (its room is needed) FREE
  *                            `-> FREE when the pack is bad: the next reader tries, and fails, anew
- * An entry with users is never taken. Lock: v->mu; not held while a pack is read and opened.
+ * An entry with users is never taken. What counts is bytes: a point of many small deltas reads its
+ * patches from hundreds of small packs. Lock: v->mu; not held while a pack is read and opened.
  */
 enum entry_state {
 	ENTRY_FREE,
@@ -44,7 +46,7 @@ struct entry {
 	unsigned users;
 	uint64_t tick;
 	uint32_t raw_bytes;
-	uint8_t *raw; /* REP_PACK_MAX_RAW, made on first use */
+	uint8_t *raw; /* LOADING: REP_PACK_MAX_RAW; READY: raw_bytes; FREE: NULL */
 };
 
 struct seg_file {
@@ -77,7 +79,8 @@ struct view {
 	pthread_cond_t changed; /* an entry became READY or FREE, or lost a user; a file too */
 	struct entry *entry;
 	uint32_t entries;
-	uint32_t *pack_entry; /* map pack -> entry + 1; 0: not cached */
+	uint64_t cache_bytes, cached_bytes; /* what may be; what is, or is being loaded */
+	uint32_t *pack_entry;               /* map pack -> entry + 1; 0: not cached */
 	struct seg_file file[FILES];
 	uint64_t tick;
 };
@@ -239,44 +242,78 @@ static int load_pack(struct view *v, uint32_t pack, struct entry *e, struct lb_e
 	return 0;
 }
 
-/* Lock held. An entry without users, the one not used for longest; NULL: all are in use. */
-static struct entry *victim(struct view *v)
+/* Lock held. */
+static void evict(struct view *v, struct entry *e)
 {
-	struct entry *old = NULL;
-
-	for (uint32_t i = 0; i < v->entries; i++) {
-		struct entry *e = &v->entry[i];
-
-		if (e->users > 0 || e->state == ENTRY_LOADING)
-			continue;
-		if (e->state == ENTRY_FREE)
-			return e;
-		if (old == NULL || e->tick < old->tick)
-			old = e;
-	}
-	return old;
+	v->pack_entry[e->pack] = 0;
+	v->cached_bytes -= e->raw_bytes;
+	explicit_bzero(e->raw, e->raw_bytes);
+	free(e->raw);
+	e->raw = NULL;
+	e->state = ENTRY_FREE;
 }
 
+/* Lock held. A free entry and room for a pack, at the expense of those not used for longest; NULL:
+ * all are in use. */
+static struct entry *room(struct view *v)
+{
+	for (;;) {
+		struct entry *unused = NULL, *old = NULL;
+
+		for (uint32_t i = 0; i < v->entries; i++) {
+			struct entry *e = &v->entry[i];
+
+			if (e->state == ENTRY_FREE)
+				unused = e;
+			else if (e->state == ENTRY_READY && e->users == 0 &&
+				 (old == NULL || e->tick < old->tick))
+				old = e;
+		}
+		if (unused != NULL && v->cached_bytes + REP_PACK_MAX_RAW <= v->cache_bytes)
+			return unused;
+		if (old == NULL)
+			return NULL;
+		evict(v, old);
+	}
+}
+
+/* Most packs are smaller than what they are opened into. */
+static void shrink(struct entry *e)
+{
+	uint8_t *less = realloc(e->raw, e->raw_bytes);
+
+	if (less != NULL)
+		e->raw = less;
+}
+
+/* Lock held, but for the loading. @e is free and has room. */
 static int fill(struct view *v, uint32_t pack, struct entry *e, struct lb_err *err)
 {
 	int rc = 0;
 
-	if (e->state == ENTRY_READY)
-		v->pack_entry[e->pack] = 0;
 	e->state = ENTRY_LOADING;
 	e->pack = pack;
 	v->pack_entry[pack] = (uint32_t)(e - v->entry) + 1;
+	v->cached_bytes += REP_PACK_MAX_RAW;
 	unlock(v);
-	if (e->raw == NULL)
-		e->raw = malloc(REP_PACK_MAX_RAW);
+	e->raw = malloc(REP_PACK_MAX_RAW);
 	if (e->raw == NULL)
 		rc = lb_err_set(err, LB_ENOMEM, 0, "cache a pack");
 	else
 		rc = load_pack(v, pack, e, err);
+	if (rc == 0)
+		shrink(e);
 	lock(v);
-	e->state = rc == 0 ? ENTRY_READY : ENTRY_FREE;
-	if (rc != 0)
+	v->cached_bytes -= REP_PACK_MAX_RAW;
+	if (rc == 0) {
+		e->state = ENTRY_READY;
+		v->cached_bytes += e->raw_bytes;
+	} else {
+		free(e->raw);
+		e->raw = NULL;
+		e->state = ENTRY_FREE;
 		v->pack_entry[pack] = 0;
+	}
 	tell_change(v);
 	return rc;
 }
@@ -289,7 +326,7 @@ static int pack_get(struct view *v, uint32_t pack, struct entry **out, struct lb
 	lock(v);
 	for (;;) {
 		uint32_t at = v->pack_entry[pack];
-		struct entry *e = at != 0 ? &v->entry[at - 1] : victim(v);
+		struct entry *e = at != 0 ? &v->entry[at - 1] : room(v);
 
 		if (e == NULL || e->state == ENTRY_LOADING) {
 			wait_change(v);
@@ -455,9 +492,8 @@ static void view_destroy(struct img_dev *d)
 	struct view *v = as_view(d);
 
 	for (uint32_t i = 0; i < v->entries; i++) {
-		if (v->entry[i].raw != NULL)
-			explicit_bzero(v->entry[i].raw, REP_PACK_MAX_RAW);
-		free(v->entry[i].raw);
+		if (v->entry[i].state == ENTRY_READY)
+			evict(v, &v->entry[i]);
 	}
 	for (uint32_t i = 0; i < v->keys; i++) {
 		while (v->key[i].idles > 0)
@@ -545,9 +581,11 @@ static int view_create(struct img_dev **out, struct view *given, size_t len,
 	if (rc == 0)
 		rc = load_keys(v, cfg, err);
 	if (rc == 0) {
-		uint64_t n = cache / REP_PACK_MAX_RAW;
+		uint64_t least = (uint64_t)PACKS_MIN * REP_PACK_MAX_RAW;
+		uint64_t n;
 
-		n = n < ENTRIES_MIN ? ENTRIES_MIN : n;
+		v->cache_bytes = cache < least ? least : cache;
+		n = v->cache_bytes / ENTRY_SHARE;
 		v->entries = (uint32_t)(n < v->map.packs + 1 ? n : v->map.packs + 1);
 		v->entry = calloc(v->entries, sizeof(*v->entry));
 		v->pack_entry = calloc((size_t)v->map.packs + 1, sizeof(*v->pack_entry));

@@ -29,7 +29,7 @@ struct img_dev;
 struct rep_store;
 
 struct rep_view_cfg {
-	uint64_t cache_bytes; /* opened packs kept; default 16 MiB */
+	uint64_t cache_bytes; /* opened packs kept; default 16 MiB, at least 2 MiB */
 	/* The data key named @key_id; LB_ENOTFOUND when this site does not hold it. */
 	int (*dek_of)(void *arg, const struct lb_id *key_id, struct lb_key *out);
 	void *arg;

@@ -154,7 +154,16 @@ void sa_post_point_verify(struct call *c)
 		start_verify(c, &p);
 }
 
-/* The volume to export: by machine and volume name, or the only one. */
+/* Whom the request names. Memory is exported when it is named, never instead of the only disk. */
+static bool volume_fits(const struct work *w, const struct rep_manifest_volume *v)
+{
+	if (w->machine[0] != '\0' && strcmp(w->machine, v->machine_name) != 0)
+		return false;
+	return w->volume[0] == '\0' ? v->kind == REP_VOLUME_DISK
+				    : strcmp(w->volume, v->volume_name) == 0;
+}
+
+/* The volume to export: by machine and volume name, or the only disk. */
 static int find_volume(const struct work *w, struct lb_id *out, struct lb_err *err)
 {
 	struct rep_manifest *m = malloc(sizeof(*m));
@@ -167,8 +176,7 @@ static int find_volume(const struct work *w, struct lb_id *out, struct lb_err *e
 	if (rc == 0)
 		rc = rep_manifest_decode(m, bytes->p, bytes->len, err);
 	for (uint32_t i = 0; rc == 0 && i < m->volumes; i++)
-		if ((w->machine[0] == '\0' || strcmp(w->machine, m->volume[i].machine_name) == 0) &&
-		    (w->volume[0] == '\0' || strcmp(w->volume, m->volume[i].volume_name) == 0)) {
+		if (volume_fits(w, &m->volume[i])) {
 			*out = m->volume[i].volume;
 			hits++;
 		}

@@ -276,8 +276,8 @@ int cli_point_list(struct cli *c)
 
 int cli_point_show(struct cli *c)
 {
-	char path[CLI_PATH_BYTES], a[CELL], b[CELL], size[LB_HUMAN_BYTES], layer[LB_HUMAN_BYTES],
-		when[LB_HUMAN_BYTES];
+	char path[CLI_PATH_BYTES], a[CELL], b[CELL], kind[CELL], size[LB_HUMAN_BYTES],
+		layer[LB_HUMAN_BYTES], when[LB_HUMAN_BYTES];
 	json_t *o = NULL, *v;
 	size_t i;
 	int rc;
@@ -295,9 +295,10 @@ int cli_point_show(struct cli *c)
 	(void)printf("base      %s\n", cli_text(a, sizeof(a), o, "base"));
 	json_array_foreach(json_object_get(o, "volumes"), i, v)
 	{
-		(void)printf("volume    %s/%s   %s   layer %s\n",
+		(void)printf("volume    %s/%s   %s   %s   layer %s\n",
 			     cli_text(a, sizeof(a), v, "machine"),
 			     cli_text(b, sizeof(b), v, "volume"),
+			     cli_text(kind, sizeof(kind), v, "kind"),
 			     lb_human_bytes(size, cli_u64(v, "size_bytes")),
 			     lb_human_bytes(layer, cli_u64(v, "layer_bytes")));
 	}

@@ -38,3 +38,9 @@ set_tests_properties(golden.vmstate PROPERTIES LABELS golden)
 add_executable(seed_vmstate EXCLUDE_FROM_ALL fuzz/seed_vmstate.c)
 target_link_libraries(seed_vmstate PRIVATE testboard lb_flags)
 lb_fuzz(vmstate fuzz/fuzz_vmstate.c DEPS testboard)
+
+# For tests/bench/run.sh only: P14.
+add_executable(vm_bench bench/vm_main.c)
+add_dependencies(vm_bench payload)
+target_include_directories(vm_bench PRIVATE ${payload_src} ${PROJECT_SOURCE_DIR}/vmcore/src)
+target_link_libraries(vm_bench PRIVATE vmcore imaging lb_flags)

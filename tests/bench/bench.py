@@ -19,6 +19,7 @@ import tempfile
 import time
 
 import images
+import vm
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -508,22 +509,25 @@ def main():
     p.add_argument("-n", type=int, default=5, help="runs of each, default 5")
     p.add_argument("-s", type=int, default=1024, help="size of the images in MiB")
     p.add_argument("-w", help="working directory, kept; default: a temporary one, removed")
-    p.add_argument("ids", nargs="*", help="P1 P3 P7 P8 P9 P10 P12 P13 peers; default: all goals")
+    p.add_argument("ids", nargs="*", help="P1 P3 P7 P8 P9 P10 P12 P13 P14 peers; default: all goals")
     opt = p.parse_args()
-    ids = [x.lower() for x in opt.ids] or ["p1", "p3", "p7", "p8", "p9", "p10", "p12", "p13"]
+    ids = [x.lower() for x in opt.ids] or ["p1", "p3", "p7", "p8", "p9", "p10", "p12", "p13", "p14"]
     bench = Bench(opt)
     for x in ids:
-        if not re.fullmatch(r"p1|p3|p7|p8|p9|p10|p12|p13|peers", x):
+        if not re.fullmatch(r"p1|p3|p7|p8|p9|p10|p12|p13|p14|peers", x):
             sys.exit("bench: unknown id %s" % x)
     if not os.path.exists(PIPE):
         sys.exit("bench: build the release preset first (%s)" % PIPE)
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     print("# load %s, %d runs each" % (" ".join(open("/proc/loadavg").read().split()[:3]), opt.n))
     try:
-        if ids != ["p12"]:  # which needs no image
+        if not set(ids) <= {"p12", "p14"}:  # which need no image
             bench.prepare()
         for x in ids:
-            getattr(bench, x)()
+            if x == "p14":
+                vm.run(opt.n, line)
+            else:
+                getattr(bench, x)()
     finally:
         if not opt.w:
             shutil.rmtree(bench.work, ignore_errors=True)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh [-n RUNS] [-s SIZE_MIB] [-w DIR] [ID...]: measure the goals (P1 P3 P7 P8 P9 P10 P12 P13, or
+# run.sh [-n RUNS] [-s SIZE_MIB] [-w DIR] [ID...]: measure the goals (P1 P3 P7 P8 P9 P10 P12 P13 P14, or
 # "peers"), one line each. In a network namespace of its own when possible, so that the bytes
 # counted on lo are this run's.
 here=$(dirname "$0")

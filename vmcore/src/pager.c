@@ -22,6 +22,10 @@
 /* A run of zeros at least this long becomes ordinary memory instead of pages of zeros. */
 #define HOLE_MIN_BYTES (UINT64_C(2) << 20)
 #define BATCH_PAGES    (VM_BATCH_BYTES / VM_PAGE_BYTES)
+/* Fetching ahead begins when nobody asked for so long, or so many were served: until then the
+ * processor and the source belong to the guest's first steps. */
+#define QUIET_MS     5
+#define FAULTS_FIRST 256u
 
 struct vm_pager {
 	struct vm_pager_cfg cfg;
@@ -33,7 +37,9 @@ struct vm_pager {
 	uint8_t *buf;    /* one batch */
 	uint32_t *order; /* to fetch ahead */
 	size_t order_count, order_next;
-	uint64_t ascending; /* next batch when .order is through */
+	bool ahead;               /* fetch what nobody waits for */
+	uint64_t ascending;       /* next batch when .order is through */
+	struct img_extent extent; /* of the source, where .ascending is */
 	_Atomic uint64_t left_batches;
 	pthread_mutex_t lock; /* .touched */
 	uint32_t *touched;
@@ -153,19 +159,27 @@ static uint64_t next_batch(struct vm_pager *p)
 	return p->ascending;
 }
 
+/* Asking the source is a round trip, or a walk through a file's pages: once an extent. */
+static int extent_at(struct vm_pager *p, uint64_t off, struct lb_err *err)
+{
+	if (off >= p->extent.off && off - p->extent.off < p->extent.len)
+		return 0;
+	return img_next_extent(p->cfg.ram, &p->extent, off, err);
+}
+
 /* Zeros that the source knows of, from @batch on: whole untouched batches become ordinary memory,
  * which reads as zero. */
 static int skip_hole(struct vm_pager *p, uint64_t batch, uint64_t *skipped, struct lb_err *err)
 {
-	struct img_extent e;
+	const struct img_extent *e = &p->extent;
 	uint64_t end = batch;
-	int rc = img_next_extent(p->cfg.ram, &e, batch * VM_BATCH_BYTES, err);
+	int rc = extent_at(p, batch * VM_BATCH_BYTES, err);
 
 	*skipped = 0;
-	if (rc != 0 || !e.zero || e.len < HOLE_MIN_BYTES)
+	if (rc != 0 || !e->zero || e->len < HOLE_MIN_BYTES)
 		return rc;
 	while (end < p->batches && p->there[end] == 0 &&
-	       (end + 1) * VM_BATCH_BYTES <= e.off + e.len)
+	       (end + 1) * VM_BATCH_BYTES <= e->off + e->len)
 		end++;
 	if (end == batch)
 		return 0;
@@ -191,11 +205,19 @@ static int fetch_ahead(struct vm_pager *p, struct lb_err *err)
 	return rc != 0 || skipped > 0 ? rc : fetch(p, batch, err);
 }
 
-static bool stop_wanted(struct vm_pager *p)
+/* Is there a fault to serve, or the end? Waits for one while the guest begins. */
+static bool stop_wanted(struct vm_pager *p, bool *fault)
 {
-	struct pollfd fd = {.fd = p->stop_fd, .events = POLLIN};
+	struct pollfd fd[] = {
+		{.fd = p->stop_fd, .events = POLLIN},
+		{.fd = p->uffd, .events = POLLIN},
+	};
+	int n = poll(fd, 2, p->ahead ? 0 : QUIET_MS);
 
-	return poll(&fd, 1, 0) > 0;
+	if (n == 0 || p->touched_count >= FAULTS_FIRST)
+		p->ahead = true;
+	*fault = fd[1].revents != 0;
+	return fd[0].revents != 0;
 }
 
 static void lose(struct vm_pager *p, const struct lb_err *why)
@@ -211,12 +233,15 @@ static void *pager_main(void *arg)
 {
 	struct vm_pager *p = arg;
 	struct lb_err err = {0};
-	bool any = false;
+	bool fault = false;
 	int rc = 0;
 
-	while (rc == 0 && atomic_load(&p->left_batches) > 0 && !stop_wanted(p)) {
-		rc = serve_fault(p, &any, &err);
-		if (rc == 0 && !any)
+	while (rc == 0 && atomic_load(&p->left_batches) > 0 && !stop_wanted(p, &fault)) {
+		bool any = false;
+
+		if (fault)
+			rc = serve_fault(p, &any, &err);
+		if (rc == 0 && !any && p->ahead)
 			rc = fetch_ahead(p, &err);
 	}
 	if (rc != 0)

@@ -46,7 +46,7 @@ int vm_uffd_open(int *out, struct lb_err *err)
 
 bool vm_uffd_works(void)
 {
-	int fd;
+	int fd = -1;
 
 	if (vm_uffd_open(&fd, NULL) != 0)
 		return false;

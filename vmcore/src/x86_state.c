@@ -159,25 +159,34 @@ static int load_xsave(const struct vm_x86 *x, struct lb_rd *rd, int fd, struct l
 
 /* ---- MSRs ---- */
 
-/* KVM lists some that this processor has not; those are left out. */
+/* All in one call, which stops at the first one that cannot be read: KVM lists some that this
+ * processor has not. Those are left out, the rest is read on behind them. */
 static int save_msrs(const struct vm_x86 *x, struct lb_wr *wr, int fd, struct lb_err *err)
 {
+	struct {
+		uint32_t nmsrs, pad;
+		struct kvm_msr_entry entry[VM_MSRS_MAX];
+	} m = {0};
 	struct lb_wr count;
 	uint32_t saved = 0;
 	size_t at = wr->len;
 
 	lb_wr_u32le(wr, 0);
-	for (uint32_t i = 0; i < x->msr_count; i++) {
-		struct msr_page m = {.nmsrs = 1, .one = {.index = x->msrs[i]}};
-		int rc = VM_KVM(fd, KVM_GET_MSRS, &m, err);
+	for (uint32_t from = 0; from < x->msr_count; from++) {
+		int rc;
 
+		m.nmsrs = x->msr_count - from;
+		for (uint32_t i = 0; i < m.nmsrs; i++)
+			m.entry[i] = (struct kvm_msr_entry){.index = x->msrs[from + i]};
+		rc = VM_KVM(fd, KVM_GET_MSRS, &m, err);
 		if (rc < 0)
 			return rc;
-		if (rc == 0)
-			continue;
-		lb_wr_u32le(wr, m.one.index);
-		lb_wr_u64le(wr, m.one.data);
-		saved++;
+		for (uint32_t i = 0; i < (uint32_t)rc && i < m.nmsrs; i++) {
+			lb_wr_u32le(wr, m.entry[i].index);
+			lb_wr_u64le(wr, m.entry[i].data);
+		}
+		saved += (uint32_t)rc;
+		from += (uint32_t)rc; /* and past the one that stopped it */
 	}
 	if (wr->bad)
 		return 0; /* said by the caller */

@@ -207,8 +207,11 @@ static void fill(void)
 {
 	fill_pages();
 	guest_put("filled\n");
-	for (;;)
+	for (;;) {
 		CTL->echo++;
+		if (CTL->echo % 65536 == 0)
+			guest_outb(0x402, '.'); /* a sign of life on the debug port */
+	}
 }
 
 /* Rate generator on channel 0, both PICs at vectors 0x20 and 0x28, only line 0 open. */

@@ -209,6 +209,7 @@ static void test_cmos_tells_the_machine(void **state)
 	assert_int_equal(get(w, 0x15) | get(w, 0x16) << 8, 640);
 	assert_int_equal(get(w, 0x34) | get(w, 0x35) << 8, (3 << 14) - 256);
 	assert_int_equal(get(w, 0x5b) | get(w, 0x5c) << 8 | get(w, 0x5d) << 16, 2 << 14);
+	assert_int_equal(get(w, 0x39), 0x55);
 	assert_int_equal(get(w, 0x5f), 2);
 	set(w, 0x0f, 0x0a); /* shutdown code, kept over a reset */
 	vm_board_reset(&w->t.board);

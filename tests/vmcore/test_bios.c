@@ -1,7 +1,8 @@
 /*
  * Debian's SeaBIOS and GRUB, unmodified, as guests of pc1: argv[1] is the view plugin, argv[2] the
- * script that makes GRUB's disk. The disk is replicated into a store first and read from a recovery
- * point, as in a drill: view, overlay, machine.
+ * script that makes GRUB's disk; with a third argument ("soak") GRUB also reads a file from ext4.
+ * The disk is replicated into a store first and read from a recovery point, as in a drill: view,
+ * overlay, machine.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -25,13 +26,14 @@
 #include "vmcore/vm.h"
 
 #define TEXT        "lifeboat: here is GRUB"
+#define WORDS       "read from a recovery point"
 #define BIOS        "/usr/share/seabios/bios-256k.bin"
 #define VGA_BIOS    "/usr/share/seabios/vgabios-isavga.bin"
 #define DISK_BLOCKS 128u
 #define DISK_BYTES  ((uint64_t)DISK_BLOCKS * REP_BLOCK_BYTES)
 #define LIMIT_NS    UINT64_C(20000000000)
 
-static const char *plugin, *grub_disk;
+static const char *plugin, *grub_disk, *words;
 
 /* A store with a recovery point of the disk, served by nbdkit, under an overlay. */
 struct world {
@@ -95,7 +97,7 @@ static void run(const char *const *argv)
 static void make_disk(struct world *w)
 {
 	char path[96];
-	const char *const argv[] = {grub_disk, path, TEXT, NULL};
+	const char *const argv[] = {grub_disk, path, TEXT, words, NULL};
 	struct img_file_cfg cfg = {.path = path};
 	struct img_dev *d = NULL;
 	struct lb_err err = {0};
@@ -390,19 +392,37 @@ static void test_from_virtio(void **state)
 	assert_non_null(strstr(w->g.debug, "Booting from Hard Disk"));
 }
 
+/* A file system that GRUB reads by itself, from a disk that was replicated. */
+static void test_reads_a_file_from_ext4(void **state)
+{
+	struct world *w = *state;
+
+	w->disk_cfg.bus = VM_DISK_IDE;
+	w->cfg.vga_bios_fd = open_file(VGA_BIOS);
+	boot(w);
+	assert_non_null(strstr(w->g.serial, WORDS));
+	assert_on_screen(w, WORDS);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_from_ide_over_many_machines, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_from_virtio, setup, teardown),
 	};
+	const struct CMUnitTest soak[] = {
+		cmocka_unit_test_setup_teardown(test_reads_a_file_from_ext4, setup, teardown),
+	};
 
-	if (argc != 3) {
-		(void)fprintf(stderr, "usage: %s VIEW-PLUGIN GRUB-DISK-SCRIPT\n", argv[0]);
+	if (argc < 3) {
+		(void)fprintf(stderr, "usage: %s VIEW-PLUGIN GRUB-DISK-SCRIPT [soak]\n", argv[0]);
 		return 2;
 	}
 	plugin = argv[1];
 	grub_disk = argv[2];
+	words = argc > 3 ? WORDS : NULL;
 	(void)kvm_guest_main(280);
+	if (words != NULL)
+		return cmocka_run_group_tests(soak, NULL, NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -461,6 +461,7 @@ static void fill_cmos(struct vm_rtc *r)
 	put_size(r, 0x17, (low >> 10) - 1024, 0xffff);
 	put_size(r, 0x30, (low >> 10) - 1024, 0xffff);
 	put_size(r, 0x34, low > 16 << 20 ? (low - (16 << 20)) >> 16 : 0, 0xffff);
+	r->cmos[0x39] = 0x55; /* IDE disks: LBA translation, as for all above 504 MB */
 	r->cmos[0x38] = 0x00; /* third boot device: none; floppy signature check */
 	r->cmos[0x3d] = 0x02; /* first boot device: hard disk */
 	put_size(r, 0x5b, high >> 16, 0xffff);

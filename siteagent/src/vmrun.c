@@ -113,9 +113,8 @@ static bool same_process(const json_t *o, pid_t *pid)
 	if (is_boot == NULL || strcmp(is_boot, boot) != 0 || *pid <= 1 || ticks <= 0 ||
 	    start_ticks(*pid, &zombie) != (uint64_t)ticks)
 		return false;
-	if (zombie)
-		(void)sa_proc_alive(*pid);
-	return !zombie;
+	/* its first thread may be done before the others are: then it is not waitable yet */
+	return !zombie || sa_proc_alive(*pid);
 }
 
 bool sa_vmrun_alive(const char *dir, pid_t *pid)
@@ -181,8 +180,9 @@ int sa_vmrun_end(const char *dir, struct lb_err *err)
 
 	if (!sa_vmrun_alive(dir, &pid))
 		return 0;
-	(void)sa_vmrun_ask(dir, VM_CTL_STOP, 0, VM_CTL_OK, &answer, NULL);
-	if (gone_within(dir, END_NS))
+	/* one that does not even answer gets no more time */
+	if (sa_vmrun_ask(dir, VM_CTL_STOP, 0, VM_CTL_OK, &answer, NULL) == 0 &&
+	    gone_within(dir, END_NS))
 		return 0;
 	(void)kill(pid, SIGKILL);
 	if (gone_within(dir, END_NS))
@@ -480,8 +480,6 @@ static int await_report(int sock, struct lb_err *err)
 		rc = lb_err_set(err, LB_ETIMEDOUT, 0, "lifeboat-vm did not start in time");
 	if (rc == 0)
 		rc = vm_ctl_recv(sock, frame, &len, fds, &none, err);
-	if (rc == LB_ECLOSED)
-		rc = lb_err_set(err, LB_EIO, 0, "lifeboat-vm ended before it said why");
 	if (rc == 0)
 		rc = vm_ctl_decode(m, frame, len, err);
 	if (rc == 0 && m->type == VM_CTL_ERROR) {
@@ -534,6 +532,8 @@ static int start_process(struct launch *q, struct lb_err *err)
 		rc = vm_ctl_send(sock, bytes, len, q->fd, q->l.fds, err);
 	if (rc == 0)
 		rc = await_report(sock, err);
+	if (rc == LB_ECLOSED)
+		rc = lb_err_set(err, LB_EIO, 0, "lifeboat-vm ended before it said why");
 	(void)close(sock);
 	if (rc != 0)
 		sa_proc_end(pid, 0);

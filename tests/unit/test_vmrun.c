@@ -1,0 +1,269 @@
+/*
+ * lifeboat-vm processes as the agent starts, finds and ends them, and which driver a boot gets.
+ * argv[1]: lifeboat-vm with a machine that needs no KVM.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "check.h"
+#include "hv_int.h"
+#include "vmdesc_int.h"
+#include "vmrun_int.h"
+
+static const char *program;
+static char dir[64], image[96], kernel[96];
+static struct sa_vmdesc desc;
+static struct sa_vmrun_disk disk[1];
+static struct sa_vmrun run;
+
+static void write_file(const char *name, const char *text)
+{
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	(void)close(fd);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	(void)snprintf(dir, sizeof(dir), "/tmp/lbvmrun.XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(image, sizeof(image), "%s/disk.img", dir);
+	(void)snprintf(kernel, sizeof(kernel), "%s/kernel", dir);
+	write_file("disk.img", "");
+	assert_int_equal(truncate(image, 1 << 20), 0);
+	write_file("kernel", "kernel");
+	desc = (struct sa_vmdesc){
+		.name = "db", .ram_bytes = 2 << 20, .vcpus = 1, .direct_kernel = true, .disks = 1};
+	memcpy(desc.disk[0].name, "vda", 4);
+	desc.disk[0].bus = VM_DISK_VIRTIO;
+	disk[0] = (struct sa_vmrun_disk){.path = image, .size_bytes = 1 << 20, .logged = true};
+	run = (struct sa_vmrun){
+		.dir = dir, .program = program, .desc = &desc, .disk = disk, .kernel = kernel};
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char path[400];
+	struct dirent *e;
+	DIR *d;
+
+	(void)state;
+	assert_int_equal(sa_vmrun_end(dir, NULL), 0);
+	d = opendir(dir);
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		(void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		(void)unlink(path);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	assert_int_equal(rmdir(dir), 0);
+	return 0;
+}
+
+static void start(void)
+{
+	struct lb_err err = {0};
+
+	if (sa_vmrun_start(&run, &err) != 0)
+		fail_msg("%s", err.msg);
+}
+
+static void test_life(void **state)
+{
+	struct vm_ctl_msg answer;
+	struct lb_err err = {0};
+	pid_t pid = 0;
+
+	(void)state;
+	assert_false(sa_vmrun_alive(dir, NULL));
+	assert_int_equal(sa_vmrun_ask(dir, VM_CTL_STATE, 0, VM_CTL_INFO, &answer, &err),
+			 LB_ENOTFOUND);
+	start();
+	assert_true(sa_vmrun_alive(dir, &pid));
+	assert_int_equal(getsid(pid), pid); /* a session of its own: it outlives ours */
+	assert_int_equal(sa_vmrun_ask(dir, VM_CTL_STATE, 0, VM_CTL_INFO, &answer, &err), 0);
+	assert_int_equal(answer.info.pid, pid);
+	assert_int_equal(answer.info.disks, 1);
+	assert_int_equal(sa_vmrun_start(&run, &err), LB_EBUSY);
+	assert_true(sa_vmrun_alive(dir, NULL)); /* the refused start did no harm */
+	assert_int_equal(sa_vmrun_end(dir, &err), 0);
+	assert_false(sa_vmrun_alive(dir, NULL));
+	assert_int_equal(sa_vmrun_end(dir, &err), 0);
+	start(); /* again, over what the first one left */
+}
+
+static void test_killed(void **state)
+{
+	pid_t pid = 0;
+
+	(void)state;
+	start();
+	assert_true(sa_vmrun_alive(dir, &pid));
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	for (int i = 0; i < 10000 && sa_vmrun_alive(dir, NULL); i++)
+		(void)poll(NULL, 0, 1);
+	assert_false(sa_vmrun_alive(dir, NULL));
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), -1); /* it was reaped on the way */
+	start();
+}
+
+/* A stopped process neither answers nor ends by itself. */
+static void test_hung(void **state)
+{
+	pid_t pid = 0;
+
+	(void)state;
+	start();
+	assert_true(sa_vmrun_alive(dir, &pid));
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(sa_vmrun_end(dir, NULL), 0);
+	assert_false(sa_vmrun_alive(dir, NULL));
+}
+
+/* Somebody else's process must never be taken for a machine, or be killed as one. */
+static void test_records_of_others(void **state)
+{
+	char text[256], boot[64] = "";
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0 && read(fd, boot, 36) == 36);
+	(void)close(fd);
+	(void)snprintf(text, sizeof(text),
+		       "{\"format\":1,\"pid\":%d,\"boot_id\":\"%s\",\"start_ticks\":1}",
+		       (int)getpid(), boot);
+	write_file("vm.json", text); /* our pid, but another start: the pid was used again */
+	assert_false(sa_vmrun_alive(dir, NULL));
+	assert_int_equal(sa_vmrun_end(dir, NULL), 0); /* we are still here */
+	(void)snprintf(text, sizeof(text),
+		       "{\"format\":1,\"pid\":%d,\"boot_id\":\"00000000\",\"start_ticks\":1}",
+		       (int)getpid());
+	write_file("vm.json", text);
+	assert_false(sa_vmrun_alive(dir, NULL));
+	write_file("vm.json", "{\"pid\":1");
+	assert_false(sa_vmrun_alive(dir, NULL));
+	write_file("vm.json", "{\"pid\":-1,\"boot_id\":7,\"start_ticks\":\"x\"}");
+	assert_false(sa_vmrun_alive(dir, NULL));
+	write_file("vm.json", "");
+	assert_false(sa_vmrun_alive(dir, NULL));
+}
+
+static void expect_refused(int rc, const char *words)
+{
+	struct lb_err err = {0};
+	int got = sa_vmrun_start(&run, &err);
+
+	if (got != rc || strstr(err.msg, words) == NULL)
+		fail_msg("%d \"%s\", expected %d \"%s\"", got, err.msg, rc, words);
+	assert_false(sa_vmrun_alive(dir, NULL));
+}
+
+static void test_what_cannot_start(void **state)
+{
+	(void)state;
+	run.program = "/nonexistent/lifeboat-vm";
+	expect_refused(LB_ENOTFOUND, "/nonexistent/lifeboat-vm");
+	run.program = "/bin/true";
+	expect_refused(LB_EIO, "ended before it said why");
+	run.program = program;
+	run.kernel = NULL;
+	expect_refused(LB_EUNSUPPORTED, "kernel");
+	run.kernel = kernel;
+	disk[0].path = "/nonexistent.img";
+	expect_refused(LB_ENOTFOUND, "/nonexistent.img");
+	disk[0].path = image;
+	disk[0].size_bytes = 2 << 20; /* it is shorter */
+	expect_refused(LB_EINPUT, "vda");
+	disk[0] = (struct sa_vmrun_disk){.size_bytes = 1 << 20, .view_socket = "/nonexistent.sock"};
+	expect_refused(LB_ENOTFOUND, "/nonexistent.sock");
+}
+
+/* ---- which driver ---- */
+
+static int prepare(const char *driver, const char *vm_program, const void *memory,
+		   struct lb_err *err)
+{
+	const struct sa_hv_cfg cfg = {.driver = driver,
+				      .uri = "qemu+unix:///system?socket=/nonexistent",
+				      .vm_program = vm_program,
+				      .kernel = kernel};
+	struct sa_hv_disk d = {
+		.name = "vda", .nbd_socket = "/nonexistent.sock", .size_bytes = 1 << 20};
+	struct sa_hv_boot_cfg boot = {.name = "db",
+				      .disks = &d,
+				      .disk_count = 1,
+				      .dir = dir,
+				      .state = memory,
+				      .state_bytes = 1,
+				      .ram_socket = "/nonexistent.sock"};
+	struct sa_hv_machine *m = NULL;
+	struct sa_hv *hv = NULL;
+	char *xml = NULL;
+	int rc = sa_hv_create(&hv, &cfg, err);
+
+	if (rc == 0)
+		rc = sa_vmdesc_xml(&xml, &desc, err);
+	boot.machine_xml = xml;
+	if (rc == 0)
+		rc = sa_hv_prepare(hv, &m, &boot, err);
+	if (rc == 0) {
+		assert_string_equal(sa_hv_driver(m), "vmcore");
+		assert_string_equal(sa_hv_why(m), "vmcore: as configured");
+	}
+	sa_hv_machine_destroy(m);
+	sa_hv_destroy(hv);
+	free(xml);
+	return rc;
+}
+
+static void test_drivers(void **state)
+{
+	struct lb_err err = {0};
+
+	(void)state;
+	assert_int_equal(prepare("xen", program, NULL, &err), LB_EINPUT);
+	assert_non_null(strstr(err.msg, "auto, libvirt, vmcore"));
+	assert_int_equal(prepare("vmcore", NULL, NULL, &err), LB_EINPUT);
+	assert_int_equal(prepare("vmcore", program, NULL, &err), 0);
+	assert_int_equal(prepare("vmcore", program, "m", &err), 0);
+	/* memory is vmcore's alone; who asked is told what decided */
+	assert_int_equal(prepare("libvirt", program, "m", &err), LB_EUNSUPPORTED);
+	assert_non_null(strstr(err.msg, "memory points need vmcore; libvirt: as configured"));
+	assert_int_equal(prepare("auto", "/nonexistent", "m", &err), LB_EUNSUPPORTED);
+	assert_non_null(strstr(err.msg, "lifeboat-vm is not installed"));
+	/* a machine that vmcore does not have goes to libvirt, whose daemon is not there */
+	desc.disks = 0;
+	assert_int_equal(prepare("vmcore", program, NULL, &err), LB_EINPUT);
+	assert_int_equal(prepare("libvirt", program, NULL, &err), LB_EINPUT);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_life, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hung, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_records_of_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_cannot_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drivers, setup, teardown),
+	};
+
+	assert_int_equal(argc, 2);
+	program = argv[1];
+	(void)alarm(100); /* watchdog */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

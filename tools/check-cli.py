@@ -108,6 +108,16 @@ def man_keys():
     return text
 
 
+def tui_keys():
+    text = ""
+    for line in run([bindir / "lifeboat-tui", "--keys"])[1].splitlines():
+        key, where, what = line.split("\t")
+        text += f"*{scd(key)}*{' in ' + where if where else ''}\n\t{scd(what)}.\n\n"
+    if not text:
+        bad.append("lifeboat-tui --keys prints nothing")
+    return text
+
+
 # ---- errors
 
 def errors():
@@ -120,23 +130,40 @@ def errors():
 
 # ---- completion
 
+PROBES = {  # what completes `lifeboat point ex` in each shell, without a terminal
+    "bash": "source {script}; COMP_WORDS=(lifeboat point ex); COMP_CWORD=2; _lifeboat; echo ${{COMPREPLY[@]}}",
+    "zsh": "compdef() {{ :; }}; compadd() {{ print -l -- ${{(P)2}}; }}; source {script}; "
+           "words=(lifeboat point ex); CURRENT=3; _lifeboat",
+    "fish": "source {script}; complete -C 'lifeboat point ex'",
+}
+NEXT = [  # words on the line, the last one being typed; what may stand there
+    (["sta"], ["status"]), (["point", "exp"], ["export"]), (["point", "list", "--g"], ["--group"]),
+    (["runbook", "plan", "x", "--mode", ""], ["drill", "failover", "planned"]),
+    (["--socket", "/nonexistent", "stat"], ["status"]), (["completion", "z"], ["zsh"]), (["nonsense", "x"], []),
+    (["point", "show", "l"], ["latest"]), (["point", "show", "--group", "x", "l"], ["latest"]),
+]
+
+
 def completion():
-    for shell in ("bash", "zsh", "fish"):
+    for words, want in NEXT:
+        rc, said = lifeboat("completion", "words", *words)
+        if rc != 0 or said.split() != want:
+            bad.append(f"completion of {words}: exit {rc}, {said.split()}, expected {want}")
+    for shell, probe in PROBES.items():
         rc, text = lifeboat("completion", shell)
         script = scratch / f"completion.{shell}"
         script.write_text(text)
-        if rc != 0 or "point" not in text:
+        if rc != 0 or "lifeboat completion words" not in text:
             bad.append(f"completion {shell}: exit {rc}")
         if shutil.which(shell) is None:
-            notes.append(f"{shell} is not here: its completion was not parsed")
+            notes.append(f"{shell} is not here: its completion was not tried")
             continue
-        rc, said = run([shell, "-n", script])
-        if rc != 0:
-            bad.append(f"completion {shell}: {said.strip()}")
-    probe = f"source {scratch}/completion.bash; COMP_WORDS=(lifeboat point ex); COMP_CWORD=2; _lifeboat; echo ${{COMPREPLY[@]}}"
-    rc, said = run(["bash", "-c", probe])
-    if said.strip() != "export":
-        bad.append(f"bash completion of `lifeboat point ex`: {said.strip()!r}")
+        options = {"zsh": ["-f"], "fish": ["--no-config"]}.get(shell, [])
+        rc, said = run([shell, *options, "-c", f"PATH={bindir}:$PATH; " + probe.format(script=script)]
+                       if shell != "fish" else
+                       [shell, *options, "-c", f"set -x PATH {bindir} $PATH; " + probe.format(script=script)])
+        if said.strip() != "export":
+            bad.append(f"{shell} completion of `lifeboat point ex`: {said.strip()!r}")
 
 
 # ---- pages against sources
@@ -215,6 +242,7 @@ vs = verbs()
 same("docs/cli.md", cli_md(vs))
 part("man/lifeboat.1.scd", "commands", man_commands(vs))
 part("man/lifeboat.yaml.5.scd", "keys", man_keys())
+part("man/lifeboat-tui.1.scd", "keys", tui_keys())
 same("tests/golden/cli/errors.txt", errors())
 completion()
 control_api()

@@ -66,6 +66,10 @@ struct cli_table *cli_table_new(const char *const *head);         /* NULL-termin
 void cli_table_row(struct cli_table *t, const char *const *cell); /* as many as head has */
 void cli_table_print(struct cli_table *t, FILE *out);             /* and frees it */
 
+/* cli_complete.c: what may stand as the last of these words, one a line. Returns the exit status.
+ */
+int cli_complete(const char *socket, const char *const *word, size_t count);
+
 /* verbs, by file */
 int cli_status(struct cli *c);
 int cli_watch(struct cli *c);

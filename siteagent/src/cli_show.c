@@ -99,6 +99,21 @@ int cli_status(struct cli *c)
 	}
 }
 
+/* An event as a person hears it best: when, how bad, what; then its fields. */
+static void print_plain(const json_t *e)
+{
+	char when[LB_HUMAN_BYTES], level[CELL], comp[CELL], ev[CELL], line[2048];
+	const char *rest;
+
+	(void)cli_text(line, sizeof(line), e, "line");
+	rest = strstr(line, " ev=");
+	rest = rest != NULL ? strchr(rest + 1, ' ') : NULL;
+	(void)printf("%s %s %s %s%s", lb_human_clock(when, cli_u64(e, "wall_ns")),
+		     cli_text(level, sizeof(level), e, "level"),
+		     cli_text(comp, sizeof(comp), e, "comp"), cli_text(ev, sizeof(ev), e, "ev"),
+		     rest != NULL ? rest : "");
+}
+
 /* One line per event, for screen readers and logs; goes on until interrupted (--once: ends with the
  * newest). */
 int cli_watch(struct cli *c)
@@ -119,6 +134,8 @@ int cli_watch(struct cli *c)
 			after = cli_u64(e, "n");
 			if (c->json)
 				(void)json_dumpf(e, stdout, JSON_COMPACT | JSON_SORT_KEYS);
+			else if (c->plain)
+				print_plain(e);
 			else
 				(void)fputs(cli_text(line, sizeof(line), e, "line"), stdout);
 			(void)fputc('\n', stdout);

@@ -1,5 +1,10 @@
-/* The one table of verbs: what each takes and does. What it runs is in cli_verbs.c. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "siteagent/ctl.h"
+
+/* The one table of verbs: what each takes and does. What it runs is in cli_verbs.c. */
 
 #define N_(text) text /* for xgettext */
 
@@ -7,8 +12,9 @@ static const struct sa_verb verbs[] = {
 	{"status", "", "", "--watch --plain",
 	 N_("what is protected, how old the newest point is, who is active"),
 	 "lifeboat status --watch", 0, 0, false},
-	{"watch", "", "", "--after N --once", N_("one line per event, for logs and screen readers"),
-	 "lifeboat watch --after 120", 0, 0, false},
+	{"watch", "", "", "--plain --after N --once",
+	 N_("one line per event, for logs and screen readers"), "lifeboat watch --after 120", 0, 0,
+	 false},
 	{"tui", "", "", "--ascii --read-only --theme THEME",
 	 N_("the terminal UI: see the truth at a glance, fail over safely"),
 	 "lifeboat tui --read-only", 0, 0, false},
@@ -116,4 +122,125 @@ static const struct sa_verb verbs[] = {
 const struct sa_verb *sa_ctl_verbs(void)
 {
 	return verbs;
+}
+
+/* ---- what may stand next ---- */
+
+#define WORD_BYTES 40u
+
+struct line {
+	const char *noun, *verb;     /* NULL: not there yet */
+	const struct sa_verb *found; /* by both */
+	size_t args;                 /* after noun and verb, without options */
+	const char *option;          /* the last word is an option that wants a value */
+};
+
+static const struct sa_verb *verb_of(const char *noun, const char *verb)
+{
+	for (const struct sa_verb *v = verbs; v->noun != NULL; v++)
+		if (strcmp(v->noun, noun) == 0 &&
+		    (v->verb[0] == '\0' || (verb != NULL && strcmp(v->verb, verb) == 0)))
+			return v;
+	return NULL;
+}
+
+/* The value that option @word of "--deep --group GROUP" takes, as its kind; false: none. */
+static bool option_kind(const char *options, const char *word, char kind[WORD_BYTES])
+{
+	size_t len = strlen(word);
+
+	for (const char *p = strstr(options, "--"); p != NULL; p = strstr(p + 2, "--")) {
+		if (strncmp(p, word, len) != 0 || (p[len] != ' ' && p[len] != '\0'))
+			continue;
+		p += len + strspn(p + len, " ");
+		(void)snprintf(kind, WORD_BYTES, "%.*s", (int)strcspn(p, " "), p);
+		return isupper((unsigned char)kind[0]) != 0;
+	}
+	return false;
+}
+
+static void read_line(struct line *l, const char *const *word, size_t count)
+{
+	char kind[WORD_BYTES];
+
+	*l = (struct line){.noun = NULL};
+	for (size_t i = 0; i < count; i++) {
+		const char *w = word[i], *known = l->found != NULL ? l->found->options : "";
+
+		l->option = NULL;
+		if (w[0] == '-') {
+			if (strcmp(w, "--socket") == 0 || option_kind(known, w, kind)) {
+				l->option = w;
+				i++; /* its value */
+				l->option = i < count ? NULL : w;
+			}
+		} else if (l->noun == NULL) {
+			l->noun = w;
+			l->found = verb_of(w, NULL);
+		} else if (l->found == NULL) {
+			l->verb = w;
+			l->found = verb_of(l->noun, w);
+			if (l->found == NULL)
+				return; /* no such verb: nothing can follow */
+		} else {
+			l->args++;
+		}
+	}
+}
+
+/* The n-th word of "POINT FILE [MACHINE]", without brackets; false when there are fewer. */
+static bool nth_kind(const char *args, size_t n, char kind[WORD_BYTES])
+{
+	for (; n > 0 && *args != '\0'; n--) {
+		args += strcspn(args, " ");
+		args += strspn(args, " ");
+	}
+	args += strspn(args, "[");
+	(void)snprintf(kind, WORD_BYTES, "%.*s", (int)strcspn(args, " ]"), args);
+	return kind[0] != '\0';
+}
+
+static void offer_options(const struct sa_verb *v, sa_offer_fn offer, void *arg)
+{
+	char one[WORD_BYTES];
+
+	for (const char *p = strstr(v->options, "--"); p != NULL; p = strstr(p + 2, "--")) {
+		(void)snprintf(one, sizeof(one), "%.*s", (int)strcspn(p, " "), p);
+		offer(arg, one, false);
+	}
+	offer(arg, "--json", false);
+	offer(arg, "--help", false);
+}
+
+static void offer_words(const char *noun, sa_offer_fn offer, void *arg)
+{
+	const char *last = "";
+
+	for (const struct sa_verb *v = verbs; v->noun != NULL; v++) {
+		if (noun != NULL && strcmp(v->noun, noun) == 0)
+			offer(arg, v->verb, false);
+		if (noun == NULL && strcmp(v->noun, last) != 0)
+			offer(arg, v->noun, false);
+		last = v->noun;
+	}
+}
+
+void sa_ctl_complete(const char *const *word, size_t count, sa_offer_fn offer, void *arg)
+{
+	char kind[WORD_BYTES];
+	struct line l;
+
+	read_line(&l, word, count);
+	if (l.option != NULL) {
+		if (l.found != NULL && option_kind(l.found->options, l.option, kind))
+			offer(arg, kind, true);
+	} else if (l.noun == NULL) {
+		offer_words(NULL, offer, arg);
+	} else if (l.found == NULL && l.verb == NULL) {
+		offer_words(l.noun, offer, arg);
+	} else if (l.found != NULL) {
+		if (nth_kind(l.found->args, l.args, kind))
+			offer(arg, kind, true);
+		offer_options(l.found, offer, arg);
+	}
 }

@@ -275,6 +275,9 @@ int main(int argc, char **argv)
 	int opt;
 
 	(void)setlocale(LC_ALL, "");
+	/* the words of a line that is being typed are not our own options */
+	if (argc >= 3 && strcmp(argv[1], "completion") == 0 && strcmp(argv[2], "words") == 0)
+		return cli_complete(c.socket, (const char *const *)argv + 3, (size_t)argc - 3);
 	opterr = 0;
 	while ((opt = getopt_long(argc, argv, ":s:jhw", options, NULL)) != -1) {
 		if (opt == '?' || opt == ':')

@@ -2,7 +2,9 @@
 
 #include <jansson.h>
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,8 @@ struct fake_agent {
 	char path[108];
 	_Atomic int mood;
 	_Atomic unsigned posts;
-	struct MHD_Connection *silent[SILENT_MAX]; /* suspended; the daemon's thread only */
+	pthread_mutex_t lock;
+	struct MHD_Connection *silent[SILENT_MAX]; /* suspended */
 	unsigned silents;
 };
 
@@ -71,11 +74,16 @@ static enum MHD_Result cut_short(struct MHD_Connection *c)
 
 static enum MHD_Result stay_silent(struct fake_agent *f, struct MHD_Connection *c)
 {
-	if (f->silents == SILENT_MAX)
-		return MHD_NO;
-	f->silent[f->silents++] = c;
-	MHD_suspend_connection(c);
-	return MHD_YES;
+	bool room;
+
+	(void)pthread_mutex_lock(&f->lock);
+	room = f->silents < SILENT_MAX;
+	if (room)
+		f->silent[f->silents++] = c;
+	(void)pthread_mutex_unlock(&f->lock);
+	if (room)
+		MHD_suspend_connection(c);
+	return room ? MHD_YES : MHD_NO;
 }
 
 static char *large(void)
@@ -158,6 +166,7 @@ struct fake_agent *fake_agent_start(const char *socket_path, const char *dir)
 	if (f == NULL)
 		abort();
 	f->dir = dir;
+	(void)pthread_mutex_init(&f->lock, NULL);
 	(void)snprintf(f->path, sizeof(f->path), "%s", socket_path);
 	f->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0,
 				     NULL, NULL, on_request, f, MHD_OPTION_LISTEN_SOCKET,
@@ -179,8 +188,10 @@ unsigned fake_agent_posts(struct fake_agent *f)
 
 void fake_agent_stop(struct fake_agent *f)
 {
+	(void)pthread_mutex_lock(&f->lock);
 	for (unsigned i = 0; i < f->silents; i++)
 		MHD_resume_connection(f->silent[i]);
+	(void)pthread_mutex_unlock(&f->lock);
 	MHD_stop_daemon(f->daemon);
 	(void)unlink(f->path);
 	free(f);

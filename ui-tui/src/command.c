@@ -77,11 +77,6 @@ static const struct sa_verb *find(const struct words *w)
 	return NULL;
 }
 
-static size_t verb_words(const struct sa_verb *v)
-{
-	return v->verb[0] != '\0' ? 2 : 1;
-}
-
 /* ---- completion ---- */
 
 struct candidates {
@@ -134,70 +129,28 @@ static void offer_names(struct candidates *c, const struct ui_app *a, const char
 	}
 }
 
-static void offer_nouns(struct candidates *c, const char *noun)
+struct completing {
+	const struct ui_app *app;
+	struct candidates *c;
+};
+
+static void on_offer(void *arg, const char *text, bool kind)
 {
-	const char *last = "";
+	const struct completing *x = arg;
 
-	for (const struct sa_verb *v = sa_ctl_verbs(); v->noun != NULL; v++) {
-		if (noun != NULL && strcmp(v->noun, noun) == 0 && v->verb[0] != '\0')
-			offer(c, v->verb);
-		if (noun == NULL && strcmp(v->noun, last) != 0)
-			offer(c, v->noun);
-		last = v->noun;
-	}
-}
-
-/* The n-th word of "POINT FILE [MACHINE]", without brackets; "" when there are fewer. */
-static void nth_kind(char *out, size_t cap, const char *args, size_t n)
-{
-	size_t len;
-
-	for (; n > 0 && *args != '\0'; n--) {
-		args += strcspn(args, " ");
-		args += strspn(args, " ");
-	}
-	args += strspn(args, "[");
-	len = strcspn(args, " ]");
-	(void)snprintf(out, cap, "%.*s", (int)len, args);
-}
-
-/* "--deep --group GROUP": its options, or, after one that takes a value, what that is. */
-static void offer_options(struct candidates *c, const struct ui_app *a, const struct sa_verb *v,
-			  const char *before)
-{
-	char one[40], kind[40];
-
-	for (const char *p = strstr(v->options, "--"); p != NULL; p = strstr(p + 2, "--")) {
-		size_t len = strcspn(p, " ");
-
-		(void)snprintf(one, sizeof(one), "%.*s", (int)len, p);
-		nth_kind(kind, sizeof(kind), p, 1);
-		if (strcmp(before, one) == 0 && kind[0] != '-')
-			offer_names(c, a, kind);
-		if (c->prefix[0] == '-')
-			offer(c, one);
-	}
-	if (c->prefix[0] == '-')
-		offer(c, "--json");
+	if (kind)
+		offer_names(x->c, x->app, text);
+	else if (text[0] != '-' || x->c->prefix[0] == '-')
+		offer(x->c, text);
 }
 
 static void collect(struct candidates *c, const struct ui_app *a, const struct words *w)
 {
 	size_t done = w->inside ? w->count - 1 : w->count;
-	const struct sa_verb *v = find(w);
-	char kind[40];
+	struct completing x = {.app = a, .c = c};
 
 	c->prefix = w->inside ? w->word[w->count - 1] : "";
-	if (done == 0) {
-		offer_nouns(c, NULL);
-	} else if (v == NULL || done < verb_words(v)) {
-		offer_nouns(c, w->word[0]);
-	} else {
-		offer_options(c, a, v, w->word[done - 1]);
-		nth_kind(kind, sizeof(kind), v->args, done - verb_words(v));
-		if (c->prefix[0] != '-')
-			offer_names(c, a, kind);
-	}
+	sa_ctl_complete((const char *const *)w->word, done, on_offer, &x);
 }
 
 static void complete(struct ui_app *a)

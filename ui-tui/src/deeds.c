@@ -559,3 +559,18 @@ bool ui_deed_key(struct ui_app *a, uint32_t key)
 	}
 	return blocked != NULL && say_why_not(a, blocked);
 }
+
+void ui_app_print_keys(FILE *out)
+{
+	for (const struct ui_deed *d = ui_deeds; d->id != NULL; d++) {
+		const char *gap = "";
+
+		(void)fprintf(out, "%s\t", d->label);
+		for (unsigned v = 0; v < UI_VIEWS; v++)
+			if ((d->views & (1u << v)) != 0) {
+				(void)fprintf(out, "%s%s", gap, ui_views[v].id);
+				gap = ", ";
+			}
+		(void)fprintf(out, "\t%s\n", d->help);
+	}
+}

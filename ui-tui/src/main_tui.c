@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "siteagent/ctl.h"
+#include "ui-tui/app.h"
 #include "ui-tui/tui.h"
 
 static void usage(FILE *out)
@@ -50,9 +51,13 @@ static void set_language(void)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"socket", required_argument, NULL, 's'}, {"theme", required_argument, NULL, 't'},
-		{"ascii", no_argument, NULL, 'a'},        {"read-only", no_argument, NULL, 'r'},
-		{"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+		{"socket", required_argument, NULL, 's'},
+		{"theme", required_argument, NULL, 't'},
+		{"ascii", no_argument, NULL, 'a'},
+		{"read-only", no_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},
+		{"keys", no_argument, NULL, 'k'},
+		{NULL, 0, NULL, 0},
 	};
 	const char *env = getenv("LIFEBOAT_SOCKET"), *ascii = getenv("LIFEBOAT_ASCII");
 	char program[PATH_MAX];
@@ -70,7 +75,10 @@ int main(int argc, char **argv)
 			cfg.ascii = true;
 		else if (opt == 'r')
 			cfg.read_only = true;
-		else {
+		else if (opt == 'k') {
+			ui_app_print_keys(stdout);
+			return 0;
+		} else {
 			usage(opt == 'h' ? stdout : stderr);
 			return opt == 'h' ? 0 : 2;
 		}

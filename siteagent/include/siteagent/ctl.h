@@ -51,4 +51,12 @@ struct sa_verb {
 /* Ends with noun NULL. */
 const struct sa_verb *sa_ctl_verbs(void);
 
+/*
+ * What may stand next on a line of which @word[0..count-1] are there already, without "lifeboat".
+ * @offer gets each literal word, and, with @kind true, what a name there means ("GROUP", "FILE"):
+ * the caller knows the names.
+ */
+typedef void (*sa_offer_fn)(void *arg, const char *text, bool kind);
+void sa_ctl_complete(const char *const *word, size_t count, sa_offer_fn offer, void *arg);
+
 #endif

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct json_t;
 struct lb_err;
@@ -105,6 +106,9 @@ void ui_app_destroy(struct ui_app *a); /* NULL is allowed */
 void ui_app_step(struct ui_app *a, const struct ui_input *in, struct ui_orders *out);
 /* The screen as it is now, into a grid made by ui_grid_init(), of any size. */
 void ui_app_draw(struct ui_app *a, struct ui_grid *g);
+
+/* Every deed for the manual page, one a line: key, views ("" everywhere), what it does; by tabs. */
+void ui_app_print_keys(FILE *out);
 
 /* For tests: how often a view was drawn and a deed done, by name ("view overview", "deed
  * group-cut"); 0 when there is no such thing. */

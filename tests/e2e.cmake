@@ -18,7 +18,10 @@ add_executable(boot_machine e2e/boot_machine.c)
 target_link_libraries(boot_machine PRIVATE siteagent lb_flags)
 lb_e2e(boot boot.sh TIMEOUT 900)
 
-# The main job, end to end: what ./dev demo runs, with this build's programs.
-add_test(NAME e2e.demo COMMAND ${CMAKE_COMMAND} -E env LB_BIN=${PROJECT_BINARY_DIR}/bin
+# The main job, end to end: what ./dev demo runs, with this build's programs, and osaka driven by keys in the
+# terminal UI where ./dev demo gives commands: one run for both.
+add_executable(tui_story e2e/tui_story.c)
+target_link_libraries(tui_story PRIVATE tui_pty lb_flags)
+add_test(NAME e2e.demo COMMAND ${CMAKE_COMMAND} -E env LB_BIN=${PROJECT_BINARY_DIR}/bin LB_STORY=$<TARGET_FILE:tui_story>
 	${CMAKE_CURRENT_SOURCE_DIR}/e2e/demo.sh)
 set_tests_properties(e2e.demo PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 900 RESOURCE_LOCK guests RUN_SERIAL ON)

@@ -236,6 +236,19 @@ def examples():
             bad.append(said)
 
 
+def screens():
+    """docs/tui.md shows the golden screens."""
+    def block(m):
+        f = root / "tests/golden/tui/screens" / (m.group(1) + ".txt")
+        if not f.exists():
+            bad.append(f"docs/tui.md: no screen {m.group(1)}")
+            return m.group(0)
+        return f"<!-- screen {m.group(1)} -->\n```text\n{f.read_text().rstrip()}\n```\n<!-- end -->"
+
+    old = (root / "docs/tui.md").read_text()
+    same("docs/tui.md", re.sub(r"(?ms)^<!-- screen (\S+) -->\n.*?^<!-- end -->$", block, old))
+
+
 PASSED_ON = passed_on()
 scratch.mkdir(parents=True, exist_ok=True)
 vs = verbs()
@@ -249,5 +262,6 @@ control_api()
 events()
 man_pages()
 examples()
+screens()
 print("\n".join(notes + (bad or ["cli ok"])))
 sys.exit(1 if bad else 0)

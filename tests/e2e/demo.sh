@@ -7,6 +7,7 @@
 #   -> SIGKILL tokyo's QEMU and lifeboatd in the middle of a write -> fail over by runbook
 #   -> the booted machines check their own chains; RPO, RTO and records lost are printed.
 #
+# LB_STORY: a program (tests/e2e/tui_story.c) that drives osaka by keys in the terminal UI instead of commands.
 # Exits 0 only when every record covered by an acknowledged point is there. LB_BIN: directory of the programs (default build/release/bin).
 set -euo pipefail
 top=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
@@ -63,7 +64,7 @@ keep_logs() {
 }
 trap keep_logs EXIT
 
-mkdir -p "$work/tokyo" "$work/osaka" "$work/disks"
+mkdir -p "$work/tokyo" "$work/osaka/runbooks" "$work/disks"
 cp --sparse=always "$LB_GUESTS/data.raw" "$work/disks/erp-db.raw"
 cp --sparse=always "$LB_GUESTS/legacy.raw" "$work/disks/old-crm.raw"
 lb_site_domain data erp-db "$work/disks/erp-db.raw" "$work/disks" > "$work/erp-db.xml"
@@ -89,13 +90,14 @@ cat > "$work/osaka/lifeboat.yaml" <<-YAML
 site: osaka
 state_dir: $work/osaka/state
 control_socket: $work/osaka/control.sock
+runbooks: $work/osaka/runbooks
 listen: 10.78.0.2:7400
 enrol_listen: 10.78.0.2:7401
 hypervisor: {driver: libvirt, uri: "$LB_URI_b", kernel: $LB_GUESTS/vmlinuz, initrd: $LB_GUESTS/initrd.gz}
 drill_network: {netns: $drill_ns, bridge: br0}
 failover_network: {netns: $LB_NS_b, bridge: br0}
 YAML
-cat > "$work/tokyo-to-osaka.yaml" <<-'YAML'
+cat > "$work/osaka/runbooks/tokyo-to-osaka.yaml" <<-'YAML'
 apiVersion: lifeboat/v1
 kind: Runbook
 name: tokyo-to-osaka
@@ -120,6 +122,7 @@ start_agent() { # SITE NAME
 }
 tokyo() { "$LB_BIN/lifeboat" --socket "$work/tokyo/control.sock" "$@"; }
 osaka() { "$LB_BIN/lifeboat" --socket "$work/osaka/control.sock" "$@"; }
+story() { "$LB_STORY" "$1" "$LB_BIN/lifeboat" "$work/osaka/control.sock"; }
 has_records() { [ -n "$(last_seq "$1")" ]; }
 last_seq() { lb_console_seq "$work/disks/$1.serial"; }
 
@@ -155,6 +158,7 @@ for _ in 1 2 3 4 5; do
 	tokyo status | tail -n +2
 	sleep 1
 done
+[ -z "${LB_STORY:-}" ] || story watch || lb_fail "what the terminal UI shows"
 
 # ---- drill
 
@@ -162,7 +166,11 @@ say "drill: both machines boot at osaka from the newest point, isolated, while r
 before=$(tokyo status --json | jq .groups[0].points_acked)
 show "osaka$ lifeboat drill tokyo-to-osaka.yaml"
 drill_t0=$SECONDS
-osaka drill "$work/tokyo-to-osaka.yaml" || lb_fail "the drill"
+if [ -n "${LB_STORY:-}" ]; then
+	story drill || lb_fail "the drill by keys"
+else
+	osaka drill "$work/osaka/runbooks/tokyo-to-osaka.yaml" || lb_fail "the drill"
+fi
 drill_seconds=$((SECONDS - drill_t0))
 after=$(tokyo status --json | jq .groups[0].points_acked)
 echo "points acknowledged during the drill: $((after - before)) in $drill_seconds s"
@@ -191,12 +199,16 @@ rpo_ms=$(((killed_ns - $(jq .captured_wall_ns <<< "$point")) / 1000000))
 
 say "failover by runbook"
 show "osaka$ lifeboat run start tokyo-to-osaka.yaml --confirm tokyo"
-if osaka run start "$work/tokyo-to-osaka.yaml" 2> "$work/refused"; then
+if osaka run start "$work/osaka/runbooks/tokyo-to-osaka.yaml" 2> "$work/refused"; then
 	lb_fail "a failover without the typed site name was accepted"
 fi
 echo "(without --confirm: $(head -1 "$work/refused"))"
 start_ns=$(date +%s%N)
-osaka run start "$work/tokyo-to-osaka.yaml" --confirm tokyo || lb_fail "the failover"
+if [ -n "${LB_STORY:-}" ]; then
+	story failover || lb_fail "the failover by keys"
+else
+	osaka run start "$work/osaka/runbooks/tokyo-to-osaka.yaml" --confirm tokyo || lb_fail "the failover"
+fi
 rto_ms=$((($(date +%s%N) - start_ns) / 1000000))
 run=$(osaka run list --json | jq -r '[.runs[] | select(.mode == "failover")][0].id')
 

@@ -220,16 +220,15 @@ static void give_up(struct pty_vt *p, const char *what, const char *text)
 {
 	char *screen = pty_vt_screen(p);
 
-	(void)fprintf(stderr, "%s \"%s\" in %d s; the screen:\n%s\n", what, text, WAIT_MS / 1000,
-		      screen);
+	(void)fprintf(stderr, "%s \"%s\" in time; the screen:\n%s\n", what, text, screen);
 	free(screen);
 	(void)kill(p->pid, SIGKILL);
 	abort();
 }
 
-static void wait_until(struct pty_vt *p, const char *text, bool there)
+static void wait_until(struct pty_vt *p, const char *text, bool there, int64_t ms)
 {
-	int64_t until = now_ms() + WAIT_MS;
+	int64_t until = now_ms() + ms;
 
 	while (pty_vt_shows(p, text) != there) {
 		if (now_ms() > until)
@@ -240,12 +239,17 @@ static void wait_until(struct pty_vt *p, const char *text, bool there)
 
 void pty_vt_wait(struct pty_vt *p, const char *text)
 {
-	wait_until(p, text, true);
+	wait_until(p, text, true, WAIT_MS);
+}
+
+void pty_vt_wait_long(struct pty_vt *p, const char *text, int64_t ms)
+{
+	wait_until(p, text, true, ms);
 }
 
 void pty_vt_wait_gone(struct pty_vt *p, const char *text)
 {
-	wait_until(p, text, false);
+	wait_until(p, text, false, WAIT_MS);
 }
 
 int pty_vt_wait_end(struct pty_vt *p, bool stopped)

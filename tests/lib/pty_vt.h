@@ -23,6 +23,7 @@ void pty_vt_type(struct pty_vt *p, const char *bytes);
 void pty_vt_size(struct pty_vt *p, int columns, int rows);
 /* Until @text is on the screen, or is not any more. */
 void pty_vt_wait(struct pty_vt *p, const char *text);
+void pty_vt_wait_long(struct pty_vt *p, const char *text, int64_t ms); /* instead of 30 s */
 void pty_vt_wait_gone(struct pty_vt *p, const char *text);
 bool pty_vt_shows(struct pty_vt *p, const char *text);
 /* The screen, one line per row, trailing spaces cut; free it. */

@@ -54,7 +54,7 @@ struct json_t *sa_books_json(const struct sa_agent *a)
 	int n = scandir(dir, &entry, NULL, by_name),
 	    fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char name[RB_NAME_BYTES];
-	struct stat st;
+	struct stat st = {.st_size = 0};
 
 	for (int i = 0; i < n; i++) {
 		if (fd >= 0 && json_array_size(list) < BOOKS_MAX &&
@@ -110,7 +110,7 @@ int sa_book_read(const struct sa_agent *a, const char *name, struct json_t **out
 {
 	char path[SA_PATH_BYTES + RB_NAME_BYTES + 8], file[RB_NAME_BYTES + 8], plain[RB_NAME_BYTES];
 	char *text = NULL;
-	struct stat st;
+	struct stat st = {.st_size = 0};
 	FILE *f = NULL;
 	int rc;
 

@@ -65,7 +65,7 @@ static void follow(struct pty_vt *p, const char *mode)
 	show(p, "the run");
 	press(p, "\033[B", ">db");
 	press(p, "\r", "erp-db: serial console");
-	pty_vt_wait(p, "LBW CHECK");
+	pty_vt_wait(p, "LBW seq="); /* it goes on where the point was taken */
 	show(p, "the console of erp-db");
 }
 

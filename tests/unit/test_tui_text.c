@@ -222,7 +222,7 @@ static void test_any_size(void **state)
 
 			ui_grid_init(&g, w, h);
 			(void)ui_box(&g, ui_grid_area(&g), "タイトル");
-			ui_spark(&g, 0, 0, w, UI_OK, v, 3, 0);
+			ui_spark(&g, 0, 0, w, UI_OK, v, 3);
 			ui_bar(&g, 0, 0, w, UI_OK, UINT64_MAX, 1);
 			ui_rule(&g, h, w, 99, "x");
 			ui_restyle(&g, (struct ui_area){-5, -5, 99, 99}, UI_SELECT);

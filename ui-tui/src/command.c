@@ -260,14 +260,12 @@ void ui_command_key(struct ui_app *a, uint32_t key)
 {
 	struct ui_command *cmd = &a->command;
 
-	if (key == UI_K_ESC)
+	if (key == UI_K_ESC || (key == UI_K_BACKSPACE && cmd->line[0] == '\0'))
 		a->layer = UI_LAYER_NONE;
 	else if (key == UI_K_ENTER)
 		run(a);
 	else if (key == UI_K_TAB)
 		complete(a);
-	else if (key == UI_K_BACKSPACE && cmd->line[0] == '\0')
-		a->layer = UI_LAYER_NONE;
 	else if (ui_line_key(cmd->line, sizeof(cmd->line), key))
 		tell(cmd);
 }

@@ -73,13 +73,17 @@ static bool has_point(const struct ui_app *a)
 
 static bool has_book(const struct ui_app *a)
 {
-	return book_now(a) != NULL && book_now(a)->name.exact && book_now(a)->path.exact;
+	const struct ui_runbook *b = book_now(a);
+
+	return b != NULL && b->name.exact && b->path.exact;
 }
 
 static bool book_good(const struct ui_app *a)
 {
-	return has_book(a) && a->model.part[UI_PART_RUNBOOK].loaded &&
-	       strcmp(a->model.text_name.show, book_now(a)->name.show) == 0;
+	const struct ui_runbook *b = book_now(a);
+
+	return b != NULL && has_book(a) && a->model.part[UI_PART_RUNBOOK].loaded &&
+	       strcmp(a->model.text_name.show, b->name.show) == 0;
 }
 
 static bool has_rows(const struct ui_app *a)
@@ -379,7 +383,10 @@ static void show_console(struct ui_app *a, const char *machine)
 
 static void do_console(struct ui_app *a)
 {
-	show_console(a, step_now(a)->machine.show);
+	const struct ui_step *s = step_now(a);
+
+	LB_ASSERT(s != NULL); /* step_booted() */
+	show_console(a, s->machine.show);
 	ui_open_view(a, UI_VIEW_CONSOLE);
 }
 

@@ -257,16 +257,16 @@ struct ui_area ui_box(struct ui_grid *g, struct ui_area a, const char *title)
 }
 
 void ui_spark(struct ui_grid *g, int y, int x, int w, enum ui_style style, const uint64_t *values,
-	      size_t count, uint64_t max)
+	      size_t count)
 {
 	static const char *const fine[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
 	static const char *const plain[] = {"_", ".", ":", "-", "=", "+", "*", "#"};
 	size_t first = count > (size_t)clamp(w, 0, UI_GRID_MAX)
 			       ? count - (size_t)clamp(w, 0, UI_GRID_MAX)
 			       : 0;
-	uint64_t top = max;
+	uint64_t top = 0;
 
-	for (size_t i = first; i < count && max == 0; i++)
+	for (size_t i = first; i < count; i++)
 		top = values[i] > top ? values[i] : top;
 	for (size_t i = first; i < count; i++) {
 		double part = top == 0 ? 0 : (double)values[i] / (double)top;

@@ -152,6 +152,7 @@ static void lay_out(struct layout *lay, const struct ui_app *a, const struct ui_
 {
 	struct ui_out out;
 
+	memset(lay, 0, sizeof(*lay));
 	for (unsigned c = 0; c < t->cols; c++) {
 		lay->shown[c] = true;
 		lay->width[c] = ui_columns(_(t->col[c].title));

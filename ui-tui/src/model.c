@@ -94,10 +94,15 @@ static void tabs_to_spaces(char *out, size_t cap, const char *s, size_t len)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < len && n + 1 < cap; i++)
+	for (size_t i = 0; i < len && n + 1 < cap; i++) {
+		if (s[i] != '\t') {
+			out[n++] = s[i];
+			continue;
+		}
 		do
-			out[n++] = s[i] == '\t' ? ' ' : s[i];
-		while (s[i] == '\t' && n % 8 != 0 && n + 1 < cap);
+			out[n++] = ' ';
+		while (n % 8 != 0 && n + 1 < cap);
+	}
 	out[n] = '\0';
 }
 

@@ -149,9 +149,6 @@ struct ui_model {
 	} part[UI_PARTS];
 
 	/* status */
-	struct ui_name site;
-	char mode[24], version[24], alarm[320];
-	bool enrolled, has_store, suspect;
 	struct ui_number uptime_ns, wall_ns, store_bytes, received_bytes, connections;
 	size_t groups, runs;
 	struct ui_group *group;
@@ -170,30 +167,25 @@ struct ui_model {
 	struct ui_job *job; /* newest first */
 
 	/* one recovery point, one run, one runbook, its plan */
-	struct ui_name point_id;
-	size_t volumes;
+	size_t volumes, steps, plan_steps, plan_groups;
 	struct ui_volume *volume;
-	struct ui_run detail;
-	char detail_problem[256];
-	struct ui_number rto_achieved_ns;
-	size_t steps;
 	struct ui_step *step;
-	struct ui_name text_name;
+	struct ui_number rto_achieved_ns;
 	char *text; /* of the runbook, as it is on disk: for lint and start, never for the screen */
 	struct ui_lines text_lines;
-	struct ui_name gives_way; /* the site whose name must be typed */
-	char plan_name[UI_NAME_BYTES];
-	size_t plan_groups;
-	struct ui_name *plan_group; /* whose machines it boots */
+	struct ui_name *plan_group; /* whose machines the plan boots */
 	uint64_t plan_total_ns, plan_rto_ns;
-	bool plan_fits;
-	size_t plan_steps;
 	struct ui_plan_step *plan_step;
 	struct ui_lines lint; /* problems with carets of the last lint or plan that failed */
-
-	struct ui_name console_machine;
-	char console_domain[80];
 	struct ui_lines console;
+	struct ui_run detail; /* the run that is open */
+
+	/* names, texts and flags of the same */
+	struct ui_name site, point_id, text_name, console_machine;
+	struct ui_name gives_way; /* the site whose name must be typed */
+	char mode[24], version[24], alarm[320], detail_problem[256], plan_name[UI_NAME_BYTES],
+		console_domain[80];
+	bool enrolled, has_store, suspect, plan_fits;
 };
 
 void ui_model_init(struct ui_model *m);

@@ -115,7 +115,7 @@ void ui_pager_draw(struct ui_app *a, struct ui_grid *g)
 	const struct ui_pager *p = &a->pager;
 	struct ui_area in = ui_box(g, (struct ui_area){1, 0, g->h - 3, g->w}, p->title);
 
-	for (int i = 0; i < in.h && (size_t)(p->top + i) < p->lines.count; i++)
+	for (int i = 0; i < in.h && (size_t)p->top + (size_t)i < p->lines.count; i++)
 		(void)ui_put(g, in.y + i, in.x, in.w, UI_TEXT, p->lines.line[p->top + i]);
 	if (p->lines.count == 0)
 		(void)ui_put(g, in.y, in.x, in.w, UI_DIM,

@@ -48,10 +48,16 @@ static void on_fatal(int signo)
 	(void)raise(signo); /* SA_RESETHAND: now for good */
 }
 
+/* terminfo answers NULL, or -1 when the name is none of a string. */
+static bool is_there(const char *capability)
+{
+	return capability != NULL && (intptr_t)capability != -1;
+}
+
 static void add_restore(const char *capability)
 {
 	const char *s = tigetstr(capability);
-	size_t n = s == NULL || s == (const char *)-1 ? 0 : strlen(s);
+	size_t n = is_there(s) ? strlen(s) : 0;
 
 	if (n == 0 || screen.restore_bytes + n > RESTORE_BYTES)
 		return;
@@ -123,7 +129,7 @@ static int check_terminal(struct lb_err *err)
 		return lb_err_set(err, LB_EUNSUPPORTED, 0,
 				  "terminal type TERM=%.40s is not known here; %s", term, instead);
 	cup = tigetstr("cup");
-	can = cup != NULL && cup != (const char *)-1;
+	can = is_there(cup);
 	(void)del_curterm(cur_term); /* newterm() makes its own */
 	return can ? 0
 		   : lb_err_set(err, LB_EUNSUPPORTED, 0,

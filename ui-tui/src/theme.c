@@ -3,17 +3,15 @@
 #include "base/err.h"
 #include "theme_int.h"
 
-enum {
-	BLACK,
-	RED,
-	GREEN,
-	YELLOW,
-	BLUE,
-	MAGENTA,
-	CYAN,
-	WHITE,
-	OWN = -1
-};
+/* ANSI's numbers; OWN: the terminal's own. */
+#define BLACK  ((short)0)
+#define RED    ((short)1)
+#define GREEN  ((short)2)
+#define YELLOW ((short)3)
+#define BLUE   ((short)4)
+#define CYAN   ((short)6)
+#define WHITE  ((short)7)
+#define OWN    ((short)-1)
 
 /* The terminal's own colours wherever they will do: they are readable on its background. */
 static const struct ui_look plain[UI_STYLES] = {

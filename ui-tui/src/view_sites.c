@@ -114,7 +114,7 @@ static void draw_link(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 	}
 	for (size_t i = 0; i < s->count; i++)
 		max = s->rate[i] > max ? s->rate[i] : max;
-	ui_spark(g, area.y + 1, area.x + 3, w, UI_OK, s->rate, s->count, 0);
+	ui_spark(g, area.y + 1, area.x + 3, w, UI_OK, s->rate, s->count);
 	(void)ui_putf(g, area.y + 1, area.x + w + 5, area.w - w - 5, UI_DIM,
 		      _("top %s/s in %" PRIu64 " min"), lb_human_bytes(top, max),
 		      s->count * a->model.sample_every_ns / 60000000000u);

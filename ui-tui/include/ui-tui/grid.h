@@ -81,9 +81,9 @@ void ui_restyle(struct ui_grid *g, struct ui_area a, enum ui_style style);
 void ui_rule(struct ui_grid *g, int y, int x, int w, const char *title); /* a line across */
 /* A framed, cleared box; returns its inside. */
 struct ui_area ui_box(struct ui_grid *g, struct ui_area a, const char *title);
-/* @values from 0 to @max (0: of themselves), the last of @w of them, newest right, one row high. */
+/* @values from 0 to the largest of the last @w of them, newest right, one row high. */
 void ui_spark(struct ui_grid *g, int y, int x, int w, enum ui_style style, const uint64_t *values,
-	      size_t count, uint64_t max);
+	      size_t count);
 /* A bar of @w columns filled to @part of @all. */
 void ui_bar(struct ui_grid *g, int y, int x, int w, enum ui_style style, uint64_t part,
 	    uint64_t all);

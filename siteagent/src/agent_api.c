@@ -42,7 +42,10 @@ static void answer_or_fail(struct call *c, json_t *o, const char *msg)
 
 static void get_status(struct call *c)
 {
-	sa_api_answer(c->rq, sa_status_json(c->agent));
+	json_t *o = sa_status_json(c->agent);
+
+	(void)json_object_set_new(o, "read_only", json_boolean(c->api->read_only));
+	sa_api_answer(c->rq, o);
 }
 
 static void get_sites(struct call *c)

@@ -216,6 +216,30 @@ static void test_read_only(void **state)
 	tw_fini(&w);
 }
 
+/* So it is, unasked, for who may only look: nothing is offered that would be refused. */
+static void test_agent_says_read_only(void **state)
+{
+	struct tui_world w;
+	char path[600];
+	json_t *status;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/status.json", agent);
+	status = json_load_file(path, 0, NULL);
+	(void)json_object_set_new(status, "read_only", json_true());
+	start(&w);
+	w.override_path = "/v1/status";
+	w.override_body = status;
+	tw_pass(&w, 2 * S);
+	shows(&w, "read-only");
+	assert_false(tw_shows(&w, "fail over"));
+	keys(&w, "4v\n!1>>c\n");
+	assert_int_equal(w.acts, 0);
+	w.override_path = NULL;
+	json_decref(status);
+	tw_fini(&w);
+}
+
 /* What cannot be seen cannot be agreed to: too small, keys do nothing but leave. */
 static void test_too_small(void **state)
 {
@@ -558,16 +582,27 @@ static void test_events_anew(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_first_frame),   cmocka_unit_test(test_agent_away),
-		cmocka_unit_test(test_pace),          cmocka_unit_test(test_failover),
-		cmocka_unit_test(test_skip),          cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_equal_command), cmocka_unit_test(test_socket),
-		cmocka_unit_test(test_read_only),     cmocka_unit_test(test_too_small),
-		cmocka_unit_test(test_views),         cmocka_unit_test(test_selection_follows),
-		cmocka_unit_test(test_filter),        cmocka_unit_test(test_help),
-		cmocka_unit_test(test_command_words), cmocka_unit_test(test_completion),
-		cmocka_unit_test(test_output),        cmocka_unit_test(test_much_output),
-		cmocka_unit_test(test_nonsense),      cmocka_unit_test(test_hostile_names),
+		cmocka_unit_test(test_first_frame),
+		cmocka_unit_test(test_agent_away),
+		cmocka_unit_test(test_pace),
+		cmocka_unit_test(test_failover),
+		cmocka_unit_test(test_skip),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_equal_command),
+		cmocka_unit_test(test_socket),
+		cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_agent_says_read_only),
+		cmocka_unit_test(test_too_small),
+		cmocka_unit_test(test_views),
+		cmocka_unit_test(test_selection_follows),
+		cmocka_unit_test(test_filter),
+		cmocka_unit_test(test_help),
+		cmocka_unit_test(test_command_words),
+		cmocka_unit_test(test_completion),
+		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_much_output),
+		cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_hostile_names),
 		cmocka_unit_test(test_events_anew),
 	};
 

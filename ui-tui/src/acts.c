@@ -134,7 +134,11 @@ void ui_act_send(struct ui_app *a, struct ui_act *act)
 	struct ui_pending *p = free_slot(a);
 	struct ui_order *o;
 
-	LB_ASSERT(!a->cfg.read_only); /* deeds and dialogs have refused before */
+	if (ui_read_only(a)) { /* since the dialog was opened; deeds have refused before */
+		ui_say(a, UI_WARN, _("read-only: \"%s\" is switched off"), act->what);
+		ui_act_fini(act);
+		return;
+	}
 	if (p == NULL) {
 		ui_say(a, UI_WARN, "%s", _("earlier requests are not answered yet; wait for them"));
 		ui_act_fini(act);

@@ -209,7 +209,7 @@ static bool may_run(struct ui_app *a, const struct words *w)
 	} else if (v == NULL) {
 		ui_say(a, UI_WARN, _("no such command: %s; Tab shows what there is"),
 		       w->count > 0 ? w->word[0] : "");
-	} else if (v->changes && a->cfg.read_only) {
+	} else if (v->changes && ui_read_only(a)) {
 		ui_say(a, UI_WARN, _("read-only: \"%s\" is switched off"), v->noun);
 	} else if (strcmp(v->noun, "tui") == 0) {
 		ui_say(a, UI_WARN, "%s", _("it runs already"));

@@ -514,7 +514,7 @@ const struct ui_deed ui_deeds[] = {
 
 bool ui_deed_here(const struct ui_app *a, const struct ui_deed *d)
 {
-	if (d->changes && a->cfg.read_only)
+	if (d->changes && ui_read_only(a))
 		return false;
 	if (d->views != 0 && (d->views & (1u << a->view)) == 0)
 		return false;
@@ -535,7 +535,7 @@ static bool say_why_not(struct ui_app *a, const struct ui_deed *d)
 {
 	if (d->views != 0 && (d->views & (1u << a->view)) == 0)
 		return false;
-	if (d->changes && a->cfg.read_only)
+	if (d->changes && ui_read_only(a))
 		ui_say(a, UI_WARN, _("read-only: \"%s\" is switched off"), _(d->name));
 	else
 		ui_say(a, UI_TEXT, _("\"%s\" is not possible here now"), _(d->name));

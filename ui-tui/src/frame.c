@@ -51,7 +51,7 @@ static void draw_bar(struct ui_app *a, struct ui_grid *g)
 		(void)snprintf(banner, sizeof(banner), " %s ", m->mode);
 	}
 	x += 1 + ui_put(g, 0, x + 1, g->w - x - 11, style, banner);
-	if (a->cfg.read_only)
+	if (ui_read_only(a))
 		x += 1 + ui_put(g, 0, x + 1, g->w - x - 11, UI_BAR, _("read-only"));
 	(void)ui_put(g, 0, x + 1, g->w - x - 11, UI_BAR, _(ui_views[a->view].title));
 }

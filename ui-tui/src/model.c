@@ -224,6 +224,7 @@ static void take_status(struct ui_model *m, const json_t *o)
 	TEXT(m->version, o, "version");
 	TEXT(m->alarm, o, "alarm");
 	m->enrolled = get_bool(o, "enrolled");
+	m->read_only = get_bool(o, "read_only");
 	m->uptime_ns = get_number(o, "uptime_ns");
 	m->wall_ns = get_number(o, "wall_ns");
 	m->has_store = json_is_object(store);

@@ -186,6 +186,7 @@ struct ui_model {
 	char mode[24], version[24], alarm[320], detail_problem[256], plan_name[UI_NAME_BYTES],
 		console_domain[80];
 	bool enrolled, has_store, suspect, plan_fits;
+	bool read_only; /* the agent lets us look only */
 };
 
 void ui_model_init(struct ui_model *m);

@@ -55,6 +55,11 @@ uint64_t ui_rpo_goal_ns(const struct ui_group *g)
 		       : 60000000000u;
 }
 
+bool ui_read_only(const struct ui_app *a)
+{
+	return a->cfg.read_only || a->model.read_only;
+}
+
 bool ui_run_ended(const struct ui_run *r)
 {
 	return strcmp(r->state, "RUNNING") != 0 && strcmp(r->state, "HALTED") != 0 &&

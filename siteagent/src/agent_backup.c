@@ -152,11 +152,32 @@ static void on_point(void *arg, const struct rep_target_point *p)
 	       "seq=%" PRIu64, p->point->seq, NULL);
 }
 
+/* Only enrolled sites get here, so there are as many as there are peers. */
+static void note_peer(struct sa_agent *a, const struct lb_id *site, bool up)
+{
+	struct sa_heard *h = NULL, *grown;
+
+	for (size_t i = 0; i < a->heard_count && h == NULL; i++)
+		if (lb_id_equal(&a->heard[i].site, site))
+			h = &a->heard[i];
+	if (h == NULL) {
+		grown = realloc(a->heard, (a->heard_count + 1) * sizeof(*grown));
+		if (grown == NULL)
+			return; /* then it is not known, and said so */
+		a->heard = grown;
+		h = &grown[a->heard_count++];
+		h->site = *site;
+	}
+	h->up = up;
+	h->since_ns = a->env->now_ns(a->env);
+}
+
 static void on_peer(void *arg, const struct lb_id *site, bool up, const struct lb_err *err)
 {
 	struct sa_agent *a = arg;
 	const struct sa_peer *p = sa_ident_peer_by_site(a->ident, site);
 
+	note_peer(a, site, up);
 	lb_log(up ? LB_LOG_INFO : LB_LOG_WARN, "accept", up ? "peer_up" : "peer_down", "site=%s",
 	       p != NULL ? p->name : "unknown", "err=%s",
 	       err != NULL && err->code != 0 ? err->msg : NULL, NULL);
@@ -281,6 +302,9 @@ void sa_backup_stop(struct sa_agent *a)
 	rep_tls_destroy(a->tls_server);
 	a->tls_server = NULL;
 	free(a->fresh);
+	free(a->heard);
+	a->heard = NULL;
+	a->heard_count = 0;
 	a->fresh = NULL;
 	a->fresh_count = 0;
 }

@@ -80,6 +80,13 @@ struct sa_freshness {
 	struct lb_hash manifest;
 };
 
+/* Whether a peer is connected to us, and since when. */
+struct sa_heard {
+	struct lb_id site;
+	bool up;
+	uint64_t since_ns;
+};
+
 struct sa_agent {
 	struct lb_env *env;
 	struct lb_loop *loop;
@@ -117,6 +124,8 @@ struct sa_agent {
 	struct rep_target *target;
 	struct sa_freshness *fresh;
 	size_t fresh_count;
+	struct sa_heard *heard;
+	size_t heard_count;
 	char alarm[256]; /* newest alarm that still stands, "" none */
 	char plugin_dir[SA_PATH_BYTES];
 	char vm_program[SA_PATH_BYTES]; /* lifeboat-vm; "": there is none */

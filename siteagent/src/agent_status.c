@@ -376,6 +376,12 @@ static json_t *peer_json(struct sa_agent *a, const struct sa_peer *p)
 			set_text(o, "link", a->link[i].up ? "up" : "down");
 			set_err(o, &a->link[i].last_err);
 		}
+	for (size_t i = 0; i < a->heard_count; i++)
+		if (lb_id_equal(&a->heard[i].site, &p->site)) {
+			set_text(o, "inbound", a->heard[i].up ? "up" : "down");
+			set(o, "inbound_for_ns",
+			    number(a->env->now_ns(a->env) - a->heard[i].since_ns));
+		}
 	return o;
 }
 

@@ -87,7 +87,7 @@ static void failover(struct pty_vt *p)
 	pty_vt_wait(p, "erp: "); /* what would be lost, of which group */
 	show(p, "what would be lost");
 	press(p, "\r", "2/4");
-	pty_vt_wait(p, "connections from other sites: 0");
+	pty_vt_wait(p, "tokyo is not connected, since");
 	show(p, "who is alive");
 	press(p, "\r", "3/4");
 	pty_vt_wait(p, "boot     db erp-db");

@@ -1,6 +1,6 @@
 /*
- * Twenty thousand random keys, words and answers: no crash, nothing dangerous without its typed name,
- * every view and every deed reached at least 50 times (counts are printed). test_tui_keys DIR
+ * Twenty thousand random keys, words and answers: no crash, nothing dangerous without its typed
+ * name, every view and every deed reached at least 50 times (counts are printed). test_tui_keys DIR
  * [SEED]
  */
 #include <inttypes.h>
@@ -22,24 +22,42 @@ static uint64_t seed = 20261122;
 static const struct {
 	const char *place, *keys;
 } words[] = {
-	{"deed cut", "!1>>c\n"},          {"deed choose-failover", "!1F"},
-	{"deed choose-drill", "!2D"},     {"deed verify", "!4v\n"},
-	{"deed verify-deep", "!4V\n"},    {"deed export", "!4x!"},
-	{"deed failover", "!5>F\n\n\n"},  {"deed failover", "tokyo\n"},
-	{"deed drill", "!5>D\n"},         {"deed edit", "!5>e"},
-	{"deed text", "!5\n!"},           {"deed open-run", "!!!6\n"},
-	{"view drills", "!7>\n"},       {"deed run-retry", "!!!6\n>>t\n"},
-	{"deed run-skip", "!!!6\n>>s"},   {"deed run-skip", "osaka\n"},
-	{"deed run-halt", "!!!6\nh\n"},   {"deed run-continue", "!!!6\nc\n"},
-	{"deed run-cancel", "!!!6\nX"},   {"deed run-cancel", "!!!6\nXosaka\n"},
-	{"deed console", "!!!6\n>\n"},    {"deed console-next", "!9n"},
-	{"deed console-older", "!9{"},    {"deed console-newer", "!9}"},
-	{"deed machine-console", "!3\n"}, {"deed event", "!8>\n!"},
-	{"deed help", "!?fail\n"},        {"deed command", "!:status\n!"},
-	{"deed command", "!:po\t \t\n!"}, {"deed log", "!l!"},
-	{"deed refresh", "!r"},           {"deed filter", "!4/a\n!"},
+	{"deed cut", "!1>>c\n"},
+	{"deed choose-failover", "!1F"},
+	{"deed choose-drill", "!2D"},
+	{"deed verify", "!4v\n"},
+	{"deed verify-deep", "!4V\n"},
+	{"deed export", "!4x!"},
+	{"deed failover", "!5>F\n\n\n"},
+	{"deed failover", "tokyo\n"},
+	{"deed drill", "!5>D\n"},
+	{"deed edit", "!5>e"},
+	{"deed text", "!5\n!"},
+	{"deed open-run", "!!!6\n"},
+	{"view drills", "!7>\n"},
+	{"deed run-retry", "!!!6\n>>t\n"},
+	{"deed run-skip", "!!!6\n>>s"},
+	{"deed run-skip", "osaka\n"},
+	{"deed run-halt", "!!!6\nh\n"},
+	{"deed run-continue", "!!!6\nc\n"},
+	{"deed run-cancel", "!!!6\nX"},
+	{"deed run-cancel", "!!!6\nXosaka\n"},
+	{"deed console", "!!!6\n>\n"},
+	{"deed console-next", "!9n"},
+	{"deed console-older", "!9{"},
+	{"deed console-newer", "!9}"},
+	{"deed machine-console", "!3\n"},
+	{"deed picture", "!3s"},
+	{"deed event", "!8>\n!"},
+	{"deed help", "!?fail\n"},
+	{"deed command", "!:status\n!"},
+	{"deed command", "!:po\t \t\n!"},
+	{"deed log", "!l!"},
+	{"deed refresh", "!r"},
+	{"deed filter", "!4/a\n!"},
 	{"deed next-view", "!\t"},
-	{"view sites", "!2"},        {"deed quit", "!q"},
+	{"view sites", "!2"},
+	{"deed quit", "!q"},
 };
 #define WORDS (sizeof(words) / sizeof(words[0]))
 

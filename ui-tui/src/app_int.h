@@ -259,6 +259,7 @@ void ui_pager_key(struct ui_app *a, uint32_t key);
 void ui_pager_output(struct ui_app *a, const char *text, size_t len);
 void ui_pager_exit(struct ui_app *a, int rc, const char *message);
 void ui_command_open(struct ui_app *a, const char *line);
+void ui_command_run(struct ui_app *a, const char *line); /* as if it had been typed */
 void ui_command_draw(struct ui_app *a, struct ui_grid *g, struct ui_area line);
 void ui_command_key(struct ui_app *a, uint32_t key);
 void ui_help_open(struct ui_app *a);

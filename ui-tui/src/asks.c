@@ -16,11 +16,11 @@
 static const struct {
 	uint32_t every_ms; /* 0: once; again when it was forgotten */
 } paces[UI_PARTS] = {
-	[UI_PART_STATUS] = {1000},   [UI_PART_SITES] = {3000},   [UI_PART_MACHINES] = {3000},
-	[UI_PART_HISTORY] = {5000},  [UI_PART_POINTS] = {3000},  [UI_PART_POINT] = {0},
-	[UI_PART_RUNBOOKS] = {5000}, [UI_PART_RUNBOOK] = {0},    [UI_PART_PLAN] = {0},
-	[UI_PART_RUN] = {700},       [UI_PART_CONSOLE] = {1500}, [UI_PART_EVENTS] = {1500},
-	[UI_PART_DOCTOR] = {10000},  [UI_PART_JOBS] = {1500},
+	[UI_PART_STATUS] = {1000}, [UI_PART_SITES] = {3000},    [UI_PART_MACHINES] = {3000},
+	[UI_PART_VMS] = {3000},    [UI_PART_HISTORY] = {5000},  [UI_PART_POINTS] = {3000},
+	[UI_PART_POINT] = {0},     [UI_PART_RUNBOOKS] = {5000}, [UI_PART_RUNBOOK] = {0},
+	[UI_PART_PLAN] = {0},      [UI_PART_RUN] = {700},       [UI_PART_CONSOLE] = {1500},
+	[UI_PART_EVENTS] = {1500}, [UI_PART_DOCTOR] = {10000},  [UI_PART_JOBS] = {1500},
 };
 
 /* What a question is about beyond its part; the answer to a question about something else that has
@@ -40,6 +40,7 @@ static const char *about(const struct ui_app *a, enum ui_part part)
 	case UI_PART_STATUS:
 	case UI_PART_SITES:
 	case UI_PART_MACHINES:
+	case UI_PART_VMS:
 	case UI_PART_HISTORY:
 	case UI_PART_POINTS:
 	case UI_PART_RUNBOOKS:
@@ -84,10 +85,11 @@ static void ask(struct ui_app *a, enum ui_part part)
 	struct ui_order *o = ui_order(a, UI_DO_ASK);
 	char one[3 * UI_NAME_BYTES], two[3 * UI_NAME_BYTES];
 	static const char *const plain[UI_PARTS] = {
-		[UI_PART_STATUS] = "status",         [UI_PART_SITES] = "sites",
-		[UI_PART_MACHINES] = "machines",     [UI_PART_HISTORY] = "history",
-		[UI_PART_POINTS] = "points?max=200", [UI_PART_RUNBOOKS] = "runbooks",
-		[UI_PART_DOCTOR] = "doctor",         [UI_PART_JOBS] = "jobs",
+		[UI_PART_STATUS] = "status",     [UI_PART_SITES] = "sites",
+		[UI_PART_MACHINES] = "machines", [UI_PART_VMS] = "vms",
+		[UI_PART_HISTORY] = "history",   [UI_PART_POINTS] = "points?max=200",
+		[UI_PART_RUNBOOKS] = "runbooks", [UI_PART_DOCTOR] = "doctor",
+		[UI_PART_JOBS] = "jobs",
 	};
 
 	o->id = a->next_id++;

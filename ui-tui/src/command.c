@@ -249,6 +249,13 @@ static void run(struct ui_app *a)
 		add_arg(o, &n, w.word[i]);
 }
 
+void ui_command_run(struct ui_app *a, const char *line)
+{
+	(void)snprintf(a->command.line, sizeof(a->command.line), "%s", line);
+	a->command.hint[0] = '\0';
+	run(a);
+}
+
 void ui_command_open(struct ui_app *a, const char *line)
 {
 	(void)snprintf(a->command.line, sizeof(a->command.line), "%s", line);

@@ -140,6 +140,24 @@ static bool has_console(const struct ui_app *a)
 	return a->machine[0] != '\0';
 }
 
+/* The machine whose screen can be seen: it runs here under lifeboat-vm; "" none. */
+static const char *picture_name(const struct ui_app *a)
+{
+	const struct ui_machine *x = machine_now(a);
+	const char *name = a->view == UI_VIEW_CONSOLE ? a->machine : x != NULL ? x->name.show : "";
+
+	for (size_t i = 0; i < a->model.vms; i++)
+		if (strcmp(a->model.vm[i].name.show, name) == 0 && a->model.vm[i].name.exact &&
+		    strcmp(a->model.vm[i].state, "running") == 0)
+			return a->model.vm[i].name.show;
+	return "";
+}
+
+static bool has_picture(const struct ui_app *a)
+{
+	return picture_name(a)[0] != '\0';
+}
+
 /* ---- moving about ---- */
 
 static void do_help(struct ui_app *a)
@@ -417,6 +435,16 @@ static void do_next_console(struct ui_app *a)
 	}
 }
 
+/* Its screen is asked of the machine itself by the program that knows how. */
+static void do_picture(struct ui_app *a)
+{
+	char line[UI_INPUT_BYTES], name[2 * UI_NAME_BYTES + 8];
+
+	(void)snprintf(line, sizeof(line), "vm screenshot %s",
+		       ui_quote(name, sizeof(name), picture_name(a)));
+	ui_command_run(a, line);
+}
+
 static void do_older(struct ui_app *a)
 {
 	if ((size_t)a->console_back < a->model.console.count)
@@ -485,6 +513,8 @@ const struct ui_deed ui_deeds[] = {
 	{"machine-console", UI_K_ENTER, "Enter", N_("console"),
 	 N_("Show the serial console of this machine, which a run has booted"), IN(MACHINES), false,
 	 machine_booted, do_machine_console},
+	{"picture", 's', "s", N_("screen"), N_("Show the screen of this machine as text"),
+	 IN(MACHINES) | IN(CONSOLE), true, has_picture, do_picture},
 	{"console-next", 'n', "n", N_("next machine"), N_("Console of the next booted machine"),
 	 IN(CONSOLE), false, has_console, do_next_console},
 	{"console-older", UI_K_PAGE_UP, "PgUp", N_("older"), N_("Older lines of the console"),

@@ -245,6 +245,8 @@ static void take_site(struct ui_site *s, const json_t *o)
 	TEXT(s->address, o, "address");
 	TEXT(s->link, o, "link");
 	TEXT(s->problem, json_object_get(o, "problem"), "message");
+	TEXT(s->inbound, o, "inbound");
+	s->inbound_for_ns = get_number(o, "inbound_for_ns");
 	s->self = get_bool(o, "self");
 	s->enrolled = get_bool(o, "enrolled");
 	s->cert_left_s = get_number(o, "certificate_left_s");
@@ -258,6 +260,12 @@ static void take_machine(struct ui_machine *x, const json_t *o)
 	TEXT(x->state, o, "state");
 	get_name(&x->run, o, "run");
 	x->rpo_ns = get_number(o, "rpo_ns");
+}
+
+static void take_vm(struct ui_vm *v, const json_t *o)
+{
+	get_name(&v->name, o, "name");
+	TEXT(v->state, o, "state");
 }
 
 static uint64_t *numbers(const json_t *list, size_t count)
@@ -506,6 +514,9 @@ static void take_part(struct ui_model *m, enum ui_part part, const json_t *o)
 		TAKE_LIST(m->machine, m->machines, json_object_get(o, "machines"), 2000,
 			  take_machine);
 		break;
+	case UI_PART_VMS:
+		TAKE_LIST(m->vm, m->vms, json_object_get(o, "vms"), 2000, take_vm);
+		break;
 	case UI_PART_HISTORY:
 		drop_samples(m);
 		m->sample_every_ns = get_u64(o, "every_ns");
@@ -586,6 +597,7 @@ void ui_model_fini(struct ui_model *m)
 	free(m->run);
 	free(m->site_list);
 	free(m->machine);
+	free(m->vm);
 	free(m->point);
 	free(m->runbook);
 	free(m->event);

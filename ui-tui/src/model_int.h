@@ -24,6 +24,7 @@ enum ui_part {
 	UI_PART_STATUS,
 	UI_PART_SITES,
 	UI_PART_MACHINES,
+	UI_PART_VMS,
 	UI_PART_HISTORY,
 	UI_PART_POINTS,
 	UI_PART_POINT,
@@ -64,8 +65,15 @@ struct ui_group {
 struct ui_site {
 	struct ui_name name;
 	char id[40], address[96], link[16], problem[256];
+	char inbound[8]; /* "up": it is connected to us; "" it was not since the agent's start */
+	struct ui_number inbound_for_ns;
 	bool self, enrolled;
 	struct ui_number cert_left_s;
+};
+
+struct ui_vm { /* runs here under lifeboat-vm */
+	struct ui_name name;
+	char state[24];
 };
 
 struct ui_samples { /* of one group, oldest first */
@@ -154,9 +162,10 @@ struct ui_model {
 	struct ui_group *group;
 	struct ui_run *run; /* newest first */
 
-	size_t sites, machines, samples, points, runbooks, events, checks, jobs;
+	size_t sites, machines, vms, samples, points, runbooks, events, checks, jobs;
 	struct ui_site *site_list;
 	struct ui_machine *machine;
+	struct ui_vm *vm;
 	struct ui_samples *sample;
 	uint64_t sample_every_ns;
 	struct ui_point *point; /* newest first */

@@ -212,6 +212,10 @@ static void say_needs(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 		     _("the store is suspect after a failed sync: restart the agent, verify"));
 	for (size_t i = 0; i < m->groups; i++)
 		group_needs(a, &n, &m->group[i]);
+	for (size_t i = 0; i < m->sites; i++)
+		if (strcmp(m->site_list[i].inbound, "down") == 0)
+			need(&n, UI_WARN, _("! %s is not connected any more"),
+			     m->site_list[i].name.show);
 	for (size_t i = 0; i < m->checks; i++)
 		if (!m->check[i].ok && strcmp(m->check[i].name, "alarm") != 0 &&
 		    strcmp(m->check[i].name, "group-protected") != 0)

@@ -13,6 +13,7 @@ static size_t rows(const struct ui_app *a)
 static void cell(const struct ui_app *a, size_t row, unsigned col, struct ui_out *out)
 {
 	const struct ui_site *s = &a->model.site_list[row];
+	const char *link;
 
 	switch (col) {
 	case 0:
@@ -23,10 +24,11 @@ static void cell(const struct ui_app *a, size_t row, unsigned col, struct ui_out
 			       s->self ? _("(this site)") : s->address);
 		break;
 	case 2:
-		out->style = ui_state_style(s->link);
-		(void)snprintf(out->text, sizeof(out->text), "%s%s%s",
-			       s->link[0] != '\0' ? ui_mark(a, out->style) : "",
-			       s->link[0] != '\0' ? " " : "", s->link);
+		link = s->link[0] != '\0' ? s->link : s->inbound;
+		out->style = ui_state_style(link);
+		if (link[0] != '\0')
+			(void)snprintf(out->text, sizeof(out->text), "%s %s",
+				       ui_mark(a, out->style), link);
 		break;
 	case 3:
 		(void)snprintf(out->text, sizeof(out->text), "%.12s", s->id);

@@ -4,12 +4,12 @@
 #define PART(p) (1u << UI_PART_##p)
 
 const struct ui_view ui_views[UI_VIEWS] = {
-	[UI_VIEW_OVERVIEW] = {"overview", N_("overview"), ui_overview_table, PART(DOCTOR),
-			      ui_overview_draw},
+	[UI_VIEW_OVERVIEW] = {"overview", N_("overview"), ui_overview_table,
+			      PART(DOCTOR) | PART(SITES), ui_overview_draw},
 	[UI_VIEW_SITES] = {"sites", N_("sites"), ui_sites_table, PART(SITES) | PART(HISTORY),
 			   ui_sites_draw},
-	[UI_VIEW_MACHINES] = {"machines", N_("machines"), ui_machines_table, PART(MACHINES),
-			      ui_machines_draw},
+	[UI_VIEW_MACHINES] = {"machines", N_("machines"), ui_machines_table,
+			      PART(MACHINES) | PART(VMS), ui_machines_draw},
 	[UI_VIEW_POINTS] = {"points", N_("points"), ui_points_table,
 			    PART(POINTS) | PART(POINT) | PART(JOBS), ui_points_draw},
 	[UI_VIEW_RUNBOOKS] = {"runbooks", N_("runbooks"), ui_runbooks_table,

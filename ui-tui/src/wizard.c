@@ -165,33 +165,59 @@ static void page_lost(const struct ui_app *a, struct sheet *s)
 	     _("It is kept as a branch when the other site comes back, never dropped."));
 }
 
+static const struct ui_site *site_of(const struct ui_model *m, const char *name)
+{
+	for (size_t i = 0; i < m->sites; i++)
+		if (strcmp(m->site_list[i].name.show, name) == 0)
+			return &m->site_list[i];
+	return NULL;
+}
+
+/* Is it connected now? What is said of it is what was seen, not what is guessed from ages. */
+static bool say_alive(const struct ui_app *a, struct sheet *s, const char *name)
+{
+	const struct ui_site *site = site_of(&a->model, name);
+	char ago[LB_HUMAN_BYTES];
+	bool up = site != NULL && strcmp(site->inbound, "up") == 0;
+
+	if (!a->model.part[UI_PART_SITES].loaded)
+		line(s, UI_WARN, _("? %s: not known yet"), name);
+	else if (up)
+		line(s, UI_WARN, _("! %s is connected to this site now"), name);
+	else if (site != NULL && site->inbound[0] != '\0')
+		line(s, UI_TEXT, _("  %s is not connected, since %s"), name,
+		     lb_human_duration(ago, site->inbound_for_ns.n / 1000000000u * 1000000000u));
+	else
+		line(s, UI_TEXT, _("  %s was not connected since this agent's start"), name);
+	return up;
+}
+
 static void page_alive(const struct ui_app *a, struct sheet *s)
 {
 	const struct ui_model *m = &a->model;
-	bool other_up = false;
+	const char *last = "";
+	bool alive = false;
 
 	line(s, UI_TEXT, _("The site that gives way: %s"),
 	     plan_ready(a) ? m->gives_way.show : _("unknown"));
 	line(s, UI_TEXT, " ");
+	if (plan_ready(a)) {
+		last = m->gives_way.show;
+		alive = say_alive(a, s, last);
+	}
 	for (size_t i = 0; i < m->groups; i++) {
 		const struct ui_group *g = &m->group[i];
-		uint64_t goal = ui_rpo_goal_ns(g);
-		bool fresh = g->rpo_ns.known && g->rpo_ns.n < goal;
 
-		if (!concerned(m, g))
+		if (!concerned(m, g) || strcmp(g->peer, last) == 0)
 			continue;
-		other_up = other_up || fresh;
-		line(s, fresh ? UI_WARN : UI_OK, "%s %s (%s): %s",
-		     ui_mark(a, fresh ? UI_WARN : UI_OK), g->peer, g->name.show,
-		     fresh ? _("still sends recovery points") : _("sends nothing any more"));
+		last = g->peer;
+		alive = say_alive(a, s, last) || alive;
 	}
-	line(s, m->connections.known && m->connections.n > 0 ? UI_WARN : UI_TEXT,
-	     _("  connections from other sites: %" PRIu64), m->connections.n);
 	line(s, UI_TEXT, " ");
-	line(s, other_up ? UI_BAD : UI_TEXT, "%s%s", other_up ? ui_mark(a, UI_BAD) : "",
-	     other_up ? _(" It is alive. Failing over stops its machines' protection: only go on "
-			  "when you mean it.")
-		      : _("Not being heard is not being dead: make sure its machines are off."));
+	line(s, alive ? UI_BAD : UI_TEXT, "%s%s", alive ? ui_mark(a, UI_BAD) : "",
+	     alive ? _(" It is alive. Failing over stops its machines' protection: only go on "
+		       "when you mean it.")
+		   : _("Not being heard is not being dead: make sure its machines are off."));
 }
 
 static void page_plan(const struct ui_app *a, struct sheet *s)

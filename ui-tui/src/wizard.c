@@ -186,7 +186,7 @@ static bool say_alive(const struct ui_app *a, struct sheet *s, const char *name)
 		line(s, UI_WARN, _("! %s is connected to this site now"), name);
 	else if (site != NULL && site->inbound[0] != '\0')
 		line(s, UI_TEXT, _("  %s is not connected, since %s"), name,
-		     lb_human_duration(ago, site->inbound_for_ns.n / 1000000000u * 1000000000u));
+		     lb_human_duration(ago, site->inbound_for_ns.n));
 	else
 		line(s, UI_TEXT, _("  %s was not connected since this agent's start"), name);
 	return up;

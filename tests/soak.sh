@@ -19,6 +19,7 @@ while [ $SECONDS -lt $end ]; do
 	run "$bin/crash_store" 12
 	run "$bin/crash_powercut" 2000 $((round + 2))
 	run "$bin/crash_flips" 10000
+	run "$bin/vmcore_commit" 200
 	run ctest --test-dir "$top/build/gcc" --output-on-failure -R '^vmcore\.linux_'
 	round=$((round + 1))
 done

@@ -2,8 +2,10 @@
  * interrupted does: registers, memory, interrupts, several processors, all ways of restore. */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include "imaging/dev.h"
 #include "kvm_guest.h"
 #include "payload.h"
+#include "state_fix.h"
 #include "vm_int.h"
 
 #define LIMIT_NS UINT64_C(20000000000)
@@ -474,6 +477,105 @@ static void test_source_fails(void **state)
 	point_drop(&p);
 }
 
+/* ---- clocks ---- */
+
+/* Our own environment, an hour of wall-clock time away. */
+static uint64_t later_wall(struct lb_env *env)
+{
+	return lb_env_real()->wall_ns(env) + UINT64_C(3600) * 1000000000;
+}
+
+static uint64_t earlier_wall(struct lb_env *env)
+{
+	return lb_env_real()->wall_ns(env) - UINT64_C(3600) * 1000000000;
+}
+
+static uint64_t kvmclock_s(const struct vm *vm)
+{
+	struct kvm_clock_data c = {0};
+
+	assert_int_equal(ioctl(vm->fd, KVM_GET_CLOCK, &c), 0);
+	return c.clock / 1000000000;
+}
+
+static void test_clock_policies(void **state)
+{
+	struct fix *f = *state;
+	struct lb_env later = *lb_env_real(), earlier = *lb_env_real();
+	struct lb_err err = {0};
+	struct point p;
+	uint64_t at_cut;
+
+	later.wall_ns = later_wall;
+	earlier.wall_ns = earlier_wall;
+	f->vm = kvm_guest_payload(&f->cfg, "prog=idle");
+	go(f->vm);
+	kvm_guest_wait_serial(&f->g, "end\n");
+	point_take(&p, f->vm, false);
+	at_cut = kvmclock_s(f->vm);
+	for (int i = 0; i < 3; i++) {
+		struct vm_restore r = restore_of(&p, VM_RESTORE_MAPPED);
+		struct vm_cfg cfg = f->cfg;
+		struct vm *vm = NULL;
+		uint64_t from;
+
+		r.clock = i == 0 ? VM_CLOCK_FROZEN : VM_CLOCK_ADVANCE;
+		cfg.restore = &r;
+		if (vm_create(&vm, i == 2 ? &earlier : &later, &cfg, &err) != 0)
+			fail_msg("%s", err.msg);
+		/* frozen, moved on by an hour, and never back; a minute is what this test may take
+		 */
+		from = i == 1 ? at_cut + 3600 : at_cut;
+		assert_in_range(kvmclock_s(vm), from, from + 60);
+		vm_destroy(vm);
+	}
+	point_drop(&p);
+}
+
+/* ---- hostile state ---- */
+
+/* Whatever stands in the parts that go to KVM and to the devices, behind good checksums: it is
+ * refused with a word about it, or it runs, crashes, or resets in its own machine. */
+static void test_hostile_state(void **state)
+{
+	struct fix *f = *state;
+	struct point p;
+	uint64_t x = 99, refused = 0;
+	uint8_t *bytes;
+
+	f->vm = kvm_guest_payload(&f->cfg, "prog=touch quiet=1");
+	go(f->vm);
+	kvm_guest_wait_serial(&f->g, "touch\n");
+	point_take(&p, f->vm, false);
+	bytes = malloc(p.state->len);
+	assert_non_null(bytes);
+	for (int round = 0; round < 150; round++) {
+		struct vm_restore r = restore_of(&p, VM_RESTORE_MAPPED);
+		struct vm_cfg cfg = f->cfg;
+		struct lb_err err = {0};
+		struct vm *vm = NULL;
+		int rc;
+
+		memcpy(bytes, p.state->p, p.state->len);
+		for (int i = 0; i <= round % 4; i++) {
+			x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+			bytes[100 + (x >> 33) % (p.state->len - 100)] = (uint8_t)(x >> 8);
+		}
+		fix_state_mend(bytes, p.state->len);
+		r.state = bytes;
+		cfg.restore = &r;
+		rc = vm_create(&vm, lb_env_real(), &cfg, &err);
+		refused += rc != 0;
+		assert_true(rc == 0 || err.msg[0] != '\0');
+		if (rc == 0 && vm_start(vm, &err) == 0)
+			(void)vm_pause(vm, LIMIT_NS, &err);
+		vm_destroy(vm);
+	}
+	assert_true(refused > 0);
+	free(bytes);
+	point_drop(&p);
+}
+
 /* ---- fork ---- */
 
 static void test_fork(void **state)
@@ -527,6 +629,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_drill_writes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lazy_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_source_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_clock_policies, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hostile_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fork, setup, teardown),
 	};
 

@@ -13,20 +13,20 @@
 
 static void select_config(struct vdriver *d, unsigned off)
 {
-	vm_board_pio_write(&d->t->board, 0xcf8, 4,
+	vm_board_pio_write(d->b, 0xcf8, 4,
 			   UINT32_C(0x80000000) | (uint32_t)d->slot << 11 | (off & 0xfc));
 }
 
 uint32_t vd_config_read(struct vdriver *d, unsigned off, unsigned size)
 {
 	select_config(d, off);
-	return (uint32_t)vm_board_pio_read(&d->t->board, (uint16_t)(0xcfc + (off & 3)), size);
+	return (uint32_t)vm_board_pio_read(d->b, (uint16_t)(0xcfc + (off & 3)), size);
 }
 
 void vd_config_write(struct vdriver *d, unsigned off, unsigned size, uint32_t v)
 {
 	select_config(d, off);
-	vm_board_pio_write(&d->t->board, (uint16_t)(0xcfc + (off & 3)), size, v);
+	vm_board_pio_write(d->b, (uint16_t)(0xcfc + (off & 3)), size, v);
 }
 
 unsigned vd_capability(struct vdriver *d, uint8_t id, uint8_t type)
@@ -92,32 +92,32 @@ static void enable_msix(struct vdriver *d)
 	for (unsigned i = 0; i < entries; i++) {
 		uint32_t e = d->table + 16 * i;
 
-		vm_board_mmio_write(&d->t->board, e, 4, MSI_ADDR);
-		vm_board_mmio_write(&d->t->board, e + 4, 4, 0);
-		vm_board_mmio_write(&d->t->board, e + 8, 4, MSI_DATA + i);
-		vm_board_mmio_write(&d->t->board, e + 12, 4, 0);
+		vm_board_mmio_write(d->b, e, 4, MSI_ADDR);
+		vm_board_mmio_write(d->b, e + 4, 4, 0);
+		vm_board_mmio_write(d->b, e + 8, 4, MSI_DATA + i);
+		vm_board_mmio_write(d->b, e + 12, 4, 0);
 	}
 	vd_config_write(d, at + 2, 2, 0x8000);
 }
 
 static uint64_t mmio(struct vdriver *d, uint32_t addr, unsigned size)
 {
-	return vm_board_mmio_read(&d->t->board, addr, size);
+	return vm_board_mmio_read(d->b, addr, size);
 }
 
 static void set_mmio(struct vdriver *d, uint32_t addr, unsigned size, uint64_t v)
 {
-	vm_board_mmio_write(&d->t->board, addr, size, v);
+	vm_board_mmio_write(d->b, addr, size, v);
 }
 
 static uint64_t pio(struct vdriver *d, unsigned off, unsigned size)
 {
-	return vm_board_pio_read(&d->t->board, (uint16_t)(d->io + off), size);
+	return vm_board_pio_read(d->b, (uint16_t)(d->io + off), size);
 }
 
 static void set_pio(struct vdriver *d, unsigned off, unsigned size, uint64_t v)
 {
-	vm_board_pio_write(&d->t->board, (uint16_t)(d->io + off), size, v);
+	vm_board_pio_write(d->b, (uint16_t)(d->io + off), size, v);
 }
 
 void vd_set_status(struct vdriver *d, uint8_t status)
@@ -235,10 +235,10 @@ void vd_restart(struct vdriver *d, uint64_t features, unsigned queues)
 	vd_set_status(d, d->modern ? 15 : 7);
 }
 
-void vd_start(struct vdriver *d, struct test_board *t, uint8_t slot, bool modern, bool msix,
+void vd_start(struct vdriver *d, struct vm_board *b, uint8_t slot, bool modern, bool msix,
 	      uint64_t features, unsigned queues)
 {
-	*d = (struct vdriver){.t = t, .slot = slot, .modern = modern, .msix = msix};
+	*d = (struct vdriver){.b = b, .slot = slot, .modern = modern, .msix = msix};
 	d->heap = HEAP_GPA + UINT64_C(0x80000) * slot;
 	assert_int_equal(vd_config_read(d, 0, 2), 0x1af4);
 	place_bars(d);
@@ -252,8 +252,8 @@ void vd_start(struct vdriver *d, struct test_board *t, uint8_t slot, bool modern
 
 void *vd_ptr(struct vdriver *d, uint64_t gpa)
 {
-	assert_true(gpa < d->t->mem.low_bytes);
-	return d->t->mem.base + gpa;
+	assert_true(gpa < d->b->mem->low_bytes);
+	return d->b->mem->base + gpa;
 }
 
 uint64_t vd_alloc(struct vdriver *d, uint64_t bytes)
@@ -261,7 +261,7 @@ uint64_t vd_alloc(struct vdriver *d, uint64_t bytes)
 	uint64_t at = d->heap;
 
 	d->heap += (bytes + 4095) & ~UINT64_C(4095);
-	assert_true(d->heap <= d->t->mem.low_bytes);
+	assert_true(d->heap <= d->b->mem->low_bytes);
 	memset(vd_ptr(d, at), 0, bytes);
 	return at;
 }

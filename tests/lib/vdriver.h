@@ -11,7 +11,6 @@
 #include <stdint.h>
 
 #include "pci.h"
-#include "test_board.h"
 
 enum {
 	VD_QUEUES = 8
@@ -30,7 +29,7 @@ struct vd_queue {
 };
 
 struct vdriver {
-	struct test_board *t;
+	struct vm_board *b;
 	uint8_t slot;
 	bool modern, msix;
 	uint16_t io;                                /* BAR 0 */
@@ -49,7 +48,7 @@ unsigned vd_capability(struct vdriver *d, uint8_t id, uint8_t type);
 
 /* Put BARs in place, reset, negotiate @features (of those offered; ring features too), set up
  * @queues queues, go to DRIVER_OK. Guest memory from @heap on is the driver's. */
-void vd_start(struct vdriver *d, struct test_board *t, uint8_t slot, bool modern, bool msix,
+void vd_start(struct vdriver *d, struct vm_board *b, uint8_t slot, bool modern, bool msix,
 	      uint64_t features, unsigned queues);
 /* The same device again, after a reset. */
 void vd_restart(struct vdriver *d, uint64_t features, unsigned queues);

@@ -6,6 +6,7 @@
 #include "check.h"
 #include "gate_dev.h"
 #include "imaging/dev.h"
+#include "test_board.h"
 #include "vdriver.h"
 #include "virtio.h"
 #include "virtio_pci.h"
@@ -51,7 +52,7 @@ static void fix_board(struct fix *f, struct img_dev *disk, bool open)
 static void fix_init(struct fix *f, bool modern, bool msix, uint64_t features)
 {
 	fix_board(f, NULL, true);
-	vd_start(&f->d, &f->t, 3, modern, msix, features, 1);
+	vd_start(&f->d, &f->t.board, 3, modern, msix, features, 1);
 }
 
 static void fix_fini(struct fix *f)
@@ -330,7 +331,7 @@ static void test_broken(void **state)
 		if (i == 2) {
 			fix_fini(&f);
 			fix_board(&f, NULL, false);
-			vd_start(&f.d, &f.t, 3, true, false, 0, 1);
+			vd_start(&f.d, &f.t.board, 3, true, false, 0, 1);
 			r = prepare(&f, IN, 0, 512);
 			give(&f, &r, true, false);
 			gate_dev_wait(&f.gate, 1);
@@ -374,7 +375,7 @@ static void test_read_only(void **state)
 	assert_int_equal(vm_pci_create(&pci, &t.board, &err), 0);
 	cfg.dev = disk;
 	assert_int_equal(vm_virtio_blk_create(&t.board, pci, &cfg, &f.blk, &err), 0);
-	vd_start(&f.d, &t, 3, true, false, UINT64_MAX, 1);
+	vd_start(&f.d, &t.board, 3, true, false, UINT64_MAX, 1);
 	assert_true((f.d.features & (1 << 5)) != 0);
 	assert_int_equal(f.d.features & (1 << 13 | 1 << 14), 0);
 	r = prepare(&f, OUT, 0, 512);
@@ -415,7 +416,7 @@ static void test_io_error(void **state)
 	assert_int_equal(img_mem_create(&mem, DISK_BYTES, &err), 0);
 	assert_int_equal(img_fault_create(&fault, mem, 1, LB_EIO, &err), 0);
 	fix_board(&f, fault, true);
-	vd_start(&f.d, &f.t, 3, true, false, 0, 1);
+	vd_start(&f.d, &f.t.board, 3, true, false, 0, 1);
 	r = prepare(&f, IN, 0, 512);
 	assert_int_equal(run(&f, &r, true, NULL), 1);
 	assert_int_equal(f.t.events[VM_EVENT_DISK], 1);
@@ -452,7 +453,7 @@ static void test_queue_full(void **state)
 
 	(void)state;
 	fix_board(&f, NULL, false);
-	vd_start(&f.d, &f.t, 3, true, false, F_FLUSH | VM_VIRTIO_F_INDIRECT_DESC, 1);
+	vd_start(&f.d, &f.t.board, 3, true, false, F_FLUSH | VM_VIRTIO_F_INDIRECT_DESC, 1);
 	for (unsigned i = 0; i < 128; i++) {
 		f.d.heap = 0x100000 + i * 0x4000;
 		r[i] = prepare(&f, OUT, i, 512);
@@ -499,7 +500,7 @@ static void test_reset_in_flight(void **state)
 
 	(void)state;
 	fix_board(&f, NULL, false);
-	vd_start(&f.d, &f.t, 3, true, true, F_FLUSH, 1);
+	vd_start(&f.d, &f.t.board, 3, true, true, F_FLUSH, 1);
 	for (unsigned i = 0; i < 4; i++) {
 		r[i] = prepare(&f, IN, i, 512);
 		give(&f, &r[i], true, false);
@@ -514,7 +515,7 @@ static void test_reset_in_flight(void **state)
 		assert_int_equal(status_of(&f, &r[i]), 0xee);
 	assert_int_equal(f.t.msis, 0);
 	assert_int_equal(f.gate.calls, 2);
-	vd_start(&f.d, &f.t, 3, true, true, F_FLUSH, 1);
+	vd_start(&f.d, &f.t.board, 3, true, true, F_FLUSH, 1);
 	write_read(&f);
 	fix_fini(&f);
 }
@@ -556,7 +557,7 @@ static void test_state_in_flight(void **state)
 
 	(void)state;
 	fix_board(&f, NULL, false);
-	vd_start(&f.d, &f.t, 3, true, true, F_FLUSH, 1);
+	vd_start(&f.d, &f.t.board, 3, true, true, F_FLUSH, 1);
 	for (unsigned i = 0; i < 4; i++) {
 		struct vd_buf b[3];
 
@@ -580,7 +581,7 @@ static void test_state_in_flight(void **state)
 	memcpy(g.t.mem.base, f.t.mem.base, f.t.mem.ram_bytes);
 	assert_int_equal(load(&g, buf, n, &err), 0);
 	g.d = f.d;
-	g.d.t = &g.t;
+	g.d.b = &g.t.board;
 	settle(&g);
 	while (vd_used(&g.d, 0, &id, &len))
 		ids |= 1u << id;
@@ -615,7 +616,7 @@ static void test_state_refused(void **state)
 
 	(void)state;
 	fix_board(&f, NULL, false);
-	vd_start(&f.d, &f.t, 3, true, true, F_FLUSH, 1);
+	vd_start(&f.d, &f.t.board, 3, true, true, F_FLUSH, 1);
 	r = prepare(&f, IN, 0, 512);
 	give(&f, &r, true, false);
 	gate_dev_wait(&f.gate, 1);
@@ -633,7 +634,7 @@ static void test_state_refused(void **state)
 	buf[n - 2] = 77; /* one that can, but names no request: the guest's problem */
 	assert_int_equal(load(&g, buf, n, &err), 0);
 	g.d = f.d;
-	g.d.t = &g.t;
+	g.d.b = &g.t.board;
 	assert_int_equal(vd_status(&g.d), 15 | 0x40);
 	gate_dev_set(&f.gate, true);
 	fix_fini(&f);

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "check.h"
+#include "test_board.h"
 #include "vdriver.h"
 #include "virtio.h"
 #include "virtio_pci.h"
@@ -39,7 +40,7 @@ static void fix_board(struct fix *f)
 static void fix_init(struct fix *f, bool modern)
 {
 	fix_board(f);
-	vd_start(&f->d, &f->t, 3, modern, false, F_MULTIPORT, QUEUES);
+	vd_start(&f->d, &f->t.board, 3, modern, false, F_MULTIPORT, QUEUES);
 }
 
 static void fix_fini(struct fix *f)
@@ -201,7 +202,7 @@ static void test_state(void **state)
 	assert_int_equal(vm_board_load(&g.t.board, &rd, &err), 0);
 	vm_board_resume(&g.t.board);
 	g.d = f.d;
-	g.d.t = &g.t;
+	g.d.b = &g.t.board;
 	in = give(&g, RX1, 16);
 	assert_true(vd_used(&g.d, RX1, &id, &len));
 	assert_memory_equal(vd_ptr(&g.d, in), "thaw", 4);
@@ -229,7 +230,7 @@ static void test_rng(void **state)
 		test_board_init(&t, UINT64_C(4) << 20);
 		assert_int_equal(vm_pci_create(&pci, &t.board, &err), 0);
 		assert_int_equal(vm_virtio_rng_create(&t.board, pci, &err), 0);
-		vd_start(&d, &t, 3, modern, true, 0, 1);
+		vd_start(&d, &t.board, 3, modern, true, 0, 1);
 		b[0] = (struct vd_buf){vd_alloc(&d, 64), 64, true};
 		b[1] = (struct vd_buf){vd_alloc(&d, 4096), 4096, true};
 		(void)vd_add(&d, 0, b, 1);

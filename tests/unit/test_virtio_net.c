@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "check.h"
 #include "net_sink.h"
+#include "test_board.h"
 #include "vdriver.h"
 #include "virtio.h"
 #include "virtio_pci.h"
@@ -41,7 +42,7 @@ static void fix_init(struct fix *f, bool modern, bool msix, uint64_t features, b
 		assert_int_equal(vm_net_hold(&f->hold, f->port, 2 * FRAME, &err), 0);
 	assert_int_equal(
 		vm_virtio_net_create(&f->t.board, f->pci, mac, held ? f->hold : f->port, &err), 0);
-	vd_start(&f->d, &f->t, 3, modern, msix, features, 2);
+	vd_start(&f->d, &f->t.board, 3, modern, msix, features, 2);
 }
 
 static void fix_fini(struct fix *f)

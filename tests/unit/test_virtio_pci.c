@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "check.h"
+#include "test_board.h"
 #include "vdriver.h"
 #include "virtio_pci.h"
 
@@ -83,7 +84,7 @@ static void fix_init(struct fix *f, bool modern, bool msix, uint64_t features)
 	test_board_init(&f->t, VM_RAM_MIN_BYTES);
 	assert_int_equal(vm_pci_create(&f->pci, &f->t.board, &err), 0);
 	add_echo(f);
-	vd_start(&f->d, &f->t, 3, modern, msix, features, 2);
+	vd_start(&f->d, &f->t.board, 3, modern, msix, features, 2);
 }
 
 static void fix_fini(struct fix *f)
@@ -371,7 +372,7 @@ static void test_state(void **state)
 		assert_int_equal(vm_board_load(&g.t.board, &rd, &err), 0);
 		vm_board_resume(&g.t.board);
 		g.d = f.d;
-		g.d.t = &g.t;
+		g.d.b = &g.t.board;
 		assert_int_equal(g.t.line[line_of(&g)], f.t.line[line_of(&f)]);
 		echo_once(&g, 0);
 		echo_once(&g, 1);
@@ -401,7 +402,7 @@ static void test_board_reset(void **state)
 	vm_board_unlock(&f.t.board);
 	assert_int_equal(vd_config_read(&f.d, 0x20, 4), 0);
 	assert_int_equal(vm_board_mmio_read(&f.t.board, f.d.common, 4), UINT32_MAX);
-	vd_start(&f.d, &f.t, 3, false, false, 0, 2); /* capabilities are still there */
+	vd_start(&f.d, &f.t.board, 3, false, false, 0, 2); /* capabilities are still there */
 	echo_once(&f, 1);
 	fix_fini(&f);
 }

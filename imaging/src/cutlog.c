@@ -20,6 +20,8 @@
 #define WORDS          62u /* of bits in a sector: generation, index and checksum take the rest */
 #define BITS           (64 * WORDS)
 #define REGION_DEFAULT (UINT64_C(4) << 20)
+/* No log gets there by itself; a foreign one shall not wrap around. */
+#define GENERATION_MAX (UINT64_C(1) << 62)
 
 uint64_t cutlog_region_default(uint64_t region_bytes)
 {
@@ -156,7 +158,7 @@ static enum header read_header(const struct cutlog *l, const uint8_t *raw, uint6
 	if (magic != MAGIC || version != VERSION || disk != l->disk_bytes ||
 	    region != l->region_bytes)
 		return HEADER_MISFIT;
-	return *generation == 0 || *generation > UINT64_MAX - 2 ? HEADER_BAD : HEADER_GOOD;
+	return *generation == 0 || *generation > GENERATION_MAX ? HEADER_BAD : HEADER_GOOD;
 }
 
 /* Take over a sector's bits. False: it is damaged. */
@@ -253,6 +255,8 @@ int cutlog_init(struct cutlog *l, struct img_dev *dev, uint64_t disk_bytes, uint
 		rc = take_log(l, err);
 	if (rc != 0)
 		cutlog_fini(l);
+	else if (atomic_load(&l->state) != IMG_CUT_LOG_KEPT)
+		atomic_store(&l->generation, 0); /* begun anew, whatever there was */
 	return rc;
 }
 
@@ -388,6 +392,8 @@ int cutlog_advance(struct cutlog *l, const struct lb_hash *base, struct lb_err *
 	uint64_t g = atomic_load(&l->generation);
 	int rc;
 
+	if (g >= GENERATION_MAX)
+		return lb_err_set(err, LB_EUNSUPPORTED, 0, "cut log: no generation after the last");
 	(void)pthread_mutex_lock(&l->lock);
 	rc = write_header(l, g + 1, base != NULL ? base : &no_base, err);
 	l->doubtful = rc != 0;
@@ -430,9 +436,12 @@ static int write_anew(struct cutlog *l, const struct lb_hash *base, const uint64
 int cutlog_begin(struct cutlog *l, const struct lb_hash *base,
 		 void (*snapshot)(void *arg, uint64_t *regions), void *arg, struct lb_err *err)
 {
-	uint64_t *regions = calloc(cutlog_words(l), sizeof(*regions));
+	uint64_t *regions;
 	int before, rc;
 
+	if (atomic_load(&l->generation) >= GENERATION_MAX)
+		return lb_err_set(err, LB_EUNSUPPORTED, 0, "cut log: no generation after the last");
+	regions = calloc(cutlog_words(l), sizeof(*regions));
 	if (regions == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "cut log of %" PRIu64 " regions", l->regions);
 	(void)pthread_mutex_lock(&l->lock);

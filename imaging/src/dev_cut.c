@@ -577,19 +577,29 @@ enum img_cut_log_state img_cut_log(const struct img_dev *d, struct lb_hash *base
 	return (enum img_cut_log_state)atomic_load(&c->log.state);
 }
 
+static uint64_t count_changed(const struct cut_dev *c, uint64_t at, uint64_t end)
+{
+	uint64_t n = 0;
+
+	for (; at < end; at++)
+		n += (unsigned)__builtin_popcountll(c->since[at] | c->after[at]);
+	return n;
+}
+
 void img_cut_stats(struct img_dev *d, struct img_cut_stats *out)
 {
 	struct cut_dev *c = cut_of(d);
 
+	*out = (struct img_cut_stats){.log_writes = atomic_load(&c->log.writes)};
+	for (uint64_t at = 0; at < c->words; at += FOLD_WORDS) {
+		(void)pthread_mutex_lock(&c->lock);
+		out->changed_blocks += count_changed(c, at, img_min(c->words, at + FOLD_WORDS));
+		(void)pthread_mutex_unlock(&c->lock);
+	}
 	(void)pthread_mutex_lock(&c->lock);
-	*out = (struct img_cut_stats){
-		.open = c->open,
-		.given_up = c->given_up != 0,
-		.side_blocks = c->side.used,
-		.log_writes = atomic_load(&c->log.writes),
-	};
-	for (uint64_t i = 0; i < c->words; i++)
-		out->changed_blocks += (unsigned)__builtin_popcountll(c->since[i] | c->after[i]);
+	out->open = c->open;
+	out->given_up = c->given_up != 0;
+	out->side_blocks = c->side.used;
 	if (c->all_changed)
 		out->changed_blocks = c->blocks;
 	(void)pthread_mutex_unlock(&c->lock);

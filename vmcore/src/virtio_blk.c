@@ -195,7 +195,9 @@ static enum status begin_zero(struct slot *s, const struct vm_chain *c, uint32_t
 
 	if (!vm_blk_writable(s->disk->blk) || c->out_bytes != HEADER_BYTES + SEGMENT_BYTES)
 		return S_IOERR;
-	(void)vm_chain_read(s->disk->v.pci.dev.board->mem, c, HEADER_BYTES, raw, sizeof(raw));
+	if (vm_chain_read(s->disk->v.pci.dev.board->mem, c, HEADER_BYTES, raw, sizeof(raw)) !=
+	    sizeof(raw))
+		return S_IOERR;
 	sector = lb_rd_u64le(&rd);
 	sectors = lb_rd_u32le(&rd);
 	flags = lb_rd_u32le(&rd);
@@ -248,9 +250,9 @@ static bool begin(struct virtio_blk *d, const struct vm_chain *c)
 	enum status status;
 	uint32_t type;
 
-	if (s->busy || c->in_bytes == 0 || c->out_bytes < HEADER_BYTES)
+	if (s->busy || c->in_bytes == 0 ||
+	    vm_chain_read(d->v.pci.dev.board->mem, c, 0, raw, sizeof(raw)) != sizeof(raw))
 		return false;
-	(void)vm_chain_read(d->v.pci.dev.board->mem, c, 0, raw, sizeof(raw));
 	type = lb_rd_u32le(&rd) & ~LEGACY_BARRIER;
 	(void)lb_rd_u32le(&rd); /* priority */
 	s->disk = d;

@@ -155,6 +155,8 @@ static void emit(struct vm_virtio_console *d)
 			.len = (uint32_t)n,
 		};
 
+		if (n == 0) /* memory was lost */
+			return;
 		b->ops->event(b->arg, &e);
 		done += n;
 	}

@@ -49,15 +49,16 @@ static uint64_t header_bytes(const struct virtio_net *d)
 
 /* ---- sending ---- */
 
-/* False: the backend has no room. Frames too long for any wire are taken and dropped. */
+/* False: the backend has no room. Frames too long for any wire, and what memory lost, are taken and
+ * dropped. */
 static bool send_chain(struct virtio_net *d)
 {
-	uint64_t header = header_bytes(d), n;
+	uint64_t header = header_bytes(d), len = d->chain.out_bytes - header;
 
-	if (d->chain.out_bytes > header + VM_FRAME_MAX)
+	if (len == 0 || len > VM_FRAME_MAX ||
+	    vm_chain_read(d->v.pci.dev.board->mem, &d->chain, header, d->frame, len) != len)
 		return true;
-	n = vm_chain_read(d->v.pci.dev.board->mem, &d->chain, header, d->frame, sizeof(d->frame));
-	return n == 0 || vm_net_send(d->net, d->frame, n);
+	return vm_net_send(d->net, d->frame, len);
 }
 
 static void transmit(struct virtio_net *d)

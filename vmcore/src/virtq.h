@@ -74,7 +74,7 @@ void vm_virtq_publish(struct vm_virtq *q, uint16_t count);
 bool vm_virtq_wants_interrupt(struct vm_virtq *q);
 
 /* Copy @len bytes that begin @skip bytes into the readable part, to @to. Returns how many there
- * were. */
+ * were; less than that when memory was lost (mem.h). */
 uint64_t vm_chain_read(struct vm_mem *m, const struct vm_chain *c, uint64_t skip, void *to,
 		       uint64_t len);
 /* The same into the writable part. */

@@ -169,6 +169,16 @@ lb_wait_for 10 "an RPO at osaka" sh -c "'$bin/lifeboat' --socket '$work/osaka/s'
 [ "$(group osaka .role)" = BACKUP ] || lb_fail "osaka is $(group osaka .role)"
 refused 4 "another lifeboatd runs on $work/tokyo/state" "$bin/lifeboatd" --config "$work/tokyo/lifeboat.yaml"
 tokyo status --json > /dev/null || lb_fail "the second daemon took the first one's socket"
+inbound_is() { [ "$(osaka site list --json | jq -r '.sites[] | select(.name == "tokyo") | .inbound')" = "$1" ]; }
+inbound_is up || lb_fail "osaka does not know that tokyo is connected"
+osaka machine list --json | jq -e '.machines[0] | .state == "replica" and .group != ""' > /dev/null
+curves() { # SITE: a sample of every group, of how fast and how old
+	curl -s --unix-socket "$work/$1/s" http://x/v1/history |
+		jq -e '.groups | length > 0 and all(.shipped_bytes_per_s | length > 0) and all(.rpo_ns | length > 0)' > /dev/null
+}
+lb_wait_for 30 "tokyo's history" curves tokyo
+lb_wait_for 30 "osaka's history" curves osaka
+LIFEBOAT_SOCKET="$work/tokyo/s" "$bin/lifeboat" completion words group cut '' | grep -qx erp || lb_fail "completion does not know the group"
 scribble 3 20
 fresh_point
 osaka verify > /dev/null

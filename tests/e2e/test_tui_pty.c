@@ -404,6 +404,42 @@ static void test_idle_bytes(void **state)
 	fake_agent_stop(f);
 }
 
+/*
+ * What one key costs on the way to the terminal: on a link of 8 kbit/s a kilobyte is a second.
+ * Whole other views stay below four, moving the selection below a third.
+ */
+static void test_bytes_of_keys(void **state)
+{
+	static const char *const seen[] = {"protected?", "SITE",  "MACHINE", "POINT", "RUNBOOK",
+					   "STATE",      "STATE", "EVENT",   "serial"};
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+	struct pty_vt *p = start();
+	uint64_t most = 0, before;
+
+	(void)state;
+	pty_vt_wait(p, " DRILL ");
+	for (char k = '2'; k <= '9'; k++) {
+		const char key[] = {k, '\0'};
+
+		before = pty_vt_bytes(p);
+		pty_vt_type(p, key);
+		pty_vt_wait(p, seen[k - '1']);
+		most = pty_vt_bytes(p) - before > most ? pty_vt_bytes(p) - before : most;
+	}
+	print_message("another view: at most %" PRIu64 " bytes\n", most);
+	assert_true(most < 4096);
+	pty_vt_type(p, "4");
+	pty_vt_wait(p, ">17e3b2baf838");
+	pty_vt_wait(p, "fileserver/vda");
+	before = pty_vt_bytes(p);
+	pty_vt_type(p, "j");
+	pty_vt_wait(p, ">7f87e4c9be64");
+	print_message("the next line: %" PRIu64 " bytes\n", pty_vt_bytes(p) - before);
+	assert_true(pty_vt_bytes(p) - before < 1400);
+	quit(p);
+	fake_agent_stop(f);
+}
+
 static int set_up(void **state)
 {
 	FILE *f;
@@ -439,7 +475,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_signals),         cmocka_unit_test(test_stop_and_go),
 		cmocka_unit_test(test_agent_restart),   cmocka_unit_test(test_moods),
 		cmocka_unit_test(test_command),         cmocka_unit_test(test_editor),
-		cmocka_unit_test(test_idle_bytes),
+		cmocka_unit_test(test_idle_bytes),      cmocka_unit_test(test_bytes_of_keys),
 	};
 
 	if (argc < 3)

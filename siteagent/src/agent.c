@@ -171,6 +171,7 @@ static int open_hypervisor(struct sa_agent *a, struct lb_err *err)
 				.uri = c->hv_uri,
 				.vm_program = a->vm_program[0] != '\0' ? a->vm_program : NULL,
 				.firmware = c->hv_firmware,
+				.vga_firmware = c->hv_vga_firmware,
 				.kernel = c->hv_kernel[0] != '\0' ? c->hv_kernel : NULL,
 				.initrd = c->hv_initrd[0] != '\0' ? c->hv_initrd : NULL,
 				.kvm = c->hv_kvm};

@@ -29,7 +29,7 @@ struct raw_site {
 struct raw_hypervisor {
 	int driver;
 	char uri[SA_URI_BYTES], kernel[SA_PATH_BYTES], initrd[SA_PATH_BYTES],
-		firmware[SA_PATH_BYTES];
+		firmware[SA_PATH_BYTES], vga_firmware[SA_PATH_BYTES];
 	bool kvm;
 };
 struct raw_machine {
@@ -158,8 +158,13 @@ static const struct lb_conf_field hypervisor_fields[] = {
 	{.key = "firmware",
 	 .type = LB_CT_STR,
 	 IN(struct raw_hypervisor, firmware),
-	 .dflt = "/usr/share/seabios/bios-256k.bin",
+	 .dflt = SA_FIRMWARE,
 	 .help = "firmware that vmcore boots disks by"},
+	{.key = "vga_firmware",
+	 .type = LB_CT_STR,
+	 IN(struct raw_hypervisor, vga_firmware),
+	 .dflt = SA_VGA_FIRMWARE,
+	 .help = "its VGA firmware; empty: machines have no screen"},
 	{.key = "kvm",
 	 .type = LB_CT_BOOL,
 	 IN(struct raw_hypervisor, kvm),
@@ -516,6 +521,7 @@ static void fill_hypervisor(struct lb_conf *doc, const struct lb_conf_node *n, s
 	check_absolute(doc, n, "kernel");
 	check_absolute(doc, n, "initrd");
 	check_absolute(doc, n, "firmware");
+	check_absolute(doc, n, "vga_firmware");
 	if (raw.initrd[0] != '\0' && raw.kernel[0] == '\0')
 		lb_conf_problem(doc, lb_conf_get(n, "initrd"),
 				"initrd: of no use without \"kernel\"");
@@ -524,6 +530,7 @@ static void fill_hypervisor(struct lb_conf *doc, const struct lb_conf_node *n, s
 		(void)snprintf(c->hv_driver, sizeof(c->hv_driver), "%s",
 			       hypervisor_names[raw.driver]);
 	memcpy(c->hv_firmware, raw.firmware, sizeof(c->hv_firmware));
+	memcpy(c->hv_vga_firmware, raw.vga_firmware, sizeof(c->hv_vga_firmware));
 	memcpy(c->hv_uri, raw.uri, sizeof(c->hv_uri));
 	memcpy(c->hv_kernel, raw.kernel, sizeof(c->hv_kernel));
 	memcpy(c->hv_initrd, raw.initrd, sizeof(c->hv_initrd));
@@ -564,6 +571,10 @@ static int fill_site(struct loader *ld)
 				"enrol_listen: the same address and port as \"listen\"");
 	free(raw);
 	lb_conf_fill(doc, lb_conf_get(root, "store"), store_fields, NULL, ld->c);
+	/* what `lifeboat vm run` boots by, where no replicas are booted */
+	(void)snprintf(ld->c->hv_firmware, sizeof(ld->c->hv_firmware), "%s", SA_FIRMWARE);
+	(void)snprintf(ld->c->hv_vga_firmware, sizeof(ld->c->hv_vga_firmware), "%s",
+		       SA_VGA_FIRMWARE);
 	if (lb_conf_get(root, "hypervisor") != NULL)
 		fill_hypervisor(doc, lb_conf_get(root, "hypervisor"), ld->c);
 	fill_network(doc, "drill_network", &ld->c->drill_network);

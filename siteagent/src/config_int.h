@@ -50,6 +50,8 @@ struct lb_err;
 #define SA_GROUPS_MAX    64u
 #define SA_MACHINES_MAX  64u /* of one group */
 #define SA_VOLUMES_MAX   16u /* of one machine */
+#define SA_FIRMWARE      "/usr/share/seabios/bios-256k.bin"
+#define SA_VGA_FIRMWARE  "/usr/share/seabios/vgabios-isavga.bin"
 #define SA_NICS_MAX      8u
 #define SA_MAC_BYTES     18u
 #define SA_CMDLINE_BYTES 1024u
@@ -115,7 +117,8 @@ struct sa_config {
 	uint64_t workers, connections;
 	bool has_hypervisor;
 	char hv_driver[SA_NAME_BYTES], hv_uri[SA_URI_BYTES], hv_kernel[SA_PATH_BYTES],
-		hv_initrd[SA_PATH_BYTES], hv_firmware[SA_PATH_BYTES];
+		hv_initrd[SA_PATH_BYTES], hv_firmware[SA_PATH_BYTES],
+		hv_vga_firmware[SA_PATH_BYTES];
 	bool hv_kvm;
 	struct sa_network_cfg drill_network, failover_network;
 	size_t groups;

@@ -60,7 +60,8 @@ int sa_hv_create(struct sa_hv **out, const struct sa_hv_cfg *cfg, struct lb_err 
 	hv = calloc(1, sizeof(*hv));
 	if (hv == NULL || !copy_text(&hv->uri, cfg->uri) || !copy_text(&hv->kernel, cfg->kernel) ||
 	    !copy_text(&hv->initrd, cfg->initrd) || !copy_text(&hv->vm_program, cfg->vm_program) ||
-	    !copy_text(&hv->firmware, firmware)) {
+	    !copy_text(&hv->firmware, firmware) ||
+	    !copy_text(&hv->vga_firmware, cfg->vga_firmware)) {
 		sa_hv_destroy(hv);
 		return lb_err_set(err, LB_ENOMEM, 0, "hypervisor");
 	}
@@ -78,6 +79,7 @@ void sa_hv_destroy(struct sa_hv *hv)
 	free(hv->uri);
 	free(hv->vm_program);
 	free(hv->firmware);
+	free(hv->vga_firmware);
 	free(hv->kernel);
 	free(hv->initrd);
 	free(hv);

@@ -47,6 +47,7 @@ struct sa_hv {
 	char *vm_program;      /* NULL: no vmcore */
 	char *kernel, *initrd; /* may be NULL */
 	char *firmware;        /* vmcore's */
+	char *vga_firmware;    /* may be NULL */
 	bool kvm;
 	bool complement;
 };

@@ -231,6 +231,7 @@ static int vm_start_machine(struct sa_hv_machine *m, struct lb_err *err)
 				   .desc = &v->desc,
 				   .disk = v->disk,
 				   .firmware = m->hv->firmware,
+				   .vga_firmware = m->hv->vga_firmware,
 				   .kernel = m->hv->kernel,
 				   .initrd = m->hv->initrd,
 				   .netns = m->netns[0] != '\0' ? m->netns : NULL,

@@ -404,7 +404,11 @@ static int give_boot(struct launch *q, struct lb_err *err)
 	}
 	if (!r->desc->direct_kernel) {
 		q->l.boot = VM_LAUNCH_BIOS;
-		return give_path(q, VM_FD_BIOS, 0, r->firmware, O_RDONLY, err);
+		rc = give_path(q, VM_FD_BIOS, 0, r->firmware, O_RDONLY, err);
+		/* a machine without a screen is better than none */
+		if (rc == 0 && r->vga_firmware != NULL && access(r->vga_firmware, R_OK) == 0)
+			rc = give_path(q, VM_FD_VGA_BIOS, 0, r->vga_firmware, O_RDONLY, err);
+		return rc;
 	}
 	if (r->kernel == NULL)
 		return lb_err_set(err, LB_EUNSUPPORTED, 0,

@@ -50,7 +50,7 @@ struct request {
 	struct sa_api_request *rq; /* NULL: nobody waits for an answer */
 	enum command command;
 	struct sa_vmdesc desc; /* RUN */
-	char program[SA_PATH_BYTES], firmware[SA_PATH_BYTES];
+	char program[SA_PATH_BYTES];
 	json_t *answer;
 	int rc;
 	struct lb_err err;
@@ -323,7 +323,8 @@ static int run_machine(struct request *q, struct lb_err *err)
 				   .program = q->program,
 				   .desc = &q->desc,
 				   .disk = disk,
-				   .firmware = q->firmware,
+				   .firmware = q->vms->agent->cfg->hv_firmware, /* never changes */
+				   .vga_firmware = q->vms->agent->cfg->hv_vga_firmware,
 				   .kernel = vm->kernel[0] != '\0' ? vm->kernel : NULL,
 				   .initrd = vm->initrd[0] != '\0' ? vm->initrd : NULL,
 				   .netns = net->netns[0] != '\0' ? net->netns : NULL,
@@ -480,9 +481,6 @@ static int prepare_run(struct request *q)
 				  "group %s is %s here at epoch %" PRIu64 ": %s", rec.name,
 				  sa_role_name(rec.role), rec.epoch, rec.why);
 	n = snprintf(q->program, sizeof(q->program), "%s", a->vm_program);
-	(void)snprintf(q->firmware, sizeof(q->firmware), "%s",
-		       a->cfg->hv_firmware[0] != '\0' ? a->cfg->hv_firmware
-						      : "/usr/share/seabios/bios-256k.bin");
 	if (n <= 0)
 		return lb_err_set(&q->err, LB_EUNSUPPORTED, 0, "lifeboat-vm is not installed");
 	return sa_vm_describe(a, p->group, p->machine, &q->desc, &q->err);

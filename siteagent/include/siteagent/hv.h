@@ -46,9 +46,10 @@ enum sa_hv_prefer { /* names: "auto", "libvirt", "vmcore" */
 struct sa_hv_cfg {
 	const char *driver; /* "auto", or one of them by force */
 	const char *uri;    /* of this site's libvirtd, e.g. qemu+unix:///system?socket=/run/... */
-	const char *vm_program; /* lifeboat-vm; NULL: no vmcore */
-	const char *firmware;   /* what vmcore boots disks by; NULL: Debian's SeaBIOS */
-	bool complement;        /* TEST ONLY: vm_cfg.complement */
+	const char *vm_program;   /* lifeboat-vm; NULL: no vmcore */
+	const char *firmware;     /* what vmcore boots disks by; NULL: Debian's SeaBIOS */
+	const char *vga_firmware; /* NULL or "": machines have no screen */
+	bool complement;          /* TEST ONLY: vm_cfg.complement */
 	/* Booted instead of what the stored XML names, for machines with direct kernel boot (host
 	 * files are never taken from foreign XML). NULL: such machines do not fit. */
 	const char *kernel;

@@ -19,7 +19,7 @@ bool ide_set_geometry(struct ide_drive *d, unsigned heads, unsigned track)
 
 	if (heads == 0 || heads > 16 || track == 0 || track > 255)
 		return false;
-	cylinders = d->sectors / (heads * track);
+	cylinders = d->sectors / heads / track;
 	if (heads == HEADS && track == TRACK && cylinders > CYLINDERS)
 		cylinders = CYLINDERS;
 	if (cylinders > 0xffff)
@@ -42,8 +42,10 @@ void ide_drive_defaults(struct ide_drive *d)
 
 static void word(uint8_t *out, unsigned n, unsigned v)
 {
-	out[2 * n] = (uint8_t)v;
-	out[2 * n + 1] = (uint8_t)(v >> 8);
+	uint8_t *p = out + (size_t)2 * n;
+
+	p[0] = (uint8_t)v;
+	p[1] = (uint8_t)(v >> 8);
 }
 
 static void words(uint8_t *out, unsigned n, unsigned count, uint64_t v)
@@ -65,7 +67,7 @@ static void text(uint8_t *out, unsigned n, unsigned count, const char *s)
 void ide_identify(const struct ide_drive *d, uint8_t out[IDE_SECTOR_BYTES])
 {
 	uint64_t chs = (uint64_t)d->cylinders * d->heads * d->track;
-	uint64_t cylinders = d->sectors / (HEADS * TRACK);
+	uint64_t cylinders = d->sectors / HEADS / TRACK;
 	unsigned sum = 0;
 
 	memset(out, 0, IDE_SECTOR_BYTES);

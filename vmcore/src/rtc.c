@@ -293,12 +293,12 @@ static void poll_seconds(struct vm_rtc *r)
 uint64_t vm_rtc_poll(struct vm_rtc *r)
 {
 	uint64_t now = env_of(r)->now_ns(env_of(r));
-	uint64_t next = NEVER;
+	uint64_t next = NEVER, period = period_ns(r);
 
-	if (now >= r->periodic_at) {
+	if (period != 0 && now >= r->periodic_at) {
 		r->cmos[REG_C] |= C_PF;
 		/* ticks that nobody could see apart are one */
-		r->periodic_at = now + period_ns(r) - (now - r->periodic_at) % period_ns(r);
+		r->periodic_at = now + period - (now - r->periodic_at) % period;
 	}
 	poll_seconds(r);
 	update_line(r);

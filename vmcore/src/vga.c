@@ -518,7 +518,8 @@ int vm_vga_pixels(struct vm_vga *v, uint8_t **out, uint32_t *width, uint32_t *he
 	}
 	for (unsigned row = 0; row < s->rows; row++)
 		for (unsigned c = 0; c < s->columns; c++)
-			draw_cell(s, p + row * s->cell * pitch + (size_t)c * (s->nine ? 9 : 8),
+			draw_cell(s,
+				  p + (size_t)row * s->cell * pitch + (size_t)c * (s->nine ? 9 : 8),
 				  pitch, cell_at(s, row, c));
 	memcpy(palette, s->palette, sizeof(s->palette));
 	*width = (uint32_t)pitch;

@@ -168,7 +168,7 @@ static void put_tables(struct fix *f)
 	put(f, USER_AT, user_begin, (size_t)(user_end - user_begin));
 }
 
-static void setup(struct fix *f, bool complement)
+static void build(struct fix *f, bool complement)
 {
 	struct vm_entry e = {
 		.long_mode = true,
@@ -189,7 +189,16 @@ static void setup(struct fix *f, bool complement)
 	if (vm_build(&f->vm, lb_env_real(), &f->cfg, &err) != 0)
 		fail_msg("%s", err.msg);
 	put_tables(f);
-	if (vm_enter(f->vm, &e, &err) != 0 || vm_start(f->vm, &err) != 0)
+	if (vm_enter(f->vm, &e, &err) != 0)
+		fail_msg("%s", err.msg);
+}
+
+static void setup(struct fix *f, bool complement)
+{
+	struct lb_err err = {0};
+
+	build(f, complement);
+	if (vm_start(f->vm, &err) != 0)
 		fail_msg("%s", err.msg);
 }
 
@@ -256,6 +265,55 @@ static void test_pause_rearms(void **state)
 	teardown(f);
 }
 
+static uint64_t kernel_address(const char *p)
+{
+	return KERNEL_AT + (uint64_t)(p - kernel_begin);
+}
+
+/* As after a restore: the kernel is set up, and the next instruction is the user's. */
+static void enter_user(struct fix *f)
+{
+	int fd = f->vm->vcpus[0].fd;
+	struct {
+		uint32_t nmsrs, pad;
+		struct kvm_msr_entry e[3];
+	} msrs = {.nmsrs = 3,
+		  .e = {{.index = 0xc0000081, .data = UINT64_C(0x0020001000000000)},
+			{.index = 0xc0000082, .data = kernel_address(kernel_syscall)},
+			{.index = 0xc0000084, .data = 0x700}}};
+	struct kvm_regs r = {.rip = USER_AT, .rsp = 0x500000, .rflags = 2};
+	struct kvm_sregs s;
+
+	assert_int_equal(ioctl(fd, KVM_GET_SREGS, &s), 0);
+	s.idt.base = IDT_AT;
+	s.idt.limit = 0xfff;
+	s.tr = (struct kvm_segment){
+		.base = TSS_AT, .limit = 0x67, .selector = 0x38, .type = 11, .present = 1};
+	s.cs.selector = 0x33;
+	s.cs.dpl = 3;
+	s.ss.selector = 0x2b;
+	s.ss.dpl = 3;
+	s.efer |= 1;
+	assert_int_equal(ioctl(fd, KVM_SET_SREGS, &s), 0);
+	assert_int_equal(ioctl(fd, KVM_SET_REGS, &r), 0);
+	assert_int_equal(ioctl(fd, KVM_SET_MSRS, &msrs), 3);
+}
+
+/* A thread that finds nothing to wait for runs the guest at once: it must arm before. */
+static void test_armed_before_the_first_entry(void **state)
+{
+	struct fix *f = new_fix();
+	struct lb_err err = {0};
+
+	(void)state;
+	build(f, true);
+	enter_user(f);
+	assert_int_equal(vm_vcpus_start(f->vm, &err), 0);
+	kvm_guest_wait_serial(&f->g, "SD");
+	assert_string_equal(f->g.serial, "S1PS2S3PSD");
+	teardown(f);
+}
+
 static void test_refused(void **state)
 {
 	struct vm_cfg cfg = VM_CFG_DEFAULTS;
@@ -284,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_completes),
 		cmocka_unit_test(test_without_it_the_guest_ends),
 		cmocka_unit_test(test_pause_rearms),
+		cmocka_unit_test(test_armed_before_the_first_entry),
 	};
 	static const struct CMUnitTest native[] = {
 		cmocka_unit_test(test_refused),

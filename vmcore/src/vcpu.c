@@ -351,6 +351,8 @@ static void *vcpu_main(void *arg)
 	struct vm *vm = v->vm;
 
 	set_tid(v, gettid());
+	if (vm->complement != NULL)
+		vm_complement_arm(vm->complement);
 	for (bool on = true; on;) {
 		if (atomic_load(&vm->want) != 0)
 			on = gate(v);

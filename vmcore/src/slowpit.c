@@ -27,6 +27,7 @@ enum access {
 
 struct slowpit {
 	struct vm_dev dev;
+	struct vm_board *board; /* the thread's: it runs before dev is registered */
 	unsigned irq_source;
 	uint32_t stretch;
 	pthread_t thread;
@@ -156,7 +157,7 @@ static void wait_until(struct slowpit *p, uint64_t ns)
 {
 	struct timespec t = {.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
 
-	(void)pthread_cond_timedwait(&p->changed, &p->dev.board->lock, &t);
+	(void)pthread_cond_timedwait(&p->changed, &p->board->lock, &t);
 }
 
 static void tick(struct slowpit *p, uint64_t now)
@@ -165,25 +166,25 @@ static void tick(struct slowpit *p, uint64_t now)
 	p->next_ns += period_ns(p);
 	if (p->next_ns <= now) /* ticks nobody could have seen are not made up for */
 		p->next_ns = now + period_ns(p);
-	vm_irq_pulse(p->dev.board, 0, p->irq_source);
+	vm_irq_pulse(p->board, 0, p->irq_source);
 }
 
 static void *pit_main(void *arg)
 {
 	struct slowpit *p = arg;
 
-	vm_board_lock(p->dev.board);
+	vm_board_lock(p->board);
 	while (!p->quit) {
 		uint64_t now = now_ns();
 
 		if (!p->running)
-			(void)pthread_cond_wait(&p->changed, &p->dev.board->lock);
+			(void)pthread_cond_wait(&p->changed, &p->board->lock);
 		else if (now < p->next_ns)
 			wait_until(p, p->next_ns);
 		else
 			tick(p, now);
 	}
-	vm_board_unlock(p->dev.board);
+	vm_board_unlock(p->board);
 	return NULL;
 }
 
@@ -292,7 +293,7 @@ int vm_slowpit_create(struct vm_board *b, uint32_t stretch, struct lb_err *err)
 	p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "timer");
-	p->dev.board = b;
+	p->board = b;
 	p->stretch = stretch;
 	pit_reset(&p->dev);
 	(void)pthread_condattr_init(&attr);

@@ -142,7 +142,7 @@ build_lean() {
 	gcc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -static -s -o "$t/init" "$here/lean.c"
 	cp "$tmp/drwriter" "$t/drwriter"
 	strip "$t/drwriter"
-	for module in virtio_pci virtio_blk; do
+	for module in virtio_pci virtio_blk button evdev; do
 		modprobe -d "$kroot" -S "$kver" -D "$module" 2>/dev/null | awk '$1 == "insmod" { print $2 }'
 	done | awk '!seen[$0]++' | while read -r ko; do
 		strip -g -o "$t/modules/$(basename "$ko")" "$ko"

@@ -4,11 +4,14 @@
  * busybox.
  *
  * Loads the modules of /modules.order, mounts /dev/vda (ext4), has the writer walk its chain and
- * append lbrecords=N records (kernel command line; default 10), and switches the machine off. On
- * the console, beside the writer's lines: LBV INIT, LBV MOUNTED, LBV DONE, or LBV BAD <what>.
+ * append lbrecords=N records (kernel command line; default 10), waits for the power button if there
+ * is one, and switches the machine off. On the console, beside the writer's lines: LBV INIT,
+ * LBV MOUNTED, LBV DONE, LBV BUTTON, or LBV BAD <what>.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/input.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,8 +78,45 @@ static void write_records(void)
 		bad("writer");
 }
 
+enum {
+	INPUTS_MAX = 8
+};
+
+static nfds_t open_inputs(struct pollfd in[INPUTS_MAX])
+{
+	char path[32];
+	nfds_t n = 0;
+
+	for (int i = 0; i < INPUTS_MAX; i++) {
+		snprintf(path, sizeof path, "/dev/input/event%d", i);
+		in[n] = (struct pollfd){.fd = open(path, O_RDONLY | O_CLOEXEC), .events = POLLIN};
+		n += in[n].fd >= 0;
+	}
+	return n;
+}
+
+static void wait_button(struct pollfd *in, nfds_t n)
+{
+	struct input_event e;
+
+	while (n > 0 && poll(in, n, -1) > 0) {
+		for (nfds_t i = 0; i < n; i++) {
+			if ((in[i].revents & POLLIN) == 0 ||
+			    read(in[i].fd, &e, sizeof e) != (ssize_t)sizeof e)
+				continue;
+			if (e.type == EV_KEY && e.code == KEY_POWER && e.value == 1) {
+				say("BUTTON");
+				return;
+			}
+		}
+	}
+}
+
 int main(void)
 {
+	struct pollfd in[INPUTS_MAX];
+	nfds_t inputs;
+
 	say("INIT");
 	if (mount("devtmpfs", "/dev", "devtmpfs", 0, "") != 0)
 		bad("devtmpfs");
@@ -87,6 +127,8 @@ int main(void)
 	write_records();
 	if (umount("/data") != 0)
 		bad("umount");
+	inputs = open_inputs(in);
 	say("DONE");
+	wait_button(in, inputs);
 	off();
 }

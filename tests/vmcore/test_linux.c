@@ -5,7 +5,7 @@
  *   "first"    boots the kernel: overlay above the view as its virtio disk; the writer walks the
  *              chain in it and appends; in the middle of that a cut, and SIGKILL before it ends
  *   "second"   a new process builds the machine again from the cut's bytes; the writer goes on,
- *              unmounts, and the kernel switches the machine off by ACPI
+ *              unmounts, the power button is pressed, and the kernel switches the machine off
  *   parent     what both processes saw on the serial port is one unbroken chain, and the disk's
  *              chain, read here, is as long
  *
@@ -137,6 +137,63 @@ static char *read_file(const char *dir, const char *name, size_t *len)
 	return p;
 }
 
+/* ---- what a phase shows ---- */
+
+/* Seconds since the first call. */
+static double elapsed(void)
+{
+	static uint64_t begin;
+	struct lb_env *env = lb_env_real();
+	uint64_t now = env->now_ns(env);
+
+	if (begin == 0)
+		begin = now;
+	return (double)(now - begin) / 1e9;
+}
+
+static void show(const char *what)
+{
+	(void)fprintf(stderr, "\n%7.1f [%s]\n", elapsed(), what);
+}
+
+/* What a phase sees of its guest, on the vCPU's thread. */
+struct watch {
+	char line[256];
+	size_t len;
+	_Atomic bool may_end; /* the guest may switch itself off now */
+};
+
+/* Nobody waits for the watchdog when the guest has given up. */
+static _Noreturn void given_up(const char *why)
+{
+	(void)fprintf(stderr, "\n%7.1f [the guest gave up: %s]\n", elapsed(), why);
+	_exit(1);
+}
+
+static void watch_line(struct watch *w)
+{
+	w->line[w->len] = '\0';
+	(void)fprintf(stderr, "%7.1f %s\n", elapsed(), w->line);
+	if (strstr(w->line, "LBV BAD") != NULL || strstr(w->line, "Kernel panic") != NULL)
+		given_up(w->line);
+	w->len = 0;
+}
+
+/* The serial port for whoever reads the log, each line with its time. */
+static void watch(void *arg, const struct vm_event *e)
+{
+	struct watch *w = arg;
+
+	if ((e->type == VM_EVENT_POWEROFF || e->type == VM_EVENT_RESET) && !w->may_end)
+		given_up("it is off");
+	for (uint32_t i = 0; e->type == VM_EVENT_SERIAL && i < e->len; i++) {
+		if (e->bytes[i] == '\n' || w->len == sizeof(w->line) - 1)
+			watch_line(w);
+		if (e->bytes[i] != '\n' && e->bytes[i] != '\r')
+			w->line[w->len++] = (char)e->bytes[i];
+	}
+}
+
 /* ---- the machine of both phases ---- */
 
 struct machine {
@@ -144,6 +201,7 @@ struct machine {
 	struct vm_disk_cfg disk_cfg;
 	struct vm_cfg cfg;
 	struct kvm_guest *g;
+	struct watch watch;
 	struct vm *vm;
 };
 
@@ -192,6 +250,8 @@ static void machine_init(struct machine *m, const char *dir, const char *uri)
 	m->g = calloc(1, sizeof(*m->g));
 	assert_non_null(m->g);
 	kvm_guest_init(m->g, &m->cfg);
+	m->g->tap = watch;
+	m->g->tap_arg = &m->watch;
 }
 
 static void machine_fini(struct machine *m)
@@ -203,34 +263,6 @@ static void machine_fini(struct machine *m)
 	img_dev_destroy(m->map);
 	img_dev_destroy(m->upper);
 	img_dev_destroy(m->view);
-}
-
-/* Seconds since the first call. */
-static double elapsed(void)
-{
-	static uint64_t begin;
-	struct lb_env *env = lb_env_real();
-	uint64_t now = env->now_ns(env);
-
-	if (begin == 0)
-		begin = now;
-	return (double)(now - begin) / 1e9;
-}
-
-static void show(const char *what)
-{
-	(void)fprintf(stderr, "\n%7.1f [%s]\n", elapsed(), what);
-}
-
-/* The serial port for whoever reads the log, each line with its time. On the vCPU's thread. */
-static void echo(void *arg, const struct vm_event *e)
-{
-	(void)arg;
-	for (uint32_t i = 0; e->type == VM_EVENT_SERIAL && i < e->len; i++) {
-		(void)fputc(e->bytes[i], stderr);
-		if (e->bytes[i] == '\n')
-			(void)fprintf(stderr, "%7.1f ", elapsed());
-	}
 }
 
 static void wait_record(struct machine *m, unsigned seq)
@@ -278,7 +310,6 @@ static void phase_first(const char *dir, const char *uri)
 	struct lb_err err = {0};
 
 	machine_init(&m, dir, uri);
-	m.g->tap = echo;
 	(void)snprintf(cmdline, sizeof(cmdline), "%slbrecords=%d",
 		       emulated() ? EMULATED_CMDLINE : NATIVE_CMDLINE, RECORDS_MORE);
 	m.cfg.cmdline = cmdline;
@@ -328,7 +359,6 @@ static void phase_second(const char *dir, const char *uri)
 
 	assert_true(restore.ram_fd >= 0);
 	machine_init(&m, dir, uri);
-	m.g->tap = echo;
 	state = read_file(dir, "state", &restore.state_bytes);
 	restore.state = state;
 	m.cfg.restore = &restore;
@@ -337,6 +367,9 @@ static void phase_second(const char *dir, const char *uri)
 	must(vm_start(m.vm, &err), &err);
 	kvm_guest_wait_serial(m.g, "LBV DONE");
 	show("done");
+	m.watch.may_end = true;
+	vm_power_button(m.vm);
+	kvm_guest_wait_serial(m.g, "LBV BUTTON");
 	kvm_guest_wait_event(m.g, VM_EVENT_POWEROFF, 1);
 	show("off");
 	vm_stop(m.vm);

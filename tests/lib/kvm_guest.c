@@ -126,6 +126,16 @@ static bool seen_bytes(const struct kvm_guest *g, const void *what, size_t n)
 	return g->serial_len >= n;
 }
 
+bool kvm_guest_said(struct kvm_guest *g, const char *text)
+{
+	bool said;
+
+	(void)pthread_mutex_lock(&g->lock);
+	said = seen_serial(g, text, 0);
+	(void)pthread_mutex_unlock(&g->lock);
+	return said;
+}
+
 void kvm_guest_wait_serial(struct kvm_guest *g, const char *text)
 {
 	wait_for(g, seen_serial, text, 0);

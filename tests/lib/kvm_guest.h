@@ -44,6 +44,8 @@ void kvm_guest_fini(struct kvm_guest *g);
 void kvm_guest_wait_serial(struct kvm_guest *g, const char *text);
 void kvm_guest_wait_debug(struct kvm_guest *g, const char *text);
 void kvm_guest_wait_event(struct kvm_guest *g, enum vm_event_type type, unsigned count);
+/* Has the serial output @text by now? */
+bool kvm_guest_said(struct kvm_guest *g, const char *text);
 /* Wait until at least @len bytes of serial output are there. */
 void kvm_guest_wait_bytes(struct kvm_guest *g, size_t len);
 

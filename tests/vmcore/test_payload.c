@@ -120,12 +120,46 @@ static void test_smp(void **state)
 	assert_in_range(c->shared, sum, sum + 4);
 }
 
+static unsigned starts(struct fix *f)
+{
+	unsigned n = 0;
+
+	for (const char *p = f->g.serial; (p = strstr(p, "payload\n")) != NULL; p++)
+		n++;
+	return n;
+}
+
+/* The reset button, also of a paused machine, and with other processors running. */
+static void test_reset(void **state)
+{
+	struct fix *f = *state;
+	struct lb_err err = {0};
+	size_t len;
+
+	f->cfg.reset_stops = false;
+	f->cfg.vcpus = 3;
+	start(f, "prog=idle");
+	kvm_guest_wait_serial(&f->g, "end\n");
+	len = strlen("payload\nend\n");
+	assert_int_equal(vm_reset(f->vm, &err), 0);
+	kvm_guest_wait_bytes(&f->g, 2 * len);
+	if (vm_pause(f->vm, UINT64_C(10000000000), &err) != 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(vm_reset(f->vm, &err), 0);
+	assert_int_equal(vm_resume(f->vm, &err), 0);
+	kvm_guest_wait_bytes(&f->g, 3 * len);
+	vm_stop(f->vm);
+	assert_int_equal(starts(f), 3);
+	assert_int_equal(f->g.count[VM_EVENT_FAULT], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_interrupts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_smp, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reset, setup, teardown),
 	};
 
 	(void)kvm_guest_main(50);

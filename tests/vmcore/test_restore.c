@@ -233,7 +233,7 @@ static void test_chain(void **state)
 		wait_step(f, i * (STEPS / 12));
 		hop(f, (enum vm_restore_mode)(i % 3));
 	}
-	assert_null(strstr(f->g.serial, "done"));
+	assert_false(kvm_guest_said(&f->g, "done"));
 	kvm_guest_wait_serial(&f->g, "end\n");
 	assert_string_equal(f->g.serial, want);
 	assert_memory_equal(

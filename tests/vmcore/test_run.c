@@ -199,6 +199,50 @@ static void test_sizes_are_checked(void **state)
 	assert_int_equal(vm_create(&f->vm, lb_env_real(), &f->cfg, &err), LB_EINPUT);
 }
 
+/* This host can run what it says it can give. */
+static void test_probe(void **state)
+{
+	struct vm_host h;
+	struct vm_cpu c;
+	struct lb_err err = {0};
+
+	(void)state;
+	vm_probe(&h);
+	assert_true(h.kind == VM_KVM_NATIVE || h.kind == VM_KVM_EMULATING);
+	assert_true(h.ring0_mips > 0);
+	assert_true(h.vcpus_max >= 1);
+	assert_true(h.dirty_protect);
+	assert_true(h.cpu_model[0] != '\0' && h.detail[0] != '\0');
+	(void)printf("# %s: %s; %s; TSC offset %s, SMM %s, userfault %s\n",
+		     vm_kvm_kind_name(h.kind), h.detail, h.cpu_model, h.tsc_offset ? "yes" : "no",
+		     h.smm ? "yes" : "no", h.userfault ? "yes" : "no");
+	if (vm_cpu_of_host(&c, &err) != 0 || vm_cpu_check(&c, &c, &err) != 0)
+		fail_msg("%s", err.msg);
+	assert_in_range(c.count, 5, VM_CPUID_MAX);
+}
+
+/* A template that was agreed on is what the guest gets; one that asks for too much is refused. */
+static void test_template(void **state)
+{
+	static const uint8_t halt[] = {0xf4, 0xeb, 0xfd};
+	struct fix *f = *state;
+	struct vm_cpu c;
+	struct lb_err err = {0};
+
+	assert_int_equal(vm_cpu_of_host(&c, &err), 0);
+	f->cfg.cpu = &c;
+	load(f, halt, sizeof(halt));
+	if (vm_cpu_check(&c, &f->vm->cpu, &err) != 0)
+		fail_msg("%s", err.msg);
+	vm_destroy(f->vm);
+	f->vm = NULL;
+	for (uint32_t i = 0; i < c.count; i++)
+		if (c.leaf[i].leaf == 1)
+			c.leaf[i].ecx |= 1u << 2; /* DTES64: no KVM gives it */
+	assert_int_equal(vm_build(&f->vm, lb_env_real(), &f->cfg, &err), LB_EUNSUPPORTED);
+	assert_non_null(strstr(err.msg, "cpuid 1.0 ecx bit 2"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +253,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fault_is_an_event, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sizes_are_checked, setup, teardown),
+		cmocka_unit_test(test_probe),
+		cmocka_unit_test_setup_teardown(test_template, setup, teardown),
 	};
 
 	(void)kvm_guest_main(50);

@@ -15,7 +15,7 @@ target_link_libraries(sim PUBLIC replicator testlib PRIVATE lb_flags)
 lb_test(sim.replication sim/test_sim.c DEPS sim TIMEOUT 600 ARGS --seeds ${sim_seeds})
 
 set(bug_sources ${sim_sources})
-foreach(source sender sender_group sender_part receiver receiver_group ingest shadow)
+foreach(source sender sender_group sender_part receiver receiver_group ingest digest shadow)
 	list(APPEND bug_sources ${PROJECT_SOURCE_DIR}/replicator/src/${source}.c)
 endforeach()
 add_library(sim_bugs STATIC ${bug_sources})

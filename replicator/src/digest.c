@@ -13,6 +13,7 @@
 #include "base/rd.h"
 #include "base/wr.h"
 #include "replicator/layer.h"
+#include "test_bugs.h"
 
 /*
  * base file:  sector 0 identity {magic, version, store id, volume, secret, CRC}, written once
@@ -66,6 +67,7 @@ struct log {
 struct rep_digest {
 	struct lb_env *env;
 	struct lb_file *file;
+	bool syncless; /* ends with this boot: see rep_digest_open_volatile() */
 	struct lb_id volume, store;
 	uint8_t secret[LB_XXH_SECRET_BYTES];
 	uint64_t serial; /* of the state */
@@ -102,6 +104,11 @@ static int corrupt(const struct rep_digest *d, const char *what, struct lb_err *
 
 	return lb_err_set(err, LB_ECORRUPT, 0, "digest store of volume %s: %s",
 			  lb_id_text(&d->volume, hex), what);
+}
+
+static int sync_file(const struct rep_digest *d, struct lb_file *f, struct lb_err *err)
+{
+	return d->syncless ? 0 : lb_file_sync(f, err);
 }
 
 /* Close a sector with the CRC of what precedes it; the rest of the sector is zero. */
@@ -406,7 +413,7 @@ static int log_apply(struct rep_digest *d, const struct log *l, struct lb_err *e
 	d->has_base = true;
 	d->base = l->manifest;
 	rc = state_write(d, err);
-	return rc != 0 ? rc : lb_file_sync(d->file, err);
+	return rc != 0 ? rc : sync_file(d, d->file, err);
 }
 
 /* After a crash: what was decided is done (again), in the order it was decided. */
@@ -495,6 +502,65 @@ int rep_digest_open(struct rep_digest **out, struct lb_env *env, struct lb_fs *f
 	return rc;
 }
 
+static int boot_matches(struct lb_fs *fs, const char *path, const struct lb_id *boot, bool *out,
+			struct lb_err *err)
+{
+	struct lb_file *f = NULL;
+	uint8_t was[LB_ID_BYTES + 1];
+	size_t got = 0;
+	int rc = lb_fs_open(fs, &f, path, LB_FS_READ, err);
+
+	*out = false;
+	if (rc == LB_ENOTFOUND)
+		return 0;
+	if (rc == 0)
+		rc = lb_file_pread(f, was, sizeof(was), 0, &got, err);
+	lb_file_close(f);
+	*out = rc == 0 && got == LB_ID_BYTES && memcmp(was, boot->b, LB_ID_BYTES) == 0;
+	return rc;
+}
+
+/* The store of another boot goes before its files are used, and before this boot is named. */
+static int boot_begin(struct lb_fs *fs, const struct lb_id *volume, const struct lb_id *boot,
+		      bool *same, struct lb_err *err)
+{
+	char path[64];
+	int rc;
+
+	path_of(path, volume, ".boot");
+	rc = lb_fs_mkdir(fs, "digests", err);
+	if (rc == 0)
+		rc = boot_matches(fs, path, boot, same, err);
+	if (rc != 0 || *same || REP_BUG(boot_ignored))
+		return rc;
+	rc = rep_digest_discard(fs, volume, err);
+	return rc != 0 ? rc : lb_fs_replace(fs, path, boot->b, LB_ID_BYTES, err);
+}
+
+int rep_digest_open_volatile(struct rep_digest **out, struct lb_env *env, struct lb_fs *fs,
+			     const struct lb_id *volume, const struct lb_id *boot,
+			     struct lb_err *err)
+{
+	struct rep_digest *d = NULL;
+	bool same = false;
+	int rc = boot_begin(fs, volume, boot, &same, err);
+
+	if (rc == 0)
+		rc = rep_digest_open(&d, env, fs, volume, err);
+	if (rc != 0)
+		return rc;
+	/* What an earlier process wrote may have met an error since: this is where it is told. */
+	if (same && (lb_file_sync(d->file, NULL) != 0 || lb_file_sync(d->log[0].file, NULL) != 0 ||
+		     lb_file_sync(d->log[1].file, NULL) != 0)) {
+		rc = corrupt(d, "was not written back", err);
+		rep_digest_close(d);
+		return rc;
+	}
+	d->syncless = true;
+	*out = d;
+	return 0;
+}
+
 void rep_digest_close(struct rep_digest *d)
 {
 	if (d == NULL)
@@ -533,10 +599,10 @@ int rep_digest_keep(struct rep_digest *d, uint64_t blocks, struct lb_err *err)
 
 int rep_digest_discard(struct lb_fs *fs, const struct lb_id *volume, struct lb_err *err)
 {
-	static const char *const suffix[3] = {"", ".redo0", ".redo1"};
+	static const char *const suffix[4] = {"", ".redo0", ".redo1", ".boot"};
 	char path[64];
 
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		int rc;
 
 		path_of(path, volume, suffix[i]);
@@ -615,7 +681,7 @@ static int base_void(struct rep_digest *d, struct lb_err *err)
 	d->log[0].sealed = d->log[1].sealed = false;
 	rc = state_write(d, err);
 	if (rc == 0)
-		rc = lb_file_sync(d->file, err);
+		rc = sync_file(d, d->file, err);
 	if (rc == 0)
 		rc = lb_file_truncate(d->file, BASE_DATA, err);
 	if (d->kept != NULL)
@@ -633,7 +699,7 @@ static int log_void(struct rep_digest *d, struct log *l, struct lb_err *err)
 	if (l->decided && log_leads_to_base(d, l)) {
 		rc = lb_file_pwrite(l->file, zeros, sizeof(zeros), 0, err);
 		if (rc == 0)
-			rc = lb_file_sync(l->file, err);
+			rc = sync_file(d, l->file, err);
 	}
 	l->decided = false;
 	return rc;
@@ -765,7 +831,7 @@ static int log_seal(struct rep_digest *d, struct log *l, const struct lb_hash *m
 	lb_wr_u32le(&wr, l->body_crc);
 	sector_finish(head, &wr);
 	rc = lb_file_pwrite(l->file, head, sizeof(head), 0, err);
-	return rc != 0 ? rc : lb_file_sync(l->file, err);
+	return rc != 0 ? rc : sync_file(d, l->file, err);
 }
 
 int rep_digest_seal(struct rep_digest *d, const struct lb_hash *manifest, struct lb_err *err)
@@ -780,7 +846,7 @@ int rep_digest_seal(struct rep_digest *d, const struct lb_hash *manifest, struct
 		return lb_err_set(err, (enum lb_code)d->failed, 0,
 				  "digest store: a change of this cut was not written");
 	if (d->full)
-		rc = lb_file_sync(d->file, err);
+		rc = sync_file(d, d->file, err);
 	if (rc == 0)
 		rc = log_seal(d, l, manifest, err);
 	if (rc != 0) {
@@ -806,7 +872,7 @@ static int decide(struct rep_digest *d, struct log *l, struct lb_err *err)
 	sector_finish(sector, &wr);
 	rc = lb_file_pwrite(l->file, sector, sizeof(sector), SECTOR_BYTES, err);
 	if (rc == 0)
-		rc = lb_file_sync(l->file, err);
+		rc = sync_file(d, l->file, err);
 	l->decided = rc == 0;
 	return rc;
 }

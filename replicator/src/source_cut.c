@@ -15,20 +15,30 @@
 
 /* ---- OPEN ---- */
 
+/* A RAM volume ends with its host's boot, and so may its store, unsynced. */
+static int store_open_one(struct source_group *g, uint32_t i, struct lb_err *err)
+{
+	const struct rep_source_cfg *c = &g->s->cfg;
+	const struct rep_source_volume *v = &g->cfg.volume[i];
+
+	if (source_group_fleeting(g, i))
+		return rep_digest_open_volatile(&g->digest[i], c->env, c->state, &v->volume,
+						&c->boot_id, err);
+	return rep_digest_open(&g->digest[i], c->env, c->state, &v->volume, err);
+}
+
 /* *lost is set (and why) when a store had to be begun anew. */
 static int store_open(struct source_group *g, uint32_t i, bool *lost, struct lb_err *why,
 		      struct lb_err *err)
 {
-	const struct rep_source_cfg *c = &g->s->cfg;
-	const struct lb_id *volume = &g->cfg.volume[i].volume;
-	int rc = rep_digest_open(&g->digest[i], c->env, c->state, volume, err);
+	int rc = store_open_one(g, i, err);
 
 	if (rc != LB_ECORRUPT)
 		return rc;
 	*lost = true;
 	*why = *err;
-	rc = rep_digest_discard(c->state, volume, err);
-	return rc != 0 ? rc : rep_digest_open(&g->digest[i], c->env, c->state, volume, err);
+	rc = rep_digest_discard(g->s->cfg.state, &g->cfg.volume[i].volume, err);
+	return rc != 0 ? rc : store_open_one(g, i, err);
 }
 
 static void stores_close(struct source_group *g)
@@ -43,14 +53,34 @@ static void stores_close(struct source_group *g)
 
 static bool all_lead_to(const struct source_group *g, const struct lb_hash *manifest)
 {
-	struct lb_hash base;
-
 	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
-		if (!(rep_digest_base(g->digest[i], &base) && lb_hash_equal(&base, manifest)) &&
-		    !rep_digest_pending(g->digest[i], manifest))
+		if (!source_group_fleeting(g, i) && !source_volume_leads(g, i, manifest))
 			return false;
 	}
 	return true;
+}
+
+/* The volume describes @manifest from now on, or nothing: RAM beside disks that do. */
+static int store_settle(struct source_group *g, uint32_t i, const struct lb_hash *manifest,
+			struct lb_err *why, struct lb_err *err)
+{
+	const struct rep_source_volume *v = &g->cfg.volume[i];
+	struct lb_hash base;
+	int rc;
+
+	if (!source_group_fleeting(g, i) || rep_digest_pending(g->digest[i], manifest) ||
+	    (rep_digest_base(g->digest[i], &base) && lb_hash_equal(&base, manifest)))
+		return rep_digest_commit(g->digest[i], manifest, err);
+	if (!rep_digest_base(g->digest[i], &base))
+		return 0;
+	(void)lb_err_set(why, LB_EBASE, 0,
+			 "digest store of %s of %s describes another point than the disks': all of "
+			 "it is sent again",
+			 v->volume_name, v->machine_name);
+	rep_digest_close(g->digest[i]);
+	g->digest[i] = NULL;
+	rc = rep_digest_discard(g->s->cfg.state, &v->volume, err);
+	return rc != 0 ? rc : store_open_one(g, i, err);
 }
 
 /* A crash between the commits of two volumes: the receipt had come, so the others follow. */
@@ -63,13 +93,13 @@ static int stores_agree(struct source_group *g, struct lb_err *why, struct lb_er
 	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
 		int rc = 0;
 
-		if (!rep_digest_base(g->digest[i], &base))
+		if (source_group_fleeting(g, i) || !rep_digest_base(g->digest[i], &base))
 			continue;
 		any = true;
 		if (!all_lead_to(g, &base))
 			continue;
 		for (uint32_t k = 0; rc == 0 && k < g->cfg.volumes; k++)
-			rc = rep_digest_commit(g->digest[k], &base, err);
+			rc = store_settle(g, k, &base, why, err);
 		if (rc == 0)
 			g->described = base;
 		return rc;
@@ -297,10 +327,9 @@ static int log_begin(struct source_group *g, uint32_t i, bool full, struct lb_er
 }
 
 /* The shadow of a RAM volume, begun for the cut; NULL: do without. */
-static struct rep_shadow *shadow_begin(struct source_group *g, uint32_t i)
+static struct rep_shadow *shadow_begin(struct source_group *g, uint32_t i, bool full)
 {
 	const struct rep_source_volume *v = &g->cfg.volume[i];
-	bool full = lb_hash_is_zero(&g->at.base);
 
 	if (v->kind != REP_VOLUME_RAM)
 		return NULL;
@@ -321,12 +350,20 @@ static void count_blocks(struct source_group *g, const struct rep_footer *f)
 	(void)__atomic_add_fetch(&g->blocks_patch, f->patch_blocks, __ATOMIC_RELAXED);
 }
 
+static bool volume_full(const struct source_group *g, uint32_t i)
+{
+	struct lb_hash base;
+
+	return lb_hash_is_zero(&g->at.base) ||
+	       (source_group_fleeting(g, i) && !rep_digest_base(g->digest[i], &base));
+}
+
 static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_volume *out,
 		       struct lb_err *err)
 {
 	const struct rep_source_cfg *c = &g->s->cfg;
 	const struct rep_source_volume *v = &g->cfg.volume[i];
-	bool full = lb_hash_is_zero(&g->at.base);
+	bool full = volume_full(g, i);
 	struct rep_layer_header h = {.deployment = c->deployment,
 				     .site = c->site,
 				     .group = g->cfg.group,
@@ -341,8 +378,7 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 					     full ? c->seed_pack_bytes : c->delta_pack_bytes,
 				     .kind = v->kind,
 				     .codec = REP_CODEC_LZ4,
-				     .full = full,
-				     .base = g->at.base};
+				     .full = full};
 	struct scan_ctx x = {.g = g, .layer = h.layer};
 	struct rep_delta_cfg d = {.env = c->env,
 				  .fs = c->state,
@@ -351,13 +387,16 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 				  .digest = g->digest[i],
 				  .dev = g->cut.volume[i].dev,
 				  .changed = full ? NULL : g->cut.volume[i].changed,
-				  .shadow = shadow_begin(g, i),
+				  .shadow = shadow_begin(g, i, full),
 				  .workers = c->workers,
 				  .emit = on_emit,
 				  .progress = on_progress,
 				  .arg = &x};
 	struct rep_delta_result r;
 	int rc = log_begin(g, i, full, err);
+
+	if (!full)
+		h.base = g->at.base;
 
 	/* Of a disk too many, for what is read once a cut. Without memory it is slower, no more. */
 	if (rc == 0 && v->kind == REP_VOLUME_RAM)
@@ -516,11 +555,17 @@ static int job_scan(struct source_job *j)
 static int job_end(struct source_job *j)
 {
 	struct source_group *g = j->g;
+	struct lb_hash base;
 	int rc = 0;
 
 	(void)pthread_mutex_lock(&g->digest_lock);
-	for (uint32_t i = 0; j->commit && rc == 0 && i < g->cfg.volumes; i++)
+	for (uint32_t i = 0; j->commit && rc == 0 && i < g->cfg.volumes; i++) {
+		/* Known of before this process' first cut of it: the next one is full. */
+		if (source_group_fleeting(g, i) && !rep_digest_base(g->digest[i], &base) &&
+		    !rep_digest_pending(g->digest[i], &j->manifest))
+			continue;
 		rc = rep_digest_commit(g->digest[i], &j->manifest, &j->err);
+	}
 	g->digest_bad = g->digest_bad || rc != 0;
 	(void)pthread_mutex_unlock(&g->digest_lock);
 	for (uint32_t i = 0; j->commit && i < g->cfg.volumes; i++) {

@@ -336,16 +336,32 @@ void source_group_part_done(struct source_group *g, uint32_t bytes, bool taken)
 		source_group_advance(g);
 }
 
-bool source_group_leads_to(struct source_group *g, const struct lb_hash *manifest)
+bool source_group_fleeting(const struct source_group *g, uint32_t i)
+{
+	bool disks = false;
+
+	for (uint32_t k = 0; k < g->cfg.volumes && !disks; k++)
+		disks = g->cfg.volume[k].kind == REP_VOLUME_DISK;
+	return disks && g->cfg.volume[i].kind == REP_VOLUME_RAM;
+}
+
+bool source_volume_leads(const struct source_group *g, uint32_t i, const struct lb_hash *manifest)
 {
 	struct lb_hash base;
+
+	if (!rep_digest_base(g->digest[i], &base))
+		return source_group_fleeting(g, i) || rep_digest_pending(g->digest[i], manifest);
+	return lb_hash_equal(&base, manifest) || rep_digest_pending(g->digest[i], manifest);
+}
+
+bool source_group_leads_to(struct source_group *g, const struct lb_hash *manifest)
+{
 	bool leads;
 
 	(void)pthread_mutex_lock(&g->digest_lock);
 	leads = g->digest != NULL && !g->digest_bad;
 	for (uint32_t i = 0; leads && i < g->cfg.volumes; i++)
-		leads = (rep_digest_base(g->digest[i], &base) && lb_hash_equal(&base, manifest)) ||
-			rep_digest_pending(g->digest[i], manifest);
+		leads = source_volume_leads(g, i, manifest);
 	(void)pthread_mutex_unlock(&g->digest_lock);
 	return leads;
 }

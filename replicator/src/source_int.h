@@ -160,6 +160,12 @@ void source_group_action(struct source_group *g, const struct rep_sender_action 
 void source_group_part_done(struct source_group *g, uint32_t bytes, bool taken);
 bool source_group_leads_to(struct source_group *g, const struct lb_hash *manifest);
 
+/* Volume @i is RAM beside disks: when nothing is known of it any more (another boot of the host, a
+ * damaged store) it goes in full, on the base that the disks have. */
+bool source_group_fleeting(const struct source_group *g, uint32_t i);
+/* Does volume @i lead to @manifest, or may it begin anew there? */
+bool source_volume_leads(const struct source_group *g, uint32_t i, const struct lb_hash *manifest);
+
 /* source_cut.c, worker threads */
 void source_job_run(struct source_job *j);
 /* Wait for room and queue a part: rep_delta's emit. */

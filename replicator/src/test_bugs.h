@@ -29,6 +29,7 @@
 	X(redo_not_synced)       /* sim's source: redo log sealed after POINT */           \
 	X(apply_on_abandon)      /* sim's source: digests applied for a given-up cut */    \
 	X(resume_moved_cut)      /* sim's source: an unfinished cut's ids for a new cut */ \
+	X(boot_ignored)          /* RAM's unsynced digests of another boot are used */     \
 	X(shadow_before_receipt) /* shadow: changes enter it when the cut is sealed */     \
 	X(shadow_abandoned)      /* shadow: places of a given-up cut's layer stay in it */ \
 	X(shadow_depth_two)      /* shadow: a patch is made of a patched block */          \

@@ -52,6 +52,7 @@ struct options {
 	uint64_t ram_bytes, dirty_pages, shadow_bytes;
 	uint32_t seed_pack_bytes, delta_pack_bytes;
 	uint16_t port;
+	uint8_t boot; /* of the source's host, as it says */
 	bool once, volatile_store, checked, unhashed, words;
 };
 
@@ -556,7 +557,7 @@ static int source_start(struct source_run *r, struct lb_fs *state, struct rep_tl
 				   .arg = r};
 	int rc;
 
-	lb_id_random(&c.boot_id, lb_env_real());
+	c.boot_id = id_of(r->o->boot);
 	rc = rep_source_create(&r->source, &c, err);
 	return rc != 0 ? rc : rep_source_group_add(r->source, &g, err);
 }
@@ -776,21 +777,32 @@ static int usage(void)
 		      "  --points N --connections N --workers N --interval-ms N --window BYTES\n"
 		      "  --seed-pack BYTES --delta-pack BYTES --cert NAME --changed FILE\n"
 		      "  --listen PORT --kill-at N --once --checked --volatile\n"
-		      "  --ram BYTES --dirty PAGES --shadow BYTES --words --unhashed\n");
+		      "  --ram BYTES --dirty PAGES --shadow BYTES --words --unhashed --boot N\n");
 	return EXIT_USAGE;
 }
 
 static const struct option long_options[] = {
-	{"points", required_argument, NULL, 'p'},     {"connections", required_argument, NULL, 'c'},
-	{"workers", required_argument, NULL, 'w'},    {"interval-ms", required_argument, NULL, 'i'},
-	{"window", required_argument, NULL, 'W'},     {"seed-pack", required_argument, NULL, 's'},
-	{"delta-pack", required_argument, NULL, 'd'}, {"cert", required_argument, NULL, 'C'},
-	{"changed", required_argument, NULL, 'm'},    {"kill-at", required_argument, NULL, 'k'},
-	{"listen", required_argument, NULL, 'l'},     {"once", no_argument, NULL, 'o'},
-	{"checked", no_argument, NULL, 'x'},          {"volatile", no_argument, NULL, 'v'},
-	{"ram", required_argument, NULL, 'R'},        {"dirty", required_argument, NULL, 'D'},
-	{"shadow", required_argument, NULL, 'S'},     {"words", no_argument, NULL, 'E'},
-	{"unhashed", no_argument, NULL, 'H'},         {NULL, 0, NULL, 0},
+	{"points", required_argument, NULL, 'p'},
+	{"connections", required_argument, NULL, 'c'},
+	{"workers", required_argument, NULL, 'w'},
+	{"interval-ms", required_argument, NULL, 'i'},
+	{"window", required_argument, NULL, 'W'},
+	{"seed-pack", required_argument, NULL, 's'},
+	{"delta-pack", required_argument, NULL, 'd'},
+	{"cert", required_argument, NULL, 'C'},
+	{"changed", required_argument, NULL, 'm'},
+	{"kill-at", required_argument, NULL, 'k'},
+	{"listen", required_argument, NULL, 'l'},
+	{"once", no_argument, NULL, 'o'},
+	{"checked", no_argument, NULL, 'x'},
+	{"volatile", no_argument, NULL, 'v'},
+	{"ram", required_argument, NULL, 'R'},
+	{"dirty", required_argument, NULL, 'D'},
+	{"shadow", required_argument, NULL, 'S'},
+	{"words", no_argument, NULL, 'E'},
+	{"unhashed", no_argument, NULL, 'H'},
+	{"boot", required_argument, NULL, 'B'},
+	{NULL, 0, NULL, 0},
 };
 
 static int parse(struct options *o, int argc, char **argv)
@@ -846,6 +858,9 @@ static int parse(struct options *o, int argc, char **argv)
 		case 'D':
 			o->dirty_pages = n;
 			break;
+		case 'B':
+			o->boot = (uint8_t)n;
+			break;
 		case 'E':
 			o->words = true;
 			break;
@@ -867,7 +882,7 @@ static int parse(struct options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.points = 1, .interval_ns = 1, .dirty_pages = 50};
+	struct options o = {.points = 1, .interval_ns = 1, .dirty_pages = 50, .boot = 1};
 	char **arg;
 	int n;
 

@@ -246,12 +246,13 @@ static void test_seed_and_deltas(void **state)
 	check_newest(x, 4);
 }
 
-static struct child memory_source(struct fixture *x, const char *port, const char *points,
-				  const char *dirty, const char *kill_at)
+static struct child memory_source(struct fixture *x, const char *port, const char *boot,
+				  const char *points, const char *kill_at)
 {
 	return start((const char *[]){"--points", points, "--kill-at", kill_at, "--ram", "8388608",
-				      "--dirty", dirty, "--seed-pack", "65536", "source", x->dir,
-				      in_dir(x, "image"), in_dir(x, "state"), port, NULL});
+				      "--dirty", "60", "--boot", boot, "--seed-pack", "65536",
+				      "source", x->dir, in_dir(x, "image"), in_dir(x, "state"),
+				      port, NULL});
 }
 
 /* Every point's RAM, through its refs and patches, is what its device state says. */
@@ -268,35 +269,43 @@ static void check_memory(struct fixture *x, unsigned points_min)
 	assert_true(points >= points_min);
 }
 
-/* A disk and RAM that changes as a guest's does, 20 points of both; then a restart without shadow.
- */
+static void memory_run(struct fixture *x, const char *port, const char *boot,
+		       unsigned long long block[4])
+{
+	struct child s = memory_source(x, port, boot, "20", "0");
+	char line[LINE];
+
+	while (expect(&s, "", line) && strncmp(line, "blocks ", 7) != 0)
+		assert_null(strstr(line, "resync"));
+	assert_true(finish(&s));
+	assert_int_equal(sscanf(line, "blocks data %llu zero %llu ref %llu patch %llu", &block[0],
+				&block[1], &block[2], &block[3]),
+			 4);
+	(void)printf("%s", line);
+}
+
+/* A disk and RAM that changes as a guest's does, 20 points of both; then a restart without shadow;
+ * then another boot: RAM in full, the disk not. */
 static void test_memory(void **state)
 {
 	struct fixture *x = *state;
-	struct child t, s;
+	unsigned long long full[4], restart[4], reboot[4];
+	struct child t;
 	char port[8];
 
-	image_make(x, 1u << 20);
+	image_make(x, 4u << 20);
 	t = target_start(x, "0", "0");
 	target_port(&t, port);
-	for (unsigned run = 0; run < 2; run++) {
-		unsigned long long data = 0, zero = 0, ref = 0, patch = 0;
-		char line[LINE];
-
-		s = memory_source(x, port, "20", "60", "0");
-		assert_true(expect(&s, "blocks ", line));
-		assert_true(finish(&s));
-		assert_int_equal(sscanf(line, "blocks data %llu zero %llu ref %llu patch %llu",
-					&data, &zero, &ref, &patch),
-				 4);
-		(void)printf("%s", line);
-		/* 60 % of the changes are of few words; of the others many are taken back or moved
-		 */
-		assert_true(patch > 19 * 60 / 2 && ref > 0 && zero > 0);
-	}
+	memory_run(x, port, "1", full);
+	memory_run(x, port, "1", restart);
+	memory_run(x, port, "2", reboot);
 	target_stop(&t);
-	check_memory(x, 40);
-	check_newest(x, 40);
+	/* 60 % of the changes are of few words; of the others some are taken back or moved */
+	assert_true(full[3] > 19 * 60 / 2 && full[2] > 0 && full[1] > 0);
+	assert_true(restart[0] < full[0] / 2 && restart[3] > 19 * 60 / 2);
+	assert_true(reboot[0] > 1000 && reboot[0] + 700 < full[0]);
+	check_memory(x, 60);
+	check_newest(x, 60);
 }
 
 /* Either end dies in mid-cut, again and again; the RAM of every point that got through is whole. */
@@ -310,12 +319,12 @@ static void test_memory_kills(void **state)
 	image_make(x, 1u << 20);
 	t = target_start(x, "0", "0");
 	target_port(&t, port);
-	s = memory_source(x, port, "3", "60", "0");
+	s = memory_source(x, port, "1", "3", "0");
 	assert_true(finish(&s));
 	for (unsigned run = 0; run < 6; run++) {
 		(void)snprintf(number, sizeof(number), "%u",
 			       (unsigned)(150 + rnd_below(&x->rnd, 250)));
-		s = memory_source(x, port, "1000", "60", number);
+		s = memory_source(x, port, run % 3 == 2 ? "2" : "1", "1000", number);
 		while (expect(&s, "acked ", line))
 			acked++;
 		assert_false(finish(&s));
@@ -323,7 +332,7 @@ static void test_memory_kills(void **state)
 	}
 	target_stop(&t);
 	t = target_start(x, port, "50");
-	s = memory_source(x, port, "20", "60", "0");
+	s = memory_source(x, port, "1", "20", "0");
 	for (unsigned run = 0; run < 6; run++) {
 		assert_false(finish(&t));
 		assert_true(killed(&t));

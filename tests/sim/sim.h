@@ -127,7 +127,7 @@ struct sim_place { /* of a data block; layer zero: none */
 };
 struct sim_versions {
 	uint32_t of[SIM_VOLUMES][SIM_MAX_BLOCKS];
-	struct sim_place ram[SIM_MAX_BLOCKS]; /* what a visible point reaches: by the oracle */
+	struct sim_place ram[SIM_MAX_BLOCKS]; /* reached by a visible point: oracle's */
 };
 struct sim_cut {
 	bool active, sealed, waits_room;
@@ -146,18 +146,18 @@ struct sim_source {
 	struct sim_env env;
 	struct lb_fs *fs;
 	uint64_t gen; /* counts processes; events of an older one are void */
-	bool up, ready;
+	bool up, ready, fenced;
 	bool voided;      /* a full cut was begun and not acknowledged yet */
 	bool disk_failed; /* a write failed, half done perhaps */
 	struct rep_sender *sender;
 	struct rep_digest *digest[SIM_VOLUMES];
 	struct rep_shadow *shadow; /* of the RAM; its process's */
+	struct lb_hash described;  /* by the digests */
 	struct rep_sender_place place;
 	struct sim_cut cut;
 	struct sim_versions disk;
 	uint32_t next_version;
 	uint64_t epoch;
-	bool fenced;
 	uint64_t conn[SIM_CONNECTIONS]; /* network's id of our connection n */
 	uint64_t tick_at;
 	struct lb_id last_layer[SIM_VOLUMES];
@@ -205,7 +205,7 @@ struct sim_counts {
 	uint64_t cuts, acked, acked_by_status, abandoned, resyncs, refused, fenced, sessions;
 	uint64_t events, points, receipts, duplicates, parts, resent, skipped, resent_held;
 	uint64_t suspects, digests_lost, images, virtual_ns, ages, age_unknown, age_error_max_ns,
-		ram_data, ram_twice, refs, patches;
+		ram_data, ram_twice, ram_full, refs, patches;
 };
 
 struct sim {

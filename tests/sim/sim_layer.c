@@ -307,6 +307,7 @@ static int make_layer(struct sim *s, unsigned volume, struct lb_err *err)
 	struct rep_manifest_volume *mv = &c->m->volume[volume];
 	struct maker *m = calloc(1, sizeof(*m));
 	uint8_t head[REP_LAYER_HEADER_BYTES];
+	struct lb_hash base;
 	int rc;
 
 	LB_ASSERT(m);
@@ -326,9 +327,11 @@ static int make_layer(struct sim *s, unsigned volume, struct lb_err *err)
 		.pack_raw_bytes = s->pack_blocks * REP_BLOCK_BYTES,
 		.kind = volume == SIM_RAM ? REP_VOLUME_RAM : REP_VOLUME_DISK,
 		.codec = REP_CODEC_LZ4,
-		.full = lb_hash_is_zero(&c->place.base),
-		.base = c->place.base,
 	};
+	m->h.full = volume == SIM_RAM ? !rep_digest_base(s->src.digest[volume], &base)
+				      : lb_hash_is_zero(&c->place.base);
+	if (!m->h.full)
+		m->h.base = c->place.base;
 	lb_key_id(&m->h.key, &s->dek);
 	LB_ASSERT(rep_packer_create(&m->packer, &s->src.env.env, &m->h, &s->dek, NULL) == 0);
 	rep_layer_header_encode(head, &m->h);

@@ -28,33 +28,58 @@ static void source_dies(struct sim *s, const char *why, const struct lb_err *err
 
 /* ---- durable state ---- */
 
+/* Does volume @v lead to @manifest? RAM of which nothing is known goes in full on any base. */
+static bool volume_leads(struct sim *s, unsigned v, const struct lb_hash *manifest)
+{
+	struct lb_hash base;
+
+	if (!rep_digest_base(s->src.digest[v], &base))
+		return v == SIM_RAM || rep_digest_pending(s->src.digest[v], manifest);
+	return lb_hash_equal(&base, manifest) || rep_digest_pending(s->src.digest[v], manifest);
+}
+
 static bool leads_to(void *arg, const struct lb_id *group, const struct lb_hash *manifest)
 {
 	struct sim *s = arg;
 
 	(void)group;
-	for (unsigned v = 0; v < SIM_VOLUMES; v++) {
-		struct lb_hash base;
-
-		if (rep_digest_base(s->src.digest[v], &base) && lb_hash_equal(&base, manifest))
-			continue;
-		if (!rep_digest_pending(s->src.digest[v], manifest))
+	for (unsigned v = 0; v < SIM_VOLUMES; v++)
+		if (!volume_leads(s, v, manifest))
 			return false;
-	}
 	return true;
 }
 
-static void described(struct sim *s, struct lb_hash *out)
+/* RAM's store is of this boot only, and is not synced. */
+static int digest_open(struct sim *s, unsigned v, struct lb_err *err)
 {
+	struct sim_source *x = &s->src;
+
+	if (v == SIM_RAM)
+		return rep_digest_open_volatile(&x->digest[v], &x->env.env, x->fs, &s->volume[v],
+						&x->env.boot_id, err);
+	return rep_digest_open(&x->digest[v], &x->env.env, x->fs, &s->volume[v], err);
+}
+
+/* What the disk's store describes; the RAM's follows, or is begun anew. */
+static int described(struct sim *s, struct lb_hash *out, struct lb_err *err)
+{
+	struct rep_digest **ram = &s->src.digest[SIM_RAM];
 	struct lb_hash base, other;
+	int rc;
 
 	memset(out, 0, sizeof(*out));
 	if (!rep_digest_base(s->src.digest[0], &base))
-		return;
-	for (unsigned v = 1; v < SIM_VOLUMES; v++)
-		if (!rep_digest_base(s->src.digest[v], &other) || !lb_hash_equal(&base, &other))
-			return;
+		return 0;
 	*out = base;
+	if (!rep_digest_base(*ram, &other) && !rep_digest_pending(*ram, &base))
+		return 0;
+	if (volume_leads(s, SIM_RAM, &base))
+		return rep_digest_commit(*ram, &base, err);
+	s->count.digests_lost++;
+	rep_digest_close(*ram);
+	*ram = NULL;
+	rc = rep_digest_discard(s->src.fs, &s->volume[SIM_RAM], err);
+	return rc != 0 ? rc : digest_open(s, SIM_RAM, err);
 }
 
 static int digests_open(struct sim *s, struct lb_err *err)
@@ -63,8 +88,10 @@ static int digests_open(struct sim *s, struct lb_err *err)
 	int rc = 0;
 
 	for (unsigned v = 0; rc == 0 && v < SIM_VOLUMES; v++) {
-		rc = rep_digest_open(&x->digest[v], &x->env.env, x->fs, &s->volume[v], err);
-		if (rc == LB_ECORRUPT && !x->disk_failed)
+		rc = digest_open(s, v, err);
+		/* That opening syncs, and says what failed since, is why RAM's may do without. */
+		if (rc == LB_ECORRUPT && !x->disk_failed &&
+		    !(v == SIM_RAM && strstr(err->msg, "was not written back")))
 			sim_violate(s, "digest store is corrupt: %s", err->msg);
 		if (rc != LB_ECORRUPT)
 			continue;
@@ -72,9 +99,9 @@ static int digests_open(struct sim *s, struct lb_err *err)
 		s->count.digests_lost++;
 		rc = rep_digest_discard(x->fs, &s->volume[v], err);
 		if (rc == 0)
-			rc = rep_digest_open(&x->digest[v], &x->env.env, x->fs, &s->volume[v], err);
+			rc = digest_open(s, v, err);
 	}
-	return rc;
+	return rc != 0 ? rc : described(s, &x->described, err);
 }
 
 static void digests_close(struct sim *s)
@@ -96,6 +123,17 @@ static int digests_each(struct sim *s,
 	return rc;
 }
 
+static int digests_commit(struct sim *s, const struct lb_hash *manifest, struct lb_err *err)
+{
+	struct rep_digest *ram = s->src.digest[SIM_RAM];
+	struct lb_hash base;
+	int rc = rep_digest_commit(s->src.digest[0], manifest, err);
+
+	if (rc == 0 && (rep_digest_base(ram, &base) || rep_digest_pending(ram, manifest)))
+		rc = rep_digest_commit(ram, manifest, err);
+	return rc;
+}
+
 /* ---- the process ---- */
 
 static void add_group(struct sim *s)
@@ -104,7 +142,7 @@ static void add_group(struct sim *s)
 	struct rep_sender_event e = {.type = REP_SENDER_GROUP_ADD, .add = &g};
 
 	(void)snprintf(g.name, sizeof(g.name), "shop");
-	described(s, &g.described);
+	g.described = s->src.described;
 	source_step(s, &e);
 }
 
@@ -232,15 +270,20 @@ static void scan(struct sim *s)
 {
 	struct sim_cut *c = &s->src.cut;
 	struct lb_err err = {0};
-	bool full = lb_hash_is_zero(&c->place.base);
+	bool full = lb_hash_is_zero(&c->place.base), ram_full;
+	struct lb_hash base;
 	int rc = 0;
 
 	s->src.voided |= full;
 	LB_ASSERT(c->active && c->parts == 0);
+	if (full)
+		memset(&s->src.described, 0, sizeof(s->src.described));
+	ram_full = full || !rep_digest_base(s->src.digest[SIM_RAM], &base);
+	s->count.ram_full += ram_full && !full;
 	for (unsigned v = 0; rc == 0 && v < SIM_VOLUMES; v++)
-		rc = rep_digest_begin(s->src.digest[v], full, &err);
-	LB_ASSERT(rep_shadow_begin(s->src.shadow, full ? NULL : &c->place.base, &c->layer[SIM_RAM],
-				   s->blocks[SIM_RAM], NULL) == 0);
+		rc = rep_digest_begin(s->src.digest[v], v == SIM_RAM ? ram_full : full, &err);
+	LB_ASSERT(rep_shadow_begin(s->src.shadow, ram_full ? NULL : &c->place.base,
+				   &c->layer[SIM_RAM], s->blocks[SIM_RAM], NULL) == 0);
 	if (rc == 0)
 		rc = sim_cut_build(s, &err);
 	if (rc != 0) {
@@ -356,7 +399,8 @@ static void on_acked(struct sim *s, const struct rep_sender_action *a)
 	if (REP_BUG(redo_not_synced) && s->src.cut.sealed)
 		rc = digests_each(s, rep_digest_seal, &a->manifest, &err);
 	if (rc == 0)
-		rc = digests_each(s, rep_digest_commit, &a->manifest, &err);
+		rc = digests_commit(s, &a->manifest, &err);
+	s->src.described = a->manifest;
 	rep_shadow_commit(s->src.shadow, &a->manifest);
 	sim_cut_over(s);
 	if (rc != 0)

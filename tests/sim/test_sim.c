@@ -82,8 +82,8 @@ static void print_counts(const struct total *t)
 	       ", resent though held %" PRIu64 ", stored twice %" PRIu64 "\n",
 	       c->parts, c->resent, c->skipped, c->resent_held, c->duplicates);
 	printf("RAM blocks: data %" PRIu64 " (%" PRIu64 " of them twice), refs %" PRIu64
-	       ", patches %" PRIu64 "\n",
-	       c->ram_data, c->ram_twice, c->refs, c->patches);
+	       ", patches %" PRIu64 "; sent in full beside a delta %" PRIu64 " times\n",
+	       c->ram_data, c->ram_twice, c->refs, c->patches, c->ram_full);
 	printf("images compared %" PRIu64 ", ages checked %" PRIu64 " (unknown %" PRIu64
 	       ", largest over-estimate %" PRIu64 " ms), events %" PRIu64 ", virtual time %" PRIu64
 	       " s\n",

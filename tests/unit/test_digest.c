@@ -345,6 +345,132 @@ static void test_kept(void **state)
 	keeping = false;
 }
 
+static struct rep_digest *open_boot(struct lb_fs *fs, uint8_t boot, int want)
+{
+	const struct lb_id id = {.b = {boot}};
+	struct rep_digest *d = NULL;
+
+	assert_int_equal(rep_digest_open_volatile(&d, lb_env_real(), fs, &volume, &id, NULL), want);
+	return d;
+}
+
+static void cut_of(struct rep_digest *d, struct model *m, unsigned cut, bool acked)
+{
+	struct lb_hash h = manifest_of(cut);
+	unsigned from = base_of(d);
+
+	assert_int_equal(rep_digest_begin(d, is_full(cut), NULL), 0);
+	assert_int_equal(change(d, m, from, cut, 4), 0);
+	assert_int_equal(rep_digest_seal(d, &h, NULL), 0);
+	if (acked)
+		assert_int_equal(rep_digest_commit(d, &h, NULL), 0);
+}
+
+/* What the kernel could not write back is told at the next open, by one of the three syncs. */
+static void failing_opens(struct lb_fs *fs)
+{
+	const struct lb_id id = {.b = {2}};
+	unsigned lost = 0;
+	bool clean = false;
+
+	for (uint64_t k = 1; !clean; k++) {
+		struct rep_digest *d = NULL;
+		uint64_t at = lb_memfs_ops(fs) + k;
+		int rc;
+
+		lb_memfs_fail_at(fs, at, LB_EIO);
+		rc = rep_digest_open_volatile(&d, lb_env_real(), fs, &volume, &id, NULL);
+		clean = rc == 0 && lb_memfs_ops(fs) < at;
+		lost += rc == LB_ECORRUPT;
+		assert_true(rc == 0 || rc == LB_EIO || rc == LB_ECORRUPT);
+		lb_memfs_fail_at(fs, 0, 0);
+		rep_digest_close(d);
+	}
+	assert_int_equal(lost, 3);
+}
+
+/* Of RAM: nothing is synced, a killed process loses nothing, another boot finds nothing. */
+static void test_volatile(void **state)
+{
+	struct model *m = model_new();
+	struct lb_hash h = manifest_of(3);
+	struct rep_digest *d;
+	struct lb_fs *fs = NULL;
+	uint64_t syncs;
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		assert_int_equal(lb_memfs_create(&fs, seed, NULL), 0);
+		d = open_boot(fs, 1, 0);
+		syncs = lb_memfs_syncs(fs);
+		cut_of(d, m, 1, true);
+		cut_of(d, m, 2, true);
+		cut_of(d, m, 3, false);
+		assert_true(lb_memfs_syncs(fs) == syncs);
+		rep_digest_close(d);
+		d = open_boot(fs, 1, 0); /* the process was killed, the kernel was not */
+		assert_int_equal(base_of(d), 2);
+		assert_true(reads_as(d, m->at[2]));
+		assert_true(rep_digest_pending(d, &h));
+		assert_int_equal(rep_digest_commit(d, &h, NULL), 0);
+		assert_true(reads_as(d, m->at[3]));
+		cut_of(d, m, 4, seed % 2 == 0);
+		rep_digest_close(d);
+		lb_memfs_power_cut(fs, seed);
+		d = open_boot(fs, 2, 0);
+		assert_int_equal(base_of(d), 0);
+		for (unsigned cut = 1; cut <= 4; cut++) {
+			struct lb_hash old = manifest_of(cut);
+
+			assert_false(rep_digest_pending(d, &old));
+		}
+		cut_of(d, m, 5, true);
+		assert_true(reads_as(d, m->at[5]));
+		rep_digest_close(d);
+		failing_opens(fs);
+		assert_int_equal(rep_digest_discard(fs, &volume, NULL), 0);
+		d = open_boot(fs, 2, 0);
+		assert_int_equal(base_of(d), 0);
+		rep_digest_close(d);
+		lb_fs_destroy(fs);
+	}
+	free(m);
+}
+
+/* The power fails, or an operation does, inside the opening of a store of another boot. */
+static void test_volatile_opening(void **state)
+{
+	const struct lb_id two = {.b = {2}};
+	struct model *m = model_new();
+	bool clean = false;
+
+	(void)state;
+	for (uint64_t k = 1; !clean; k++) {
+		struct lb_fs *fs = NULL;
+		struct rep_digest *d;
+		uint64_t ops;
+
+		assert_int_equal(lb_memfs_create(&fs, k, NULL), 0);
+		d = open_boot(fs, 1, 0);
+		cut_of(d, m, 1, true);
+		cut_of(d, m, 2, true);
+		rep_digest_close(d);
+		lb_memfs_power_cut(fs, k);
+		ops = lb_memfs_ops(fs);
+		lb_memfs_cut_at_op(fs, ops + k);
+		d = NULL;
+		clean = rep_digest_open_volatile(&d, lb_env_real(), fs, &volume, &two, NULL) == 0 &&
+			lb_memfs_ops(fs) < ops + k;
+		rep_digest_close(d);
+		lb_memfs_power_cut(fs, k);
+		d = open_boot(fs, 3, 0);
+		assert_int_equal(base_of(d), 0);
+		rep_digest_close(d);
+		lb_fs_destroy(fs);
+	}
+	free(m);
+}
+
 static void test_corruption(void **state)
 {
 	static const uint64_t sector[] = {1, 50, 100, 233};
@@ -378,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_life),       cmocka_unit_test(test_two_pending),
 		cmocka_unit_test(test_digest_of),  cmocka_unit_test(test_power_cuts),
 		cmocka_unit_test(test_failures),   cmocka_unit_test(test_kept),
+		cmocka_unit_test(test_volatile),   cmocka_unit_test(test_volatile_opening),
 		cmocka_unit_test(test_corruption),
 	};
 

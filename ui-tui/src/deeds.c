@@ -412,6 +412,7 @@ static void do_machine_console(struct ui_app *a)
 {
 	const struct ui_machine *x = machine_now(a);
 
+	LB_ASSERT(x != NULL); /* machine_booted() */
 	ui_open_run(a, x->run.show);
 	show_console(a, x->name.show);
 	ui_open_view(a, UI_VIEW_CONSOLE);

@@ -43,8 +43,11 @@ static struct ui_look high_contrast(enum ui_style s)
 		l.fg = WHITE;
 		l.bg = BLACK;
 	} else if (l.bg == OWN && l.fg != OWN) {
-		l.fg = s == UI_BAD ? WHITE : l.fg;
-		l.bg = s == UI_BAD ? RED : BLACK;
+		l.bg = BLACK;
+		if (s == UI_BAD) {
+			l.fg = WHITE;
+			l.bg = RED;
+		}
 	}
 	l.bold = true;
 	return l;

@@ -26,6 +26,7 @@ target_link_options(unit_shadow PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=r
 lb_test(unit.delta unit/test_delta.c DEPS replicator)
 target_include_directories(unit_delta PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 lb_test(unit.ram unit/test_ram.c DEPS ramfix)
+target_link_options(unit_ram PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
 lb_test(unit.engines unit/test_engines.c DEPS replicator testca)
 lb_test(e2e.pipe e2e/test_pipe.c ARGS $<TARGET_FILE:pipe> TIMEOUT 300)
 

@@ -193,41 +193,66 @@ static void point_commit(struct ram_fix *r, const struct rep_layer_header *h)
 	free(m);
 }
 
-void ram_fix_cut(struct ram_fix *r, struct rep_store *store, bool acked)
+/* The layer of the next cut into the store. Without memory for a shadow it is done without, as the
+ * engine does. */
+static int layer_make(struct ram_fix *r, struct rep_layer_header *h, struct lb_err *err)
 {
 	bool full = lb_hash_is_zero(&r->head);
-	struct rep_layer_header h;
 	struct emit e = {.r = r};
 	/* Nonces come from several threads: the fixed environment has one. */
 	struct rep_delta_cfg c = {.env = lb_env_real(),
 				  .fs = r->fs,
-				  .header = &h,
+				  .header = h,
 				  .dek = &r->dek,
 				  .digest = r->digest,
 				  .shadow = r->shadow,
 				  .workers = r->workers,
 				  .emit = on_emit,
 				  .arg = &e};
-	struct lb_err err = {0};
-	uint64_t from;
+	uint64_t from = cpu_ns();
+	int rc;
 
-	r->store = store;
-	r->seq++;
-	layer_header(r, &h);
-	e.layer = h.layer;
-	from = cpu_ns();
+	layer_header(r, h);
+	e.layer = h->layer;
 	fake_ram_cut(r->ram, &c.dev, &c.changed);
 	r->stage_ns = cpu_ns() - from;
 	if (full)
 		c.changed = NULL;
 	r->store_ns = 0;
 	from = cpu_ns();
-	must(rep_digest_begin(r->digest, full, &err), &err);
-	must(rep_shadow_begin(r->shadow, full ? NULL : &r->head, &h.layer,
-			      r->bytes / REP_BLOCK_BYTES, &err),
-	     &err);
-	must(rep_delta_run(&r->made, &c, &err), &err);
+	if (r->before_layer != NULL)
+		r->before_layer();
+	rc = rep_digest_begin(r->digest, full, err);
+	if (rc == 0 && rep_shadow_begin(r->shadow, full ? NULL : &r->head, &h->layer,
+					r->bytes / REP_BLOCK_BYTES, NULL) != 0)
+		c.shadow = NULL;
+	if (rc == 0)
+		rc = rep_delta_run(&r->made, &c, err);
 	r->delta_ns = cpu_ns() - from - r->store_ns;
+	return rc;
+}
+
+int ram_fix_try(struct ram_fix *r, struct rep_store *store, struct lb_err *err)
+{
+	struct rep_layer_header h;
+	int rc;
+
+	r->store = store;
+	r->seq++;
+	rc = layer_make(r, &h, err);
+	r->seq--;
+	fake_ram_end(r->ram, false);
+	return rc;
+}
+
+void ram_fix_cut(struct ram_fix *r, struct rep_store *store, bool acked)
+{
+	struct rep_layer_header h;
+	struct lb_err err = {0};
+
+	r->store = store;
+	r->seq++;
+	must(layer_make(r, &h, &err), &err);
 	if (acked)
 		point_commit(r, &h);
 	else

@@ -32,7 +32,8 @@ struct ram_fix {
 	struct lb_signer *signer;
 	uint64_t bytes, seq;
 	unsigned workers;
-	bool unhashed; /* image[] is not made */
+	bool unhashed;              /* image[] is not made */
+	void (*before_layer)(void); /* may be NULL: the product's code begins now */
 	uint32_t seed_pack_bytes, delta_pack_bytes;
 	struct lb_hash head;                    /* zero: the next point is full */
 	struct rep_delta_result made;           /* of the last cut */
@@ -54,6 +55,8 @@ struct lb_id ram_fix_volume(void);
 /* Cut, send into @store, commit. @acked: as if the receipt had come; otherwise the point is in the
  * store's drafts only, without a manifest, and the source does not know whether it arrived. */
 void ram_fix_cut(struct ram_fix *r, struct rep_store *store, bool acked);
+/* Make the next cut's layer, whose point is never made: what a failure in the middle leaves. */
+int ram_fix_try(struct ram_fix *r, struct rep_store *store, struct lb_err *err);
 /* rep_view_cfg.dek_of and scrub's, @arg is the fixture. */
 int ram_fix_dek_of(void *arg, const struct lb_id *key_id, struct lb_key *out);
 

@@ -17,6 +17,42 @@
 /* RAM volumes through the product's own delta maker into a real store, and back by views. */
 #define RAM_BYTES (UINT64_C(8) << 20)
 
+static unsigned fail_at, fail_next; /* 0: never; else the how many-th allocation from now */
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+
+static bool fails_now(void)
+{
+	unsigned left = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
+
+	return left > 0 && __atomic_sub_fetch(&fail_at, 1, __ATOMIC_RELAXED) == 0;
+}
+
+void *__wrap_malloc(size_t n)
+{
+	return fails_now() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails_now() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+	return fails_now() ? NULL : __real_realloc(p, n);
+}
+
+static void arm(void)
+{
+	fail_at = fail_next;
+}
+
 struct world {
 	char dir[64];
 	struct lb_fs *fs;
@@ -246,6 +282,46 @@ static void test_export(void **state)
 	free(p);
 }
 
+/* Each allocation of a cut fails once: the cut is over or larger, and the next one is right. */
+static void test_no_memory(void **state)
+{
+	struct world *w = *state;
+	struct rep_footer sum;
+	unsigned failed = 0, k = 1;
+	bool clean = false;
+
+	w->r.workers = 1;
+	live(w, 3, &sum);
+	for (; !clean; k++) {
+		struct lb_err err = {0};
+		int rc;
+
+		fake_ram_run(w->r.ram, 30, FAKE_RAM_GUEST);
+		if (k % 8 == 0) { /* the shadow has to be made again as well */
+			rep_shadow_destroy(w->r.shadow);
+			w->r.shadow = NULL;
+			assert_int_equal(rep_shadow_create(&w->r.shadow, 0, NULL), 0);
+		}
+		fail_next = k;
+		w->r.before_layer = arm;
+		rc = ram_fix_try(&w->r, w->store, &err);
+		clean = fail_at > 0;
+		fail_at = 0;
+		w->r.before_layer = NULL;
+		assert_true(rc == 0 || rc == LB_ENOMEM);
+		assert_int_equal(rc, err.code);
+		failed += rc != 0;
+		if (k % 4 != 0)
+			continue;
+		ram_fix_cut(&w->r, w->store, true);
+		check_image(w, view_of(w, (unsigned)w->r.seq), (unsigned)w->r.seq);
+	}
+	(void)printf("%u allocations, %u cuts given up\n", k, failed);
+	assert_true(failed > 10);
+	ram_fix_cut(&w->r, w->store, true);
+	check_image(w, view_of(w, (unsigned)w->r.seq), (unsigned)w->r.seq);
+}
+
 static int no_key(void *arg, const struct lb_id *id, struct lb_key *out)
 {
 	(void)arg;
@@ -334,6 +410,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_random_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_export, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_device_state, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_verify, setup, teardown),
 	};
 

@@ -10,6 +10,15 @@
 
 #define KVM_API 12 /* frozen since Linux 2.6.22 */
 
+static int result(int rc, const char *name, struct lb_err *err)
+{
+	if (rc < 0 && errno == ENOMEM)
+		return lb_err_set(err, LB_ENOMEM, errno, "%s", name);
+	if (rc < 0)
+		return lb_err_set(err, LB_EIO, errno, "%s", name);
+	return rc;
+}
+
 int vm_kvm_call(int fd, unsigned long request, const void *arg, const char *name,
 		struct lb_err *err)
 {
@@ -18,11 +27,18 @@ int vm_kvm_call(int fd, unsigned long request, const void *arg, const char *name
 	do
 		rc = ioctl(fd, request, arg);
 	while (rc < 0 && errno == EINTR);
-	if (rc < 0 && errno == ENOMEM)
-		return lb_err_set(err, LB_ENOMEM, errno, "%s", name);
-	if (rc < 0)
-		return lb_err_set(err, LB_EIO, errno, "%s", name);
-	return rc;
+	return result(rc, name, err);
+}
+
+int vm_kvm_call_number(int fd, unsigned long request, unsigned long value, const char *name,
+		       struct lb_err *err)
+{
+	int rc;
+
+	do
+		rc = ioctl(fd, request, value);
+	while (rc < 0 && errno == EINTR);
+	return result(rc, name, err);
 }
 
 int vm_kvm_open(int *out, struct lb_err *err)

@@ -15,7 +15,11 @@ struct lb_err;
 /* KVM's own result (>= 0), or LB_EIO with @name; EINTR is tried again. */
 int vm_kvm_call(int fd, unsigned long request, const void *arg, const char *name,
 		struct lb_err *err);
-#define VM_KVM(fd, request, arg, err) vm_kvm_call(fd, request, arg, #request, err)
+/* The same for the calls whose argument is a number. */
+int vm_kvm_call_number(int fd, unsigned long request, unsigned long value, const char *name,
+		       struct lb_err *err);
+#define VM_KVM_NUMBER(fd, request, value, err) vm_kvm_call_number(fd, request, value, #request, err)
+#define VM_KVM(fd, request, arg, err)          vm_kvm_call(fd, request, arg, #request, err)
 
 /* /dev/kvm, of API version 12. Errors: LB_EUNSUPPORTED (none, not ours to open, too old). */
 int vm_kvm_open(int *out, struct lb_err *err);

@@ -28,6 +28,7 @@ static int check_size(uint64_t ram_bytes, struct lb_err *err)
 	return 0;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): it is kept, and written through */
 int vm_mem_init_mapped(struct vm_mem *m, uint64_t ram_bytes, uint8_t *base, int fd,
 		       struct lb_err *err)
 {

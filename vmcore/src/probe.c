@@ -165,9 +165,9 @@ void vm_cpu_model(char out[49])
 	uint32_t part[12] = {0};
 
 	memset(out, 0, 49);
-	for (uint32_t i = 0; i < 3; i++)
-		(void)__get_cpuid(0x80000002 + i, &part[4 * i], &part[4 * i + 1], &part[4 * i + 2],
-				  &part[4 * i + 3]);
+	for (size_t i = 0; i < 3; i++)
+		(void)__get_cpuid(0x80000002 + (uint32_t)i, &part[4 * i], &part[4 * i + 1],
+				  &part[4 * i + 2], &part[4 * i + 3]);
 	memcpy(out, part, sizeof(part));
 	for (size_t i = 0; i < 48 && out[i] != '\0'; i++)
 		if (out[i] < ' ' || out[i] > '~')

@@ -34,7 +34,7 @@ static void publish(struct vm *vm, struct vm_vcpu *vcpus, struct vm_vcpu *v, str
 static int vcpu_create(struct vm *vm, struct vm_vcpu *v, struct lb_err *err)
 {
 	void *run;
-	int rc = VM_KVM(vm->fd, KVM_CREATE_VCPU, (const void *)(uintptr_t)v->id, err);
+	int rc = VM_KVM_NUMBER(vm->fd, KVM_CREATE_VCPU, v->id, err);
 
 	if (rc < 0)
 		return rc;

@@ -166,9 +166,9 @@ static void drop_cfg(struct vm_cfg *c)
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			(void)close(fds[i]);
-	free((void *)(uintptr_t)c->cmdline);
-	free((void *)(uintptr_t)c->disks);
-	free((void *)(uintptr_t)c->nics);
+	free((void *)c->cmdline);
+	free((void *)c->disks);
+	free((void *)c->nics);
 }
 
 int vm_slot_set(struct vm *vm, unsigned slot, bool log_dirty, struct lb_err *err)
@@ -206,7 +206,7 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 	vm->run_bytes = (size_t)rc;
 	rc = vm->fd = VM_KVM(vm->kvm_fd, KVM_CREATE_VM, NULL, err);
 	if (rc >= 0)
-		rc = VM_KVM(vm->fd, KVM_SET_TSS_ADDR, (const void *)(uintptr_t)TSS_ADDR, err);
+		rc = VM_KVM_NUMBER(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDR, err);
 	if (rc >= 0)
 		rc = VM_KVM(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity, err);
 	if (rc >= 0)
@@ -489,7 +489,10 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 		return lb_err_set(err, LB_EINPUT, 0,
 				  "a machine starts from firmware, a kernel, or a checkpoint");
 	rc = vm_build(&vm, env, cfg, err);
-	if (rc == 0 && cfg->restore == NULL)
+	if (rc != 0)
+		return rc;
+	LB_ASSERT(vm != NULL);
+	if (cfg->restore == NULL)
 		rc = vm_pc1_boot(&vm->pc1, &vm->cfg, &entry, err);
 	if (rc == 0 && cfg->restore == NULL)
 		rc = vm_enter(vm, &entry, err);

@@ -251,7 +251,7 @@ static const struct lb_conf_field volume_fields[] = {
 	 .type = LB_CT_STR,
 	 IN(struct sa_volume_cfg, path),
 	 .dflt = "",
-	 .help = "block, vmcore: image file or block device"},
+	 .help = "block, vmcore: image file or block device; its size is rounded up to 4 KiB"},
 	{0},
 };
 

@@ -5,6 +5,7 @@ lb_test(unit.vm_rtc unit/test_vm_rtc.c DEPS testboard)
 lb_test(unit.vm_legacy unit/test_vm_legacy.c DEPS testboard)
 lb_test(unit.vm_vga unit/test_vm_vga.c DEPS testboard)
 lb_test(unit.vm_pc1 unit/test_vm_pc1.c DEPS testboard imaging)
+target_link_options(unit_vm_pc1 PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=pthread_create)
 lb_test(unit.vm_ide unit/test_vm_ide.c DEPS testvirtio imaging)
 
 # Debian's firmware and boot loader from a recovery point.

@@ -1,5 +1,7 @@
 /* The whole of pc1 on a board without KVM: what firmware finds, and that its state is one. */
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +17,37 @@
 #include "vmcore/net.h"
 
 #define STATE_BYTES (1u << 20)
+
+/* ---- the n-th allocation, or start of a thread, fails (tests/vmcore-plat.cmake) ---- */
+
+static unsigned calls_left; /* 0: all succeed; 1: the next one fails */
+
+static bool refuse(void)
+{
+	return calls_left > 0 && --calls_left == 0;
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+int __real_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg);
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return refuse() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_malloc(size_t size)
+{
+	return refuse() ? NULL : __real_malloc(size);
+}
+
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg)
+{
+	return refuse() ? EAGAIN : __real_pthread_create(t, a, f, arg);
+}
 
 struct world {
 	struct test_board t;
@@ -226,6 +259,31 @@ static void test_refuses_five_ide_disks(void **state)
 	test_board_fini(&t);
 }
 
+static void test_every_allocation_may_fail(void **state)
+{
+	struct world *w = *state;
+	struct test_board t;
+	struct vm_pc1 pc;
+	unsigned failures = 0;
+	int rc;
+
+	do {
+		struct lb_err err = {0};
+
+		test_board_init(&t, 16 << 20);
+		calls_left = failures + 1;
+		rc = vm_pc1_build(&t.board, &w->cfg, &pc, &err);
+		calls_left = 0;
+		if (rc != 0) {
+			failures++;
+			assert_true(rc == LB_ENOMEM || rc == LB_EIO);
+			assert_true(err.msg[0] != '\0');
+		}
+		test_board_fini(&t);
+	} while (rc != 0);
+	assert_true(failures > 30);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,6 +293,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_state_is_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_boots, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refuses_five_ide_disks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_allocation_may_fail, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

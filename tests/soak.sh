@@ -13,6 +13,19 @@ run() {
 	"$@" || { echo "soak: FAILED, replay with: $*" >&2; exit 1; }
 }
 
+# Guests: where there is no KVM, or another kind, they say so and are skipped (77).
+run_guest() {
+	local rc=0
+	echo "soak: $*"
+	"$@" || rc=$?
+	[ $rc = 0 ] || [ $rc = 77 ] || { echo "soak: FAILED, replay with: $*" >&2; exit 1; }
+}
+
+run_guest "$bin/vmcore_bios" "$top/build/gcc/bin/lifeboat-view-plugin.so" "$top/tests/guests/grub-disk.sh" soak
+for mode in native emulated; do
+	run_guest "$top/tests/vmcore/ide_linux.sh" "$top" "$top/build/gcc" "$bin/vmcore_ide_linux" $mode
+done
+
 while [ $SECONDS -lt $end ]; do
 	first=$((round * 2000 + 1001))
 	run "$bin/sim_replication" --seeds "$first-$((first + 1999))"

@@ -16,3 +16,10 @@ add_dependencies(vmcore_bios plugin_view)
 lb_fuzz(vmide fuzz/fuzz_vmide.c DEPS testboard imaging)
 lb_fuzz(vmfwcfg fuzz/fuzz_vmfwcfg.c DEPS testboard)
 lb_fuzz(vmpci fuzz/fuzz_vmpci.c DEPS testboard)
+
+# Linux's own IDE driver; where ring 0 is emulated that takes minutes (tests/soak.sh).
+add_executable(vmcore_ide_linux vmcore/test_ide_linux.c)
+target_link_libraries(vmcore_ide_linux PRIVATE kvmguest imaging lb_flags)
+add_test(NAME vmcore.ide_linux_native COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vmcore/ide_linux.sh
+	${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR} $<TARGET_FILE:vmcore_ide_linux> native)
+set_tests_properties(vmcore.ide_linux_native PROPERTIES LABELS vmcore SKIP_RETURN_CODE 77 TIMEOUT 300)

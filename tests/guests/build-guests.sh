@@ -6,6 +6,7 @@
 #   data.raw             256 MiB: ext4 on the whole disk            (direct kernel boot, virtio disk)
 #   legacy.raw           256 MiB: MBR, GRUB, one active ext4 root   (SeaBIOS, IDE disk)
 #   lean.cpio            an initramfs for a machine with an emulated kernel: tests/guests/lean.c
+#   ide.cpio             the same for a machine with an IDE disk: tests/guests/ide.c
 #   records.raw          16 MiB: ext4 with a chain of 40 of the writer's records
 #   drwriter             the guests' writer, also runs here: drwriter -c FILE
 #
@@ -135,20 +136,26 @@ build_legacy() {
 	printf '\x55\xaa' | put "$img" 510
 }
 
-# Not packed, no shell, modules without signatures and debug information: what an emulator would have to read.
-build_lean() {
-	local t=$tmp/lean module
-	mkdir -p "$t"/{dev,data,modules}
-	gcc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -static -s -o "$t/init" "$here/lean.c"
-	cp "$tmp/drwriter" "$t/drwriter"
-	strip "$t/drwriter"
-	for module in virtio_pci virtio_blk button evdev; do
+# lean_initramfs NAME SOURCE MODULE...: not packed, no shell, modules without signatures and debug information: what
+# an emulator would have to read.
+lean_initramfs() {
+	local name=$1 source=$2 t=$tmp/$1 module
+	shift 2
+	mkdir -p "$t"/{dev,sys,data,modules}
+	gcc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -static -s -o "$t/init" "$source"
+	for module in "$@"; do
 		modprobe -d "$kroot" -S "$kver" -D "$module" 2>/dev/null | awk '$1 == "insmod" { print $2 }'
 	done | awk '!seen[$0]++' | while read -r ko; do
 		strip -g -o "$t/modules/$(basename "$ko")" "$ko"
 		basename "$ko" .ko >> "$t/modules.order"
 	done
-	(cd "$t" && find . -print0 | sort -z | cpio -0 -o -H newc -R 0:0 --quiet) > "$tmp/lean.cpio"
+	[ "$name" != lean ] || strip -o "$t/drwriter" "$tmp/drwriter"
+	(cd "$t" && find . -print0 | sort -z | cpio -0 -o -H newc -R 0:0 --quiet) > "$tmp/$name.cpio"
+}
+
+build_lean() {
+	lean_initramfs lean "$here/lean.c" virtio_pci virtio_blk button evdev
+	lean_initramfs ide "$here/ide.c" ata_piix sd_mod
 	mkdir "$tmp/records"
 	"$tmp/drwriter" -w 40 "$tmp/records/records" > /dev/null
 	truncate -s 16M "$tmp/records.raw"
@@ -167,7 +174,7 @@ main() {
 	mkdir -p "$out"
 	exec 9> "$out/.lock"
 	flock 9
-	stamp=$(cat "$here"/{build-guests.sh,init,rc,lean.c,drwriter.c,sha256.h} /bin/busybox |
+	stamp=$(cat "$here"/{build-guests.sh,init,rc,lean.c,ide.c,drwriter.c,sha256.h} /bin/busybox |
 		sha256sum | cut -c1-64)-$kver
 	if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
 		return 0
@@ -181,7 +188,7 @@ main() {
 	build_data
 	build_legacy
 	build_lean
-	for file in drwriter vmlinuz initrd.gz lean.cpio records.raw data.raw legacy.raw; do
+	for file in drwriter vmlinuz initrd.gz lean.cpio ide.cpio records.raw data.raw legacy.raw; do
 		mv "$tmp/$file" "$out/$file"
 	done
 	echo "$stamp" > "$out/stamp"

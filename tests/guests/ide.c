@@ -1,0 +1,140 @@
+/*
+ * tests/guests/ide.c - /init of a machine whose disk is IDE: Linux's own driver, by DMA.
+ *
+ * Loads the modules of /modules.order, waits for /dev/sda, writes a pattern past the page cache all
+ * over it, reads it back, and switches the machine off. On the console: LBI INIT, LBI DISK,
+ * LBI OK <blocks>, or LBI BAD <what>. Block n of 4 KiB holds the 64-bit words n * 1000003 + i.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+
+enum {
+	BLOCK = 4096,
+	BATCH = 32, /* blocks of one request */
+};
+
+static uint64_t buf[BATCH * BLOCK / 8] __attribute__((aligned(BLOCK)));
+
+static void off(void)
+{
+	sync();
+	reboot(RB_POWER_OFF);
+	reboot(RB_AUTOBOOT);
+	for (;;)
+		pause();
+}
+
+static void bad(const char *what)
+{
+	printf("LBI BAD %s: %s\n", what, strerror(errno));
+	fflush(stdout);
+	off();
+}
+
+static void load_modules(void)
+{
+	char name[64], path[128];
+	FILE *order = fopen("/modules.order", "re");
+
+	if (order == NULL)
+		bad("modules.order");
+	while (fscanf(order, "%63s", name) == 1) {
+		int fd;
+
+		snprintf(path, sizeof path, "/modules/%s.ko", name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
+			bad(name);
+		close(fd);
+	}
+	fclose(order);
+}
+
+/* The driver looks for disks on a thread of its own. */
+static int open_disk(void)
+{
+	for (;;) {
+		int fd = open("/dev/sda", O_RDWR | O_DIRECT | O_CLOEXEC);
+
+		if (fd >= 0)
+			return fd;
+		usleep(100000);
+	}
+}
+
+static void fill(uint64_t first)
+{
+	for (uint64_t b = 0; b < BATCH; b++)
+		for (uint64_t i = 0; i < BLOCK / 8; i++)
+			buf[b * BLOCK / 8 + i] = (first + b) * 1000003 + i;
+}
+
+static void check(uint64_t first)
+{
+	for (uint64_t b = 0; b < BATCH; b++)
+		for (uint64_t i = 0; i < BLOCK / 8; i++)
+			if (buf[b * BLOCK / 8 + i] != (first + b) * 1000003 + i)
+				bad("another block came back");
+}
+
+/* "XFER_MW_DMA_2", or "XFER_PIO_4" when it fell back. */
+static void say_mode(void)
+{
+	char mode[32] = "";
+	FILE *f;
+
+	if (mount("sysfs", "/sys", "sysfs", 0, "") != 0)
+		bad("sysfs");
+	f = fopen("/sys/class/ata_device/dev1.0/dma_mode", "re");
+	if (f == NULL || fgets(mode, sizeof mode, f) == NULL)
+		bad("dma_mode");
+	fclose(f);
+	printf("LBI MODE %s", mode);
+	fflush(stdout);
+}
+
+int main(void)
+{
+	uint64_t bytes = 0, blocks;
+	int fd;
+
+	printf("LBI INIT\n");
+	fflush(stdout);
+	if (mount("devtmpfs", "/dev", "devtmpfs", 0, "") != 0)
+		bad("devtmpfs");
+	load_modules();
+	fd = open_disk();
+	if (ioctl(fd, BLKGETSIZE64, &bytes) != 0)
+		bad("size");
+	blocks = bytes / BLOCK / BATCH * BATCH;
+	printf("LBI DISK %llu\n", (unsigned long long)bytes);
+	fflush(stdout);
+	say_mode();
+	for (uint64_t b = 0; b < blocks; b += BATCH) {
+		fill(b);
+		if (pwrite(fd, buf, sizeof buf, (off_t)(b * BLOCK)) != sizeof buf)
+			bad("write");
+	}
+	if (fsync(fd) != 0)
+		bad("flush");
+	for (uint64_t b = 0; b < blocks; b += BATCH) {
+		memset(buf, 0, sizeof buf);
+		if (pread(fd, buf, sizeof buf, (off_t)(b * BLOCK)) != sizeof buf)
+			bad("read");
+		check(b);
+	}
+	printf("LBI OK %llu\n", (unsigned long long)blocks);
+	fflush(stdout);
+	off();
+}

@@ -18,8 +18,7 @@ if [ "${3:-}" != inside ]; then
 	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
 	PATH=$PATH:/usr/sbin:/sbin losetup -f > /dev/null 2>&1 || { echo "skipped: needs loop devices"; exit 77; }
 	work=$(mktemp -d "${TMPDIR:-/tmp}/lbmachines.XXXXXX")
-	# A loop device is the whole host's: whatever happens inside, it goes.
-	trap 'for i in "$work"/loop.*; do [ ! -s "$i" ] || /sbin/losetup -d "$(cat "$i")"; done; rm -rf "$work"' EXIT
+	trap 'rm -rf "$work"' EXIT
 	LB_WORK=$work timeout -k 5 "${LB_AGENT_LIMIT_S:-280}" \
 		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
 	exit
@@ -67,12 +66,15 @@ truncate -s $((5 * 1048576 + 2560)) "$work/web.sda" # neither ends at a 4 KiB bo
 truncate -s 4M "$work/web.sdb"
 dd if=/dev/urandom of="$work/db.vda" bs=1M count=6 seek=2 conv=notrunc status=none
 mkfs.ext4 -q "$work/db.vdb"
-loop() { # NAME
-	losetup -f --show "$work/$1" > "$work/loop.$1"
-	cat "$work/loop.$1"
+# A loop device is the whole host's. Detached while it is held open it goes with its last opener: whatever ends us.
+hold() { # DEVICE
+	exec {held}< "$1"
+	losetup -d "$1"
 }
-vdb=$(loop db.vdb)
-sda=$(loop web.sda)
+vdb=$(losetup -f --show "$work/db.vdb")
+hold "$vdb"
+sda=$(losetup -f --show "$work/web.sda")
+hold "$sda"
 mount "$vdb" "$work/fs"
 cat > "$work/tokyo/lifeboat.yaml" <<-YAML
 site: tokyo

@@ -38,3 +38,7 @@ add_test(NAME e2e.memory COMMAND ${CMAKE_COMMAND} -E env LB_BIN=${PROJECT_BINARY
 	LB_PAYLOAD=${CMAKE_CURRENT_BINARY_DIR}/payload.bin LB_PAYLOAD_CHECK=$<TARGET_FILE:payload_check>
 	${CMAKE_CURRENT_SOURCE_DIR}/e2e/memory.sh)
 set_tests_properties(e2e.memory PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240 RESOURCE_LOCK guests)
+
+# A legacy disk boots cold at the other site, in a drill and in a failover, also after its memory was refused.
+add_test(NAME e2e.cold COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/cold.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.cold PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300 RESOURCE_LOCK guests)

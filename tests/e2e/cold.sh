@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# tests/e2e/cold.sh SOURCE_DIR BUILD_DIR - a legacy disk boots cold under our own KVM core at the other site, in a drill
+# and in a failover: SeaBIOS, master boot record, GRUB, from a recovery point's view with an overlay.
+#
+# Two machines with that disk: crm has it on IDE, wiki on virtio. crm's points hold memory too, but memory that the
+# other site's lifeboat-vm refuses (tokyo's machines are tests/lib/fake_vm.c: their checkpoints are not of its format).
+# So each boot of crm falls from memory to cold within one attempt, and says why.
+set -euo pipefail
+top=$1 build=$2 bin=$2/bin
+PATH=$PATH:/usr/sbin:/sbin
+if [ "${3:-}" != inside ]; then
+	[ -c /dev/kvm ] || { echo "skipped: no /dev/kvm"; exit 77; }
+	for tool in unshare jq nbdkit ip grub-mkimage; do
+		command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
+	done
+	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
+	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
+	work=$(mktemp -d /tmp/lbcold.XXXXXX)
+	trap 'rm -rf "$work"' EXIT
+	LB_WORK=$work timeout -k 5 "${LB_COLD_LIMIT_S:-280}" \
+		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
+	exit
+fi
+. "$top/tests/lib/site.sh"
+. "$top/tests/lib/pair.sh"
+words="Dear legacy machine, welcome to Osaka."
+lb_pair_begin "$LB_WORK" "$bin"
+
+"$top/tests/guests/grub-disk.sh" "$work/crm.img" "$words"
+cp "$work/crm.img" "$work/wiki.img"
+cp "$work/crm.img" "$work/pristine.img"
+cat > "$work/tokyo/lifeboat.yaml" <<YAML
+site: tokyo
+state_dir: $work/tokyo/state
+control_socket: $work/tokyo/s
+vm_program: $build/tests/fake_lifeboat_vm
+groups:
+  - name: erp
+    peer: osaka
+    interval: 300ms
+    machines:
+      - name: crm
+        driver: vmcore
+        vm: {memory: 16MiB, memory_points: true}
+        volumes: [{name: hda, path: $work/crm.img}]
+      - name: wiki
+        driver: vmcore
+        vm: {memory: 16MiB}
+        volumes: [{name: vda, path: $work/wiki.img}]
+YAML
+lb_pair_osaka "hypervisor: {driver: vmcore}"
+cat > "$work/erp.yaml" <<YAML
+apiVersion: lifeboat/v1
+kind: Runbook
+name: erp
+rto: 5m
+modes: [drill, failover]
+steps:
+  - {id: fence, action: fence, site: tokyo}
+  - {id: crm, action: boot, machine: crm, needs: [fence], timeout: 100s, retries: 0, probes: [{serial: "$words", within: 90s}]}
+  - {id: wiki, action: boot, machine: wiki, needs: [fence], timeout: 100s, retries: 0, probes: [{serial: "That is all", within: 90s}]}
+YAML
+lb_pair_start
+tokyo vm run crm > /dev/null
+tokyo vm run wiki > /dev/null
+lb_wait_for 40 "points" lb_pair_points 3
+
+detail() { osaka run show "$1" --json | jq -r ".steps[] | select(.id == \"$2\") | .detail"; }
+judge() { # RUN
+	local crm wiki
+	crm=$(detail "$1" crm) wiki=$(detail "$1" wiki)
+	[[ $crm == *"cold; "*"vmcore: as configured"*"$words"* ]] || lb_fail "crm: $crm"
+	[[ $crm != *"from memory"* ]] || lb_fail "crm went on from a memory that is not one: $crm"
+	[[ $wiki == *"vmcore: as configured"*"That is all"* ]] || lb_fail "wiki: $wiki"
+	echo "crm:  $crm"
+	echo "wiki: $wiki"
+}
+
+say "drill: both boot cold, crm's memory is refused"
+osaka drill "$work/erp.yaml" > "$work/run" 2>&1 || lb_fail "drill: $(cat "$work/run")"
+judge "$(osaka run list --json | jq -r '.runs[0].id')"
+[ "$(osaka status --json | jq -r '.groups[0].role')" = BACKUP ] || lb_fail "the drill touched the role"
+
+say "tokyo is lost"
+lb_pair_kill tokyo crm wiki
+say "failover: cold"
+osaka run start "$work/erp.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 ||
+	lb_fail "failover: $(cat "$work/run")"
+judge "$(osaka run list --json | jq -r '.runs[0].id')"
+[ "$(osaka vm show crm --json | jq -r .restored)" = false ] || lb_fail "crm says it was restored"
+
+say "a screen that an operator can look at"
+osaka vm screenshot crm > "$work/screen"
+grep -qF "$words" "$work/screen" || lb_fail "crm's screen: $(cat "$work/screen")"
+echo "passed"

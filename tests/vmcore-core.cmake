@@ -9,9 +9,9 @@ add_custom_command(OUTPUT ${payload}
 		-fcf-protection=none -fno-asynchronous-unwind-tables -mno-avx -Wall -Wextra -Werror
 		-nostdlib -static -no-pie -Wl,-N -Wl,--no-warn-rwx-segments -Wl,--build-id=none
 		-Wl,-T,${payload_src}/payload.lds -o payload.elf ${payload_src}/head.S ${payload_src}/main.c
-		${payload_src}/records.c
+		${payload_src}/records.c ${payload_src}/net.c
 	COMMAND objcopy -O binary payload.elf ${payload}
-	DEPENDS ${payload_src}/head.S ${payload_src}/main.c ${payload_src}/records.c ${payload_src}/guest.h
+	DEPENDS ${payload_src}/head.S ${payload_src}/main.c ${payload_src}/records.c ${payload_src}/net.c ${payload_src}/guest.h
 		${payload_src}/payload.h ${payload_src}/payload.lds
 	WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
 add_custom_target(payload ALL DEPENDS ${payload})

@@ -49,6 +49,9 @@ static inline uint32_t guest_inl(uint16_t port)
 
 /* prog=records (records.c). */
 void guest_records(void);
+/* frames=1 (net.c). False: there is no card. */
+bool guest_net_open(void);
+void guest_net_send(uint64_t number, const uint8_t hash[32]);
 /* Text to the first serial port. */
 void guest_put(const char *s);
 void guest_put_dec(uint64_t v);

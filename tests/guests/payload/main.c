@@ -8,7 +8,7 @@
  *               fill=1 step=1 quiet=1 pause=N      each round; "t ROUND" after each unless quiet;
  *                                                step: as many rounds as ctl.go says
  *   prog=fill   pages=P                          fills P pages with a pattern, "filled", then
- * counts prog=records every=K                         see records.c pit=HZ and programs the PIT,
+ * counts prog=records every=K frames=1                see records.c pit=HZ and programs the PIT,
  * interrupts through the PIC
  *
  * At the end it says "end" and stays in a loop in ring 3.

@@ -10,6 +10,8 @@
  *   r N HASH       every "every" records
  *   BAD ...        disk and memory do not agree; it stops
  *
+ * With frames=1 what is told is sent as a frame too (net.c), after it was told.
+ *
  * After each record one of the earlier ones is read again and compared with memory: a machine that
  * goes on from a checkpoint over the wrong disk says so by itself.
  */
@@ -251,8 +253,11 @@ void guest_records(void)
 {
 	static struct record r;
 	uint64_t every = guest_number("every", 100), x = guest_number("seed", 1);
+	bool frames = guest_number("frames", 0) != 0;
 
 	disk_open();
+	if (frames && !guest_net_open())
+		bad("no virtio card", 0);
 	walk();
 	for (uint64_t n = CTL->record + 1; n <= disk.records; n++) {
 		r = (struct record){.magic = "LBWREC1\n", .seq = n};
@@ -265,8 +270,11 @@ void guest_records(void)
 		disk_io(T_OUT, n - 1, &r);
 		learn(n, r.hash);
 		again((x >> 20) % n + 1);
-		if (n % every == 0)
-			say("r", n);
+		if (n % every != 0)
+			continue;
+		say("r", n);
+		if (frames)
+			guest_net_send(n, KNOWN + n * HASH_BYTES);
 	}
 	guest_put("full\n");
 }

@@ -274,7 +274,7 @@ static int connect_host(struct rep_link *l, uint64_t deadline_ns, struct lb_err 
 {
 	const struct addrinfo hints = {.ai_family = AF_UNSPEC,
 				       .ai_socktype = SOCK_STREAM,
-				       .ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG};
+				       .ai_flags = AI_NUMERICSERV};
 	struct addrinfo *list = NULL;
 	char service[8];
 	int rc;

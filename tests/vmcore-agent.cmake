@@ -42,3 +42,7 @@ set_tests_properties(e2e.memory PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOU
 # A legacy disk boots cold at the other site, in a drill and in a failover, also after its memory was refused.
 add_test(NAME e2e.cold COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/cold.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.cold PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300 RESOURCE_LOCK guests)
+
+# A drill from a memory point in its bubble, and the same machine's failover: frames on bridges are the judge.
+add_test(NAME e2e.drill COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/drill.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.drill PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240 RESOURCE_LOCK guests)

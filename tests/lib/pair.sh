@@ -7,6 +7,7 @@
 #   lb_pair_agent SITE      start an agent (again); ${pid[SITE]} is its pid
 #   lb_pair_kill9 SITE      SIGKILL of an agent
 #   lb_pair_kill SITE VM... SIGKILL of machines and of the agent
+#   lb_pair_netns NAME      a network namespace with a bridge br0 without an uplink
 #   lb_pair_points N        tokyo's first group has N acknowledged points
 
 declare -A pid
@@ -19,6 +20,7 @@ lb_pair_on_exit() {
 	local rc=$?
 	if [ $rc != 0 ]; then
 		tail -n 15 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
+		tail -n 20 "$work/run" 2> /dev/null
 		tail -n 5 "$work"/*/state/vms/*/vm.log "$work"/*/state/boots/*/*/vm.log 2> /dev/null
 	fi
 	exit $rc
@@ -30,6 +32,15 @@ lb_pair_begin() { # DIR BIN
 	chmod 755 "$work" "$work"/{tokyo,osaka}
 	ip link set lo up
 	trap lb_pair_on_exit EXIT
+}
+
+lb_pair_netns() { # NAME
+	if [ ! -e /run/netns/.own ]; then # names of namespaces would be left behind
+		mkdir -p /run/netns
+		mount --make-private -t tmpfs none /run/netns
+		touch /run/netns/.own
+	fi
+	lb_net_with_bridge "$1"
 }
 
 lb_pair_osaka() { # YAML

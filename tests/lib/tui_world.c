@@ -100,16 +100,28 @@ void tw_input(struct tui_world *w, struct ui_input *in)
 	free(queue);
 }
 
-void tw_init(struct tui_world *w, const char *dir, const struct ui_app_cfg *cfg, int columns,
-	     int rows)
+static void init(struct tui_world *w, const char *dir, const struct ui_app_cfg *cfg, int columns,
+		 int rows, bool away)
 {
 	memset(w, 0, sizeof(*w));
+	w->away = away;
 	w->dir = dir;
 	w->now_ns = UINT64_C(1000000000000);
 	w->wall_ns = UINT64_C(1795618800000000000); /* 2026-11-25 15:00:00 UTC */
 	w->app = ui_app_create(cfg);
 	ui_grid_init(&w->grid, 1, 1);
 	tw_size(w, columns, rows);
+}
+
+void tw_init(struct tui_world *w, const char *dir, const struct ui_app_cfg *cfg, int columns,
+	     int rows)
+{
+	init(w, dir, cfg, columns, rows, false);
+}
+
+void tw_init_away(struct tui_world *w, const struct ui_app_cfg *cfg, int columns, int rows)
+{
+	init(w, ".", cfg, columns, rows, true);
 }
 
 void tw_fini(struct tui_world *w)

@@ -41,6 +41,8 @@ struct tui_world {
 
 void tw_init(struct tui_world *w, const char *dir, const struct ui_app_cfg *cfg, int columns,
 	     int rows);
+/* Nobody answers, from the first question on. */
+void tw_init_away(struct tui_world *w, const struct ui_app_cfg *cfg, int columns, int rows);
 void tw_fini(struct tui_world *w);
 void tw_input(struct tui_world *w, struct ui_input *in);
 void tw_key(struct tui_world *w, uint32_t key);

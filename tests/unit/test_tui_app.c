@@ -44,9 +44,33 @@ static void test_first_frame(void **state)
 	struct tui_world w;
 
 	(void)state;
-	tw_init(&w, agent, &(const struct ui_app_cfg){.socket = NULL}, 80, 24);
-	w.away = true;
+	tw_init_away(&w, &(const struct ui_app_cfg){.socket = NULL}, 80, 24);
 	shows(&w, "q quit");
+	tw_fini(&w);
+}
+
+/* What nobody has answered is not known: no view says "none" or "never" for it. */
+static void test_nothing_known(void **state)
+{
+	struct tui_world w;
+	static const char *const claims[] = {"never",        " yet: ",   "no protection group",
+					     "no machine",   "keeps no", "was run",
+					     "no event yet", "no *.yaml"};
+
+	(void)state;
+	tw_init_away(&w, &(const struct ui_app_cfg){.socket = NULL}, 80, 24);
+	tw_pass(&w, 3 * S);
+	for (char view = '1'; view <= '8'; view++) {
+		const char key[2] = {view, '\0'};
+
+		tw_type(&w, key);
+		tw_pass(&w, S);
+		shows(&w, "no answer yet");
+		for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++)
+			if (tw_shows(&w, claims[i]))
+				fail_msg("view %c claims \"%s\" though nobody answered", view,
+					 claims[i]);
+	}
 	tw_fini(&w);
 }
 
@@ -600,6 +624,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_frame),
+		cmocka_unit_test(test_nothing_known),
 		cmocka_unit_test(test_agent_away),
 		cmocka_unit_test(test_pace),
 		cmocka_unit_test(test_failover),

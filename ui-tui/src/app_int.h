@@ -66,7 +66,8 @@ struct ui_table {
 	size_t (*rows)(const struct ui_app *a);
 	void (*cell)(const struct ui_app *a, size_t row, unsigned col, struct ui_out *out);
 	const char *(*key)(const struct ui_app *a, size_t row); /* names the row while rows move */
-	const char *empty; /* N_(): shown when there are none */
+	const char *empty; /* N_(): shown when there are none, once .part has answered */
+	enum ui_part part; /* where the rows come from */
 };
 struct ui_list {
 	char key[UI_NAME_BYTES]; /* of the selected row; "": the first */

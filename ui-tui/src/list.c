@@ -223,6 +223,17 @@ static void draw_row(struct ui_app *a, struct ui_grid *g, struct ui_area line,
 	}
 }
 
+/* "None" is said only by an agent that said so. */
+static const char *why_empty(const struct ui_app *a, const struct ui_list *l,
+			     const struct ui_table *t)
+{
+	if (l->filter[0] != '\0')
+		return _("nothing matches the filter; Esc removes it");
+	if (t->empty[0] == '\0')
+		return "";
+	return a->model.part[t->part].loaded ? _(t->empty) : _("no answer yet");
+}
+
 static void draw_rows(struct ui_app *a, struct ui_list *l, const struct ui_table *t,
 		      struct ui_grid *g, struct ui_area area, bool marked)
 {
@@ -249,9 +260,7 @@ static void draw_rows(struct ui_app *a, struct ui_list *l, const struct ui_table
 		}
 	}
 	if (count == 0 && room > 0)
-		(void)ui_put(g, area.y + 1, area.x + 1, area.w - 1, UI_DIM,
-			     l->filter[0] != '\0' ? _("nothing matches the filter; Esc removes it")
-						  : _(t->empty));
+		(void)ui_put(g, area.y + 1, area.x + 1, area.w - 1, UI_DIM, why_empty(a, l, t));
 	free(row);
 }
 

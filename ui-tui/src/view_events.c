@@ -60,6 +60,7 @@ static const struct ui_table table = {.col = cols,
 				      .rows = rows,
 				      .cell = cell,
 				      .key = key_of,
+				      .part = UI_PART_EVENTS,
 				      .empty = N_("no event yet")};
 
 const struct ui_table *ui_events_table(const struct ui_app *a)

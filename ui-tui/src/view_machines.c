@@ -51,6 +51,7 @@ static const struct ui_table table = {.col = cols,
 				      .rows = rows,
 				      .cell = cell,
 				      .key = key_of,
+				      .part = UI_PART_MACHINES,
 				      .empty = N_("no machine at this site yet")};
 
 const struct ui_table *ui_machines_table(const struct ui_app *a)

@@ -137,6 +137,10 @@ static void say_drill(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 	char text[UI_LINE_BYTES], ago[LB_HUMAN_BYTES], took[LB_HUMAN_BYTES];
 	uint64_t age = 0;
 
+	if (r == NULL && !a->model.part[UI_PART_STATUS].loaded) {
+		put_answer(g, y, area, _("Last drill"), UI_TEXT, "-");
+		return;
+	}
 	if (r == NULL) {
 		put_answer(g, y, area, _("Last drill"), UI_WARN, _("! never at this site"));
 		return;
@@ -302,6 +306,7 @@ static const struct ui_table groups = {.col = cols,
 				       .rows = rows,
 				       .cell = cell,
 				       .key = key_of,
+				       .part = UI_PART_STATUS,
 				       .empty = N_("no protection group at this site yet")};
 
 const struct ui_table *ui_overview_table(const struct ui_app *a)

@@ -79,6 +79,7 @@ static const struct ui_table table = {.col = cols,
 				      .rows = rows,
 				      .cell = cell,
 				      .key = key_of,
+				      .part = UI_PART_POINTS,
 				      .empty = N_("this site keeps no recovery point yet")};
 
 const struct ui_table *ui_points_table(const struct ui_app *a)

@@ -41,6 +41,7 @@ static const struct ui_table table = {.col = cols,
 				      .rows = rows,
 				      .cell = cell,
 				      .key = key_of,
+				      .part = UI_PART_RUNBOOKS,
 				      .empty = N_("no *.yaml in the directory of runbooks "
 						  "(`runbooks` in the agent's configuration)")};
 

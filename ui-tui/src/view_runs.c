@@ -67,6 +67,7 @@ static const struct ui_table runs = {.col = ui_run_cols,
 				     .rows = run_rows,
 				     .cell = run_cell,
 				     .key = run_key,
+				     .part = UI_PART_STATUS,
 				     .empty = N_("nothing was run at this site yet")};
 
 /* ---- steps of one run ---- */
@@ -140,6 +141,7 @@ static const struct ui_table steps = {.col = step_cols,
 				      .rows = step_rows,
 				      .cell = step_cell,
 				      .key = step_key,
+				      .part = UI_PART_RUN,
 				      .empty = N_("no answer yet")};
 
 const struct ui_table *ui_runs_table(const struct ui_app *a)

@@ -62,6 +62,7 @@ static const struct ui_table table = {.col = cols,
 				      .rows = rows,
 				      .cell = cell,
 				      .key = key_of,
+				      .part = UI_PART_SITES,
 				      .empty = N_("no answer yet")};
 
 const struct ui_table *ui_sites_table(const struct ui_app *a)

@@ -132,8 +132,8 @@ lb_wait_for 90 "three acknowledged points" points 3
 last_step() { tail -c 4096 "$serial" | sed -n 's/^c \([0-9]*\) [0-9a-f]\{16\}$/\1/p' | tail -1; }
 last_record() { tail -c 4096 "$records" | sed -n 's/^r \([0-9]*\) [0-9a-f]\{64\}$/\1/p' | tail -1; }
 (while sleep 0.05; do
-	step=$(last_step) # read first: the time is then one at which it was said already
-	echo "$(date +%s%N) $step $(last_record)"
+	step=$(last_step) record=$(last_record) # first: the time is then one at which they were said already
+	echo "$(date +%s%N) $step $record"
 done >> "$work/said" 2> /dev/null) &
 watcher=$!
 disown $watcher

@@ -204,8 +204,8 @@ static int start_services(struct sa_agent *a, struct lb_err *err)
 	if (rc == 0)
 		rc = sa_runs_create(&a->runs, a, err);
 	if (rc == 0)
-		rc = sa_api_create(&a->api, a->loop, a->cfg->control_socket, sa_agent_on_api, a,
-				   err);
+		rc = sa_api_create(&a->api, a->loop, a->cfg->control_socket, sa_agent_on_api,
+				   sa_agent_api_looks, a, err);
 	return rc;
 }
 

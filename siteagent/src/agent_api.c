@@ -613,3 +613,9 @@ void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_c
 		}
 	sa_call_fail(&c, LB_ENOTFOUND, "no such path; docs/control-api.md lists them");
 }
+
+/* POSTs that change nothing: questions too long for a URL. */
+bool sa_agent_api_looks(const char *const *part)
+{
+	return sa_api_matches("runbooks/lint", part) || sa_api_matches("runbooks/plan", part);
+}

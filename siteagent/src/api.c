@@ -60,6 +60,7 @@ struct sa_api {
 	struct MHD_Daemon *daemon;
 	struct lb_loop *loop;
 	sa_api_fn fn;
+	sa_api_looks_fn looks;
 	void *arg;
 	int fd;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" until it is ours */
@@ -161,9 +162,14 @@ static int authority(struct sa_api_request *rq, struct lb_err *err)
 		return lb_err_set(err, LB_EDENIED, errno, "peer credentials of the control socket");
 	rq->uid = cred.uid;
 	rq->may_write = cred.uid == 0 || cred.uid == geteuid();
-	if (strcmp(rq->method, "GET") != 0 && !rq->may_write)
-		return lb_err_set(err, LB_EDENIED, 0, "uid %u may only read", (unsigned)cred.uid);
 	return 0;
+}
+
+static int permitted(struct sa_api_request *rq, struct lb_err *err)
+{
+	if (rq->may_write || strcmp(rq->method, "GET") == 0 || rq->api->looks(rq->parsed.part))
+		return 0;
+	return lb_err_set(err, LB_EDENIED, 0, "uid %u may only look", (unsigned)rq->uid);
 }
 
 static int prepare(struct sa_api_request *rq, const char *url, struct lb_err *err)
@@ -175,6 +181,8 @@ static int prepare(struct sa_api_request *rq, const char *url, struct lb_err *er
 				BODY_MAX);
 	if (rc == 0)
 		rc = sa_api_parse(&rq->parsed, rq->method, url, rq->body, rq->body_len, err);
+	if (rc == 0)
+		rc = permitted(rq, err);
 	if (rc == 0)
 		(void)MHD_get_connection_values(rq->conn, MHD_GET_ARGUMENT_KIND, add_query,
 						&rq->parsed);
@@ -360,14 +368,14 @@ static int listen_unix(struct sa_api *a, const char *path, struct lb_err *err)
 }
 
 int sa_api_create(struct sa_api **out, struct lb_loop *loop, const char *socket_path, sa_api_fn fn,
-		  void *arg, struct lb_err *err)
+		  sa_api_looks_fn looks, void *arg, struct lb_err *err)
 {
 	struct sa_api *a = calloc(1, sizeof(*a));
 	int rc;
 
 	if (a == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "control API");
-	*a = (struct sa_api){.loop = loop, .fn = fn, .arg = arg, .fd = -1};
+	*a = (struct sa_api){.loop = loop, .fn = fn, .looks = looks, .arg = arg, .fd = -1};
 	(void)pthread_mutex_init(&a->lock, NULL);
 	(void)pthread_cond_init(&a->idle, NULL);
 	rc = listen_unix(a, socket_path, err);

@@ -3,7 +3,8 @@
  *
  * Requests are parsed on libmicrohttpd's thread (1 MiB body, depth 16, 64 connections) and handed
  * to the main loop; the answer may come later. Authority by SO_PEERCRED: uid 0 and the agent's own
- * uid may do everything, others (members of the socket's group) may read. Dangerous verbs need
+ * uid may do everything, others (members of the socket's group) may look: GET, and what the owner
+ * says changes nothing. Dangerous verbs need
  * "confirm", the typed name of the site they act on: the API itself refuses without it
  * (LB_EDENIED), so no client can forget to ask.
  */
@@ -31,11 +32,13 @@ struct sa_api_call {
 };
 /* On the loop's thread; answer exactly once, now or later. */
 typedef void (*sa_api_fn)(void *arg, struct sa_api_request *rq, const struct sa_api_call *call);
+/* Does a POST to this path change nothing? Pure; on libmicrohttpd's thread. */
+typedef bool (*sa_api_looks_fn)(const char *const *part);
 
 /* Errors: LB_EINPUT (path too long), LB_EBUSY (another agent answers there), LB_EEXIST (something
  * that is no socket is there), LB_EIO. */
 int sa_api_create(struct sa_api **out, struct lb_loop *loop, const char *socket_path, sa_api_fn fn,
-		  void *arg, struct lb_err *err);
+		  sa_api_looks_fn looks, void *arg, struct lb_err *err);
 /* On the loop's thread. What was not answered yet is answered LB_ECLOSED, and its request is gone:
  * nobody may answer it any more. Waits at most a second for clients to take their answers. */
 void sa_api_destroy(struct sa_api *a);

@@ -51,6 +51,11 @@ static json_t *describe(const struct sa_api_call *c)
 			 "uid", (int)c->uid, "read_only", c->read_only);
 }
 
+static bool looks(const char *const *part)
+{
+	return part[0] != NULL && strcmp(part[0], "question") == 0;
+}
+
 static void on_call(void *arg, struct sa_api_request *rq, const struct sa_api_call *c)
 {
 	struct world *w = arg;
@@ -100,7 +105,7 @@ static void world_names(struct world *w)
 static void world_init(struct world *w)
 {
 	world_names(w);
-	assert_int_equal(sa_api_create(&w->api, w->loop, w->path, on_call, w, NULL), 0);
+	assert_int_equal(sa_api_create(&w->api, w->loop, w->path, on_call, looks, w, NULL), 0);
 	assert_int_equal(pthread_create(&w->thread, NULL, serve, w), 0);
 }
 
@@ -372,6 +377,8 @@ static int as_nobody(struct world *w)
 		   "65534") == NULL)
 		return 4;
 	json_decref(o);
+	if (ask(w, "POST", "/v1/question", "{}", 2, NULL) != 200)
+		return 5;
 	return 0;
 }
 
@@ -395,7 +402,7 @@ static void test_authority(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
-	assert_int_equal(w.calls, 1);
+	assert_int_equal(w.calls, 2);
 	assert_int_equal(ask(&w, "POST", "/v1/echo", "{}", 2, &o), 200);
 	assert_true(json_is_false(json_object_get(o, "read_only")));
 	json_decref(o);
@@ -509,7 +516,7 @@ static void destroy_before_seen(bool later)
 	int fd;
 
 	world_names(&w);
-	assert_int_equal(sa_api_create(&w.api, w.loop, w.path, on_call, &w, NULL), 0);
+	assert_int_equal(sa_api_create(&w.api, w.loop, w.path, on_call, looks, &w, NULL), 0);
 	(void)uv_run(lb_loop_uv(w.loop), UV_RUN_NOWAIT); /* only then is its descriptor armed */
 	fd = ask_later(&w, "/v1/echo");
 	woken = (struct pollfd){.fd = uv_backend_fd(lb_loop_uv(w.loop)), .events = POLLIN};
@@ -547,7 +554,8 @@ static void test_socket_place(void **state)
 	world_init(&w);
 	assert_int_equal(stat(w.path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0660);
-	assert_int_equal(sa_api_create(&second, w.loop, w.path, on_call, &w, &err), LB_EBUSY);
+	assert_int_equal(sa_api_create(&second, w.loop, w.path, on_call, looks, &w, &err),
+			 LB_EBUSY);
 	assert_non_null(strstr(err.msg, w.path));
 	assert_int_equal(ask(&w, "GET", "/v1/echo", "", 0, NULL), 200); /* still there */
 	world_fini(&w);
@@ -556,7 +564,8 @@ static void test_socket_place(void **state)
 	f = fopen(w.path, "we"); /* somebody's file */
 	assert_non_null(f);
 	assert_int_equal(fclose(f), 0);
-	assert_int_equal(sa_api_create(&w.api, w.loop, w.path, on_call, &w, &err), LB_EEXIST);
+	assert_int_equal(sa_api_create(&w.api, w.loop, w.path, on_call, looks, &w, &err),
+			 LB_EEXIST);
 	assert_int_equal(unlink(w.path), 0);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* what a killed agent leaves */
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -564,12 +573,12 @@ static void test_socket_place(void **state)
 	(void)snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", w.path);
 	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	assert_int_equal(close(fd), 0);
-	assert_int_equal(sa_api_create(&w.api, w.loop, w.path, on_call, &w, &err), 0);
+	assert_int_equal(sa_api_create(&w.api, w.loop, w.path, on_call, looks, &w, &err), 0);
 	sa_api_destroy(w.api);
 	memset(path, 'x', sizeof(path) - 1);
 	path[sizeof(path) - 1] = '\0';
-	assert_int_equal(sa_api_create(&w.api, w.loop, path, on_call, &w, &err), LB_EINPUT);
-	assert_int_equal(sa_api_create(&w.api, w.loop, "/nonexistent/s", on_call, &w, &err),
+	assert_int_equal(sa_api_create(&w.api, w.loop, path, on_call, looks, &w, &err), LB_EINPUT);
+	assert_int_equal(sa_api_create(&w.api, w.loop, "/nonexistent/s", on_call, looks, &w, &err),
 			 LB_ENOTFOUND);
 	world_clean(&w);
 }

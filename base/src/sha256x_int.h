@@ -30,7 +30,8 @@ struct lb_sha256x_msg {
 };
 
 bool lb_sha256x_has(enum lb_sha256x_unit unit); /* does this CPU? */
-/* The fastest this CPU has. Asks CPUID, which is slow in a guest: keep the answer. */
+/* The fastest this CPU has and this compiler made. Asks CPUID, which is slow in a guest: keep the
+ * answer. */
 enum lb_sha256x_unit lb_sha256x_best(void);
 /* out[i] = SHA-256(@tag || msg[i]) for i < @n, n in 1..LB_SHA256X_LANES, by a @unit that the CPU
  * has and that is not NONE. */

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "check.h"
+#include "cpu_int.h"
 #include "vmcore/host.h"
 
 #define INTEL                                                                       \
@@ -69,6 +70,23 @@ static void test_intersect(void **state)
 	assert_memory_equal(&same, &both, sizeof(same));
 	assert_int_equal(vm_cpu_check(&both, &a, &err), 0);
 	assert_int_equal(vm_cpu_check(&both, &b, &err), 0);
+}
+
+static void test_equal(void **state)
+{
+	struct vm_cpu a = old_host(), b = old_host();
+
+	(void)state;
+	assert_true(vm_cpu_equal(&a, &b));
+	b.leaf[2].flags = 0;
+	assert_false(vm_cpu_equal(&a, &b));
+	b = old_host();
+	b.leaf[4].eax ^= 1;
+	assert_false(vm_cpu_equal(&a, &b));
+	b = old_host();
+	b.count--;
+	assert_false(vm_cpu_equal(&a, &b));
+	assert_false(vm_cpu_equal(&b, &a));
 }
 
 static void test_check_names_what_is_missing(void **state)
@@ -143,6 +161,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_intersect),
+		cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_check_names_what_is_missing),
 		cmocka_unit_test(test_vendors),
 		cmocka_unit_test(test_bytes),

@@ -396,6 +396,18 @@ static bool leaf_equal(const struct vm_cpuid *a, const struct vm_cpuid *b)
 	return a->eax == b->eax && a->ebx == b->ebx && a->ecx == b->ecx && a->edx == b->edx;
 }
 
+bool vm_cpu_equal(const struct vm_cpu *a, const struct vm_cpu *b)
+{
+	for (uint32_t i = 0; i < a->count && a->count == b->count; i++) {
+		const struct vm_cpuid *l = &a->leaf[i], *o = &b->leaf[i];
+
+		if (l->leaf != o->leaf || l->subleaf != o->subleaf || l->flags != o->flags ||
+		    !leaf_equal(l, o))
+			return false;
+	}
+	return a->count == b->count;
+}
+
 int vm_cpu_intersect(struct vm_cpu *out, const struct vm_cpu *a, const struct vm_cpu *b,
 		     struct lb_err *err)
 {

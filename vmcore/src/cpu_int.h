@@ -12,6 +12,7 @@ struct lb_err;
 int vm_cpu_supported(struct vm_cpu *out, int kvm_fd, struct lb_err *err);
 /* The same without what a checkpoint cannot carry. */
 int vm_cpu_default(struct vm_cpu *out, int kvm_fd, struct lb_err *err);
+bool vm_cpu_equal(const struct vm_cpu *a, const struct vm_cpu *b);
 /* Into @c also the features of @other. */
 void vm_cpu_unite(struct vm_cpu *c, const struct vm_cpu *other);
 /* Give @c to processor @id of @count, with its own APIC id and topology. */

@@ -190,11 +190,8 @@ int vm_slot_set(struct vm *vm, unsigned slot, bool log_dirty, struct lb_err *err
 	return rc < 0 ? rc : 0;
 }
 
-static int build_kvm(struct vm *vm, struct lb_err *err)
+static int open_kvm(struct vm *vm, struct lb_err *err)
 {
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-	struct kvm_enable_cap log = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2};
-	uint64_t identity = IDENTITY_ADDR;
 	int rc = vm_kvm_open(&vm->kvm_fd, err);
 
 	if (rc == 0)
@@ -205,7 +202,38 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 		return rc;
 	vm->run_bytes = (size_t)rc;
 	rc = vm->fd = VM_KVM(vm->kvm_fd, KVM_CREATE_VM, NULL, err);
-	if (rc >= 0)
+	return rc < 0 ? rc : 0;
+}
+
+static int enable_caps(struct vm *vm, struct lb_err *err)
+{
+	struct kvm_enable_cap log = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2};
+	int rc;
+
+	log.args[0] = (__u64)vm_kvm_cap(vm->kvm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
+	rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &log, err);
+	/* Optional: with it an emulation failure names the instruction's bytes. */
+	if (rc >= 0 && vm_kvm_cap(vm->kvm_fd, KVM_CAP_EXIT_ON_EMULATION_FAILURE) > 0) {
+		struct kvm_enable_cap e = {.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = {1}};
+
+		rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &e, err);
+	}
+	return rc < 0 ? rc : 0;
+}
+
+/* Memory before the chips: registering a chip leaves a grace period under way in the kernel, which
+ * the first slot would wait for (5 ms, most of a machine's start). */
+static int build_kvm(struct vm *vm, struct lb_err *err)
+{
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	uint64_t identity = IDENTITY_ADDR;
+	int rc = open_kvm(vm, err);
+
+	if (rc == 0)
+		rc = enable_caps(vm, err);
+	for (unsigned slot = 0; rc == 0 && slot < VM_SLOTS; slot++)
+		rc = vm_slot_set(vm, slot, false, err);
+	if (rc == 0)
 		rc = VM_KVM_NUMBER(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDR, err);
 	if (rc >= 0)
 		rc = VM_KVM(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity, err);
@@ -213,15 +241,6 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 		rc = VM_KVM(vm->fd, KVM_CREATE_IRQCHIP, NULL, err);
 	if (rc >= 0 && vm->cfg.tick_stretch == 0)
 		rc = VM_KVM(vm->fd, KVM_CREATE_PIT2, &pit, err);
-	log.args[0] = (__u64)vm_kvm_cap(vm->kvm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
-	if (rc >= 0)
-		rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &log, err);
-	/* Optional: with it an emulation failure names the instruction's bytes. */
-	if (rc >= 0 && vm_kvm_cap(vm->kvm_fd, KVM_CAP_EXIT_ON_EMULATION_FAILURE) > 0) {
-		struct kvm_enable_cap e = {.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = {1}};
-
-		rc = VM_KVM(vm->fd, KVM_ENABLE_CAP, &e, err);
-	}
 	return rc < 0 ? rc
 		      : vm_x86_init(&vm->x86, vm->kvm_fd, vm->fd, vm->cfg.tick_stretch == 0, err);
 }
@@ -231,8 +250,11 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 static int change_cpu(struct vm *vm, const struct vm_cpu *want, struct lb_err *err)
 {
 	struct vm_cpu can;
-	int rc = vm_cpu_supported(&can, vm->kvm_fd, err);
+	int rc;
 
+	if (vm_cpu_equal(want, &vm->cpu))
+		return 0;
+	rc = vm_cpu_supported(&can, vm->kvm_fd, err);
 	if (rc != 0)
 		return rc;
 	vm_cpu_unite(&can, &vm->cpu);
@@ -345,8 +367,6 @@ static int build_parts(struct vm *vm, const struct vm_cfg *cfg, const struct vm_
 		rc = vm_mem_init(&vm->mem, cfg->ram_bytes, err);
 	if (rc == 0)
 		rc = build_kvm(vm, err);
-	for (unsigned slot = 0; rc == 0 && slot < VM_SLOTS; slot++)
-		rc = vm_slot_set(vm, slot, false, err);
 	if (rc == 0)
 		rc = build_vcpus(vm, cfg->cpu, saved, err);
 	if (rc == 0)

@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "check.h"
@@ -85,12 +87,67 @@ static void test_lost(void **state)
 	vm_mem_fini(&m);
 }
 
+/* What was written stays and is the base; what is written from here on is the machine's own. */
+static void test_aside(void **state)
+{
+	static const char before[] = "before", after[] = "after!";
+	struct vm_mem m;
+	struct lb_err err = {0};
+	char got[sizeof(before)];
+	int fd = -1;
+
+	(void)state;
+	assert_int_equal(vm_mem_init(&m, VM_RAM_MIN_BYTES, &err), 0);
+	assert_true(vm_mem_write(&m, (struct vm_gpa){5000}, before, sizeof(before)));
+	assert_int_equal(vm_mem_set_aside(&m, &fd, &err), 0);
+	assert_int_equal(m.fd, -1);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+	assert_true(vm_mem_read(&m, got, (struct vm_gpa){5000}, sizeof(got)));
+	assert_string_equal(got, before);
+	assert_true(vm_mem_write(&m, (struct vm_gpa){5000}, after, sizeof(after)));
+	assert_int_equal(pread(fd, got, sizeof(got), 5000), sizeof(got));
+	assert_string_equal(got, before);
+	assert_true(vm_mem_read(&m, got, (struct vm_gpa){5000}, sizeof(got)));
+	assert_string_equal(got, after);
+	vm_mem_fini(&m);
+	assert_int_equal(close(fd), 0);
+}
+
+/* The kernel has no room for a second mapping, or does not move the first: all is as before. */
+static void test_aside_refused(void **state)
+{
+	struct vm_mem m;
+	struct lb_err err = {0};
+	uint8_t *base;
+	int fd = -1, of_memory;
+
+	(void)state;
+	assert_int_equal(vm_mem_init(&m, VM_RAM_MIN_BYTES, &err), 0);
+	base = m.base;
+	of_memory = m.fd;
+	assert_true(vm_mem_write32(&m, (struct vm_gpa){64}, 7));
+	m.volume_bytes = UINT64_C(1) << 60;
+	assert_int_equal(vm_mem_set_aside(&m, &fd, &err), LB_ENOMEM);
+	m.volume_bytes = vm_mem_volume_bytes(m.ram_bytes);
+	m.base = base + 1; /* no page's address */
+	assert_int_not_equal(vm_mem_set_aside(&m, &fd, &err), 0);
+	m.base = base;
+	assert_int_equal(fd, -1);
+	assert_int_equal(m.fd, of_memory);
+	assert_null(m.aside);
+	assert_true(vm_mem_write32(&m, (struct vm_gpa){68}, 8));
+	assert_int_equal(pread(of_memory, &fd, sizeof(fd), 68), sizeof(fd));
+	assert_int_equal(fd, 8);
+	vm_mem_fini(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bounds),      cmocka_unit_test(test_lost),
-		cmocka_unit_test(test_high_memory), cmocka_unit_test(test_dirty),
-		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_bounds),        cmocka_unit_test(test_lost),
+		cmocka_unit_test(test_high_memory),   cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_sizes),         cmocka_unit_test(test_aside),
+		cmocka_unit_test(test_aside_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,20 +36,12 @@ static int copy_out(struct vm *vm, int *out, struct lb_err *err)
 	return rc;
 }
 
-/* Put a private view of @fd where the machine's memory lies. KVM notices by itself. */
-static int remap(struct vm *vm, int fd, struct lb_err *err)
-{
-	void *p = mmap(vm->mem.base, vm->mem.volume_bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0);
-
-	if (p == MAP_FAILED)
-		return lb_err_errno(err, errno, "private mapping of memory");
-	return 0;
-}
-
+/* F_SEAL_WRITE would look at every page first; the one mapping that the weaker seal leaves writable
+ * was put aside, where nobody finds it. */
 static int seal(int fd, struct lb_err *err)
 {
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+	if (fcntl(fd, F_ADD_SEALS,
+		  F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		return lb_err_errno(err, errno, "seals of memory");
 	return 0;
 }
@@ -58,18 +50,9 @@ static int seal(int fd, struct lb_err *err)
  * view of it. *@base is the caller's. */
 static int freeze(struct vm *vm, int *base, struct lb_err *err)
 {
-	int fd = vm->mem.fd, rc;
+	int rc = vm->mem.fd < 0 ? copy_out(vm, base, err) : vm_mem_set_aside(&vm->mem, base, err);
 
-	if (fd < 0) {
-		rc = copy_out(vm, base, err);
-		return rc != 0 ? rc : seal(*base, err);
-	}
-	rc = remap(vm, fd, err);
-	if (rc != 0)
-		return rc;
-	vm->mem.fd = -1;
-	*base = fd;
-	return seal(fd, err);
+	return rc != 0 ? rc : seal(*base, err);
 }
 
 static int base_and_state(struct vm *vm, int *base, struct lb_buf **state, struct lb_err *err)
@@ -95,6 +78,9 @@ int vm_fork(struct vm **out, struct vm *vm, const struct vm_cfg *cfg, struct lb_
 	if (vm_state(vm) != VM_PAUSED)
 		return lb_err_set(err, LB_EINVAL, 0, "%s: fork of a machine that is not paused",
 				  vm->name);
+	if (cfg->bios_fd >= 0 || cfg->kernel_fd >= 0 || cfg->restore != NULL)
+		return lb_err_set(err, LB_EINPUT, 0, "%s: a fork starts from its machine",
+				  vm->name);
 	if (vm_pager_left(vm->pager) > 0)
 		return lb_err_set(err, LB_EBUSY, 0, "%s: its memory is not all restored yet",
 				  vm->name);
@@ -103,7 +89,7 @@ int vm_fork(struct vm **out, struct vm *vm, const struct vm_cfg *cfg, struct lb_
 		r.state = state->p;
 		r.state_bytes = state->len;
 		c.restore = &r;
-		rc = vm_create(out, vm->env, &c, err);
+		rc = vm_build(out, vm->env, &c, err); /* no vm_create(): we know the base */
 	}
 	if (r.ram_fd >= 0)
 		(void)close(r.ram_fd);

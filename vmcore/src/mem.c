@@ -81,10 +81,50 @@ out:
 	return rc;
 }
 
+/* Where the old mapping goes. Page tables move whole when both addresses lie alike in them. */
+static void *room_for(struct vm_mem *m, void **to, uint64_t *bytes)
+{
+	void *p;
+
+	*bytes = m->volume_bytes + RAM_UNIT_BYTES;
+	p = mmap(NULL, *bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p != MAP_FAILED)
+		*to = (uint8_t *)p + ((uintptr_t)m->base - (uintptr_t)p) % RAM_UNIT_BYTES;
+	return p;
+}
+
+/* The addresses are never free meanwhile: first the pages leave the old mapping, which stays and is
+ * empty, then the private view replaces it. KVM notices by itself. */
+int vm_mem_set_aside(struct vm_mem *m, int *fd, struct lb_err *err)
+{
+	uint64_t bytes = 0;
+	void *to = NULL, *room = room_for(m, &to, &bytes);
+
+	LB_ASSERT(m->fd >= 0 && m->aside == NULL);
+	if (room == MAP_FAILED)
+		return lb_err_errno(err, errno, "room for a mapping of memory");
+	if (mremap(m->base, m->volume_bytes, m->volume_bytes,
+		   MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == MAP_FAILED ||
+	    mmap(m->base, m->volume_bytes, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, m->fd, 0) == MAP_FAILED) {
+		int rc = lb_err_errno(err, errno, "private mapping of memory");
+
+		(void)munmap(room, bytes);
+		return rc;
+	}
+	m->aside = room;
+	m->aside_bytes = bytes;
+	*fd = m->fd;
+	m->fd = -1;
+	return 0;
+}
+
 void vm_mem_fini(struct vm_mem *m)
 {
 	if (m->dirty == NULL)
 		return;
+	if (m->aside != NULL)
+		(void)munmap(m->aside, m->aside_bytes);
 	(void)munmap(m->base, m->volume_bytes);
 	if (m->fd >= 0)
 		(void)close(m->fd);

@@ -54,6 +54,9 @@ struct vm_mem {
 	int fd;                  /* of the memfd; -1: private */
 	_Atomic uint64_t *dirty; /* a bit a page of the volume, set by this process's writes */
 	_Atomic bool lost;       /* see vm_mem_settle() */
+	/* What a fork put aside (vm_mem_set_aside()): address space that nobody uses any more. */
+	void *aside;
+	uint64_t aside_bytes;
 };
 
 /* Anonymous shared memory (memfd), reading as zero. Errors: LB_EINPUT (size), LB_ENOMEM, LB_EIO. */
@@ -63,6 +66,11 @@ int vm_mem_init(struct vm_mem *m, uint64_t ram_bytes, struct lb_err *err);
 int vm_mem_init_mapped(struct vm_mem *m, uint64_t ram_bytes, uint8_t *base, int fd,
 		       struct lb_err *err);
 void vm_mem_fini(struct vm_mem *m); /* of a zeroed or half-made one: allowed */
+/* Of shared memory: from here on its pages are seen through a private view at the same address, and
+ * nobody of this process writes them any more. Takes no time for memory in use: the old mapping is
+ * not torn down but put aside until fini. *@fd, the memfd, is the caller's; other shared mappings
+ * of it there are none. On failure all is as before. Errors: LB_EIO, LB_ENOMEM. */
+int vm_mem_set_aside(struct vm_mem *m, int *fd, struct lb_err *err);
 uint64_t vm_mem_volume_bytes(uint64_t ram_bytes);
 
 /* Host address of [gpa, gpa+len), or NULL when that is not all RAM in one piece (ROM is not RAM).

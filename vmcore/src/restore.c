@@ -85,8 +85,9 @@ static int check_ram_dev(struct img_dev *ram, uint64_t volume_bytes, struct lb_e
 /* A page of a private mapping that was not written yet shows what others write into the file: so
  * nobody may be able to. A memfd says so by its seals; of a file we can only refuse to be the one.
  */
-static int check_frozen(int fd, uint64_t volume_bytes, struct lb_err *err)
+int vm_restore_frozen(int fd, uint64_t ram_bytes, struct lb_err *err)
 {
+	uint64_t volume_bytes = vm_mem_volume_bytes(ram_bytes);
 	struct stat st;
 	int seals = fcntl(fd, F_GET_SEALS), flags = fcntl(fd, F_GETFL);
 	const int need = F_SEAL_WRITE | F_SEAL_SHRINK;
@@ -108,12 +109,10 @@ static int check_frozen(int fd, uint64_t volume_bytes, struct lb_err *err)
 static int map_private(struct vm *vm, const struct vm_restore *r, struct lb_err *err)
 {
 	uint64_t bytes = vm_mem_volume_bytes(vm->cfg.ram_bytes);
-	void *p;
-	int rc = check_frozen(r->ram_fd, bytes, err);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, r->ram_fd,
+		       0);
+	int rc;
 
-	if (rc != 0)
-		return rc;
-	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, r->ram_fd, 0);
 	if (p == MAP_FAILED)
 		return lb_err_errno(err, errno, "mapping of the checkpoint's memory");
 	rc = vm_mem_init_mapped(&vm->mem, vm->cfg.ram_bytes, p, -1, err);

@@ -508,6 +508,11 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 	if ((cfg->bios_fd >= 0) + (cfg->kernel_fd >= 0) + (cfg->restore != NULL) != 1)
 		return lb_err_set(err, LB_EINPUT, 0,
 				  "a machine starts from firmware, a kernel, or a checkpoint");
+	if (cfg->restore != NULL && cfg->restore->mode == VM_RESTORE_MAPPED) {
+		rc = vm_restore_frozen(cfg->restore->ram_fd, cfg->ram_bytes, err);
+		if (rc != 0)
+			return rc;
+	}
 	rc = vm_build(&vm, env, cfg, err);
 	if (rc != 0)
 		return rc;

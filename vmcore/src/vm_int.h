@@ -70,9 +70,9 @@ struct vm {
 	struct vm_x86 x86;
 	struct vm_vcpu *vcpus;
 	struct vm_complement *complement; /* tests only; NULL: none */
-	struct lb_buf *power_on; /* processors and chips as after power-on */
-	struct vm_stage *stage;  /* cut.c; NULL: no cut was asked for yet */
-	struct vm_pager *pager;  /* pager.c; NULL: memory is all there */
+	struct lb_buf *power_on;          /* processors and chips as after power-on */
+	struct vm_stage *stage;           /* cut.c; NULL: no cut was asked for yet */
+	struct vm_pager *pager;           /* pager.c; NULL: memory is all there */
 
 	pthread_mutex_t lock, kick_lock;
 	pthread_cond_t parked_cond;
@@ -107,6 +107,9 @@ void vm_fault(struct vm *vm, enum vm_event_type type, uint64_t rip, const char *
 
 /* Does the machine of @cfg have what the checkpoint's had? LB_EINPUT naming the difference. */
 int vm_restore_check(const struct vm_state_view *v, const struct vm_cfg *cfg, struct lb_err *err);
+/* Can nobody write the memory that MAPPED maps? Seals, or a file that is open for reading only.
+ * Errors: LB_EINPUT. */
+int vm_restore_frozen(int fd, uint64_t ram_bytes, struct lb_err *err);
 /* Make vm->mem as @r says; LAZY starts the pager. */
 int vm_restore_memory(struct vm *vm, const struct vm_restore *r, struct lb_err *err);
 /* Devices, processors, chips. */

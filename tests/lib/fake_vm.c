@@ -2,8 +2,11 @@
  * A machine without KVM: vmcore's vm.h, cut.h and net.h as far as lifeboat-vm uses them. Its guest
  * counts in the first word of its memory and says so, echoes what is typed in capitals, and obeys
  * one-letter commands: 'O' switches itself off, 'F' faults, 'P' writes to the agent port, 'L' says
- * a long line. A checkpoint's state is the counter and the disks. It has one thread, as a real one
- * has.
+ * a long line, 'N' sends a byte by its first card. A checkpoint's state is the counter and the
+ * disks. It has one thread, as a real one has.
+ *
+ * A real card with more to send does so as soon as it is called for room: so each cut is followed,
+ * before vm_cut_take() returns, by one more byte by a card that has sent any.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -29,8 +32,16 @@
 #define STATE_MAGIC 0x454b4146u /* "FAKE" */
 #define INPUT_BYTES 64u
 
+/* No NIC leads anywhere; a hold counts what it would hold. */
+struct vm_net {
+	int fd;
+	bool sent_any;
+	uint64_t uncut_bytes, cut_bytes, cut_seq;
+};
+
 struct vm {
 	struct vm_cfg cfg;
+	struct vm_net *net; /* of the first card */
 	struct vm_disk_cfg disk[VM_DISKS_MAX];
 	_Atomic int state;
 	pthread_t thread;
@@ -66,6 +77,12 @@ static void say_long(struct vm *vm)
 	say(vm, VM_EVENT_SERIAL, line);
 }
 
+static void send_byte(struct vm_net *n)
+{
+	n->sent_any = true;
+	n->uncut_bytes++;
+}
+
 static void obey(struct vm *vm, char c)
 {
 	char echo[2] = {(char)toupper((unsigned char)c), '\0'};
@@ -80,6 +97,9 @@ static void obey(struct vm *vm, char c)
 		say(vm, VM_EVENT_PORT, "beat\n");
 	} else if (c == 'L') {
 		say_long(vm);
+	} else if (c == 'N') {
+		send_byte(vm->net);
+		say(vm, VM_EVENT_SERIAL, "sent\n");
 	} else {
 		say(vm, VM_EVENT_SERIAL, echo);
 	}
@@ -128,6 +148,7 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 		return lb_err_set(err, LB_ENOMEM, 0, "fake machine");
 	vm->cfg = *cfg;
 	memcpy(vm->disk, cfg->disks, cfg->disk_count * sizeof(vm->disk[0]));
+	vm->net = cfg->nic_count > 0 ? cfg->nics[0].net : NULL;
 	(void)pthread_mutex_init(&vm->lock, NULL);
 	vm->ram_fd = memfd_create("fake", MFD_CLOEXEC);
 	if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)cfg->ram_bytes) != 0)
@@ -299,12 +320,12 @@ int vm_cut_hold(struct vm *vm, uint64_t limit_ns, struct lb_err *err)
 	return 0;
 }
 
-int vm_cut_take(struct vm *vm, struct vm_cut *out, int (*mark)(void *arg, struct lb_err *err),
-		void *arg, struct lb_err *err)
+int vm_cut_take(struct vm *vm, struct vm_cut *out, vm_cut_mark_fn mark, void *arg,
+		struct lb_err *err)
 {
 	uint8_t state[16 + 9 * VM_DISKS_MAX];
 	struct lb_wr wr = lb_wr_init(state, sizeof(state));
-	int rc = mark != NULL ? mark(arg, err) : 0;
+	int rc = mark != NULL ? mark(arg, vm->seq + 1, err) : 0;
 
 	lb_wr_u32le(&wr, STATE_MAGIC);
 	lb_wr_u64le(&wr, vm->counter);
@@ -319,6 +340,8 @@ int vm_cut_take(struct vm *vm, struct vm_cut *out, int (*mark)(void *arg, struct
 		rc = lb_buf_copy_of(&vm->saved, state, wr.len, err);
 	if (rc != 0)
 		return rc;
+	if (vm->net != NULL && vm->net->sent_any)
+		send_byte(vm->net);
 	*out = (struct vm_cut){.seq = ++vm->seq,
 			       .boot_ns = vm->held_ns,
 			       .wall_ns = lb_env_real()->wall_ns(lb_env_real()),
@@ -370,11 +393,7 @@ size_t vm_restore_order(struct vm *vm, uint32_t *out, size_t cap)
 	return 2;
 }
 
-/* ---- net.h: no NIC leads anywhere ---- */
-
-struct vm_net {
-	int fd;
-};
+/* ---- net.h ---- */
 
 static int net_create(struct vm_net **out, int fd, struct lb_err *err)
 {
@@ -404,20 +423,20 @@ int vm_net_hold(struct vm_net **out, struct vm_net *lower, uint64_t max_bytes, s
 
 void vm_net_hold_cut(struct vm_net *hold, uint64_t seq)
 {
-	(void)hold;
-	(void)seq;
+	hold->cut_bytes += hold->uncut_bytes;
+	hold->uncut_bytes = 0;
+	hold->cut_seq = seq;
 }
 
 void vm_net_hold_ack(struct vm_net *hold, uint64_t seq)
 {
-	(void)hold;
-	(void)seq;
+	if (hold->cut_seq != 0 && seq >= hold->cut_seq)
+		hold->cut_bytes = 0;
 }
 
 uint64_t vm_net_hold_bytes(struct vm_net *hold)
 {
-	(void)hold;
-	return 0;
+	return hold->uncut_bytes + hold->cut_bytes;
 }
 
 void vm_net_announce(struct vm_net *n, const uint8_t mac[6])

@@ -290,6 +290,44 @@ static void test_the_holder_of_a_cut_sleeps(void **state)
 	vm_rig_fini(&rig);
 }
 
+/* COMMIT: what a card sends once its state is saved belongs to the next cut. A machine that goes on
+ * from this one sends it again, so it must not leave with this one's receipt. */
+static void test_output_belongs_to_the_cut_it_was_saved_in(void **state)
+{
+	const struct vm_ctl_msg take = {.type = VM_CTL_CUT_TAKE};
+	int fds[3] = {-1, -1, -1};
+	struct vm_ctl *c;
+
+	(void)state;
+	vm_rig_init(&rig);
+	vm_rig_fd(&rig, VM_FD_BIOS, 0, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	rig.l.nics = 1;
+	rig.l.nic[0].mac[0] = 2;
+	rig.l.commit_bytes = 4096;
+	if (vm_rig_launch(&rig, program) != 0)
+		fail_msg("%s", rig.err.msg);
+	c = open_ctl();
+	assert_int_equal(ask(c, VM_CTL_SERIAL_ATTACH, 0, VM_CTL_OK), 0);
+	type_text(c, "N");
+	expect(c, "sent");
+	assert_int_equal(ask(c, VM_CTL_GET_STATS, 0, VM_CTL_STATS), 0);
+	assert_int_equal(answer.stats.held_bytes, 1);
+	assert_int_equal(ask(c, VM_CTL_CUT_HOLD, SECOND, VM_CTL_OK), 0);
+	assert_int_equal(vm_ctl_call(c, &take, VM_CTL_CUT, &answer, fds, NULL), 0);
+	assert_int_equal(answer.cut.seq, 1);
+	assert_int_equal(ask(c, VM_CTL_CUT_RESUME, 0, VM_CTL_NUMBER), 0);
+	assert_int_equal(ask(c, VM_CTL_CUT_END, 1, VM_CTL_OK), 0);
+	assert_int_equal(ask(c, VM_CTL_GET_STATS, 0, VM_CTL_STATS), 0);
+	assert_int_equal(answer.stats.held_bytes, 2);
+	assert_int_equal(ask(c, VM_CTL_OUTPUT_ACK, 1, VM_CTL_OK), 0);
+	assert_int_equal(ask(c, VM_CTL_GET_STATS, 0, VM_CTL_STATS), 0);
+	assert_int_equal(answer.stats.held_bytes, 1);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+	vm_ctl_close(c);
+	vm_rig_fini(&rig);
+}
+
 static void test_events_and_power_off(void **state)
 {
 	struct vm_ctl *c;
@@ -634,6 +672,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_the_holder_of_a_cut_dies),
 		cmocka_unit_test(test_the_holder_of_a_cut_sleeps),
+		cmocka_unit_test(test_output_belongs_to_the_cut_it_was_saved_in),
 		cmocka_unit_test(test_events_and_power_off),
 		cmocka_unit_test(test_fault),
 		cmocka_unit_test(test_sigterm),

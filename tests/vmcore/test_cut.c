@@ -190,8 +190,9 @@ static void test_own_writes(void **state)
 	keep(f, &c);
 }
 
-static int refuse(void *arg, struct lb_err *err)
+static int refuse(void *arg, uint64_t seq, struct lb_err *err)
 {
+	assert_int_equal(seq, 1);
 	(*(int *)arg)++;
 	return lb_err_set(err, LB_EIO, 0, "mark");
 }

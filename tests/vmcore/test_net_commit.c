@@ -234,12 +234,13 @@ struct marking {
 	uint64_t seq;
 };
 
-static int mark(void *arg, struct lb_err *err)
+static int mark(void *arg, uint64_t seq, struct lb_err *err)
 {
 	struct marking *m = arg;
 
 	(void)err;
-	vm_net_hold_cut(m->hold, m->seq);
+	assert_int_equal(seq, m->seq);
+	vm_net_hold_cut(m->hold, seq);
 	return 0;
 }
 

@@ -89,12 +89,13 @@ static void wait_record(struct fix *f, uint64_t n)
 }
 
 /* The disk at the instant, as a volume's mark would hold it. */
-static int copy_disk(void *arg, struct lb_err *err)
+static int copy_disk(void *arg, uint64_t seq, struct lb_err *err)
 {
 	struct point *p = arg;
 	uint8_t *buf = malloc(DISK_BYTES);
 	int rc;
 
+	(void)seq;
 	assert_non_null(buf);
 	rc = img_pread(p->source, buf, DISK_BYTES, 0, err);
 	if (rc == 0)

@@ -121,8 +121,9 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int mark(void *arg, struct lb_err *err)
+static int mark(void *arg, uint64_t seq, struct lb_err *err)
 {
+	(void)seq;
 	return img_cut_mark(arg, err);
 }
 

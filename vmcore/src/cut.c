@@ -377,8 +377,8 @@ static void fill_cut(struct vm_stage *st, struct vm_cut *out, uint64_t volume_by
 	};
 }
 
-int vm_cut_take(struct vm *vm, struct vm_cut *out, int (*mark)(void *arg, struct lb_err *err),
-		void *arg, struct lb_err *err)
+int vm_cut_take(struct vm *vm, struct vm_cut *out, vm_cut_mark_fn mark, void *arg,
+		struct lb_err *err)
 {
 	struct vm_stage *st = vm->stage;
 	uint64_t copied = 0;
@@ -391,7 +391,7 @@ int vm_cut_take(struct vm *vm, struct vm_cut *out, int (*mark)(void *arg, struct
 	vm_board_lock(&vm->board);
 	rc = vm_state_save(vm, &st->state, st->seq + 1, err);
 	if (rc == 0 && mark != NULL)
-		rc = mark(arg, err);
+		rc = mark(arg, st->seq + 1, err);
 	if (rc == 0)
 		rc = harvest(vm, err);
 	if (rc == 0)

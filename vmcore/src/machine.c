@@ -317,7 +317,7 @@ static int need_cut(const struct vm_machine *m, uint32_t i, struct lb_err *err)
 					      m->l.disk[i].label);
 }
 
-int vm_machine_mark(void *arg, struct lb_err *err)
+int vm_machine_mark(void *arg, uint64_t seq, struct lb_err *err)
 {
 	struct vm_machine *m = arg;
 	int rc = 0;
@@ -327,6 +327,9 @@ int vm_machine_mark(void *arg, struct lb_err *err)
 		if (rc == 0)
 			rc = img_cut_mark(m->cut[i], err);
 	}
+	for (uint32_t i = 0; i < m->l.nics && rc == 0; i++)
+		if (m->hold[i] != NULL)
+			vm_net_hold_cut(m->hold[i], seq);
 	if (rc != 0)
 		vm_machine_cut_end(m, false);
 	return rc;

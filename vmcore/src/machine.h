@@ -43,8 +43,8 @@ int vm_machine_build(struct vm_machine *m, struct vm_hub *hub, struct lb_err *er
 void vm_machine_fini(struct vm_machine *m);
 int vm_machine_start(struct vm_machine *m, struct lb_err *err);
 
-/* For vm_cut_take(): every disk's mark. */
-int vm_machine_mark(void *arg, struct lb_err *err);
+/* For vm_cut_take(): every disk's mark, and what held frames belong to the cut. */
+int vm_machine_mark(void *arg, uint64_t seq, struct lb_err *err);
 /* Disk @i as of the open cut. Errors: LB_EUNSUPPORTED (it cannot be cut), LB_EIO. */
 int vm_machine_read(struct vm_machine *m, uint32_t i, void *buf, uint32_t len, uint64_t off,
 		    struct lb_err *err);

@@ -195,9 +195,6 @@ static int do_take(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 				  .disks = w->m->l.disks};
 	for (uint32_t i = 0; i < w->m->l.disks; i++)
 		to->disk_bytes[i] = w->m->l.disk[i].size_bytes;
-	for (uint32_t i = 0; i < w->m->l.nics; i++)
-		if (w->m->hold[i] != NULL)
-			vm_net_hold_cut(w->m->hold[i], w->cut.seq);
 	return cut_fds(w, j, err);
 }
 

@@ -50,9 +50,13 @@ uint64_t vm_ram_volume_bytes(uint64_t ram_bytes);
 
 /* First part of the first cut, while the guest runs; may take seconds. Idempotent, optional. */
 int vm_cut_prepare(struct vm *vm, struct lb_err *err);
-/* @mark (may be NULL) is called inside vm_cut_take(): the disks' own marks. */
+/* Called inside vm_cut_take() when the devices' state is saved and none of them may go on yet: the
+ * disks' own marks, and what was sent so far belongs to cut @seq. The cut may fail all the same;
+ * the next one has the same number then. */
+typedef int (*vm_cut_mark_fn)(void *arg, uint64_t seq, struct lb_err *err);
+
 int vm_cut_hold(struct vm *vm, uint64_t limit_ns, struct lb_err *err);
-int vm_cut_take(struct vm *vm, struct vm_cut *out, int (*mark)(void *arg, struct lb_err *err),
+int vm_cut_take(struct vm *vm, struct vm_cut *out, vm_cut_mark_fn mark, /* may be NULL */
 		void *arg, struct lb_err *err);
 void vm_cut_resume(struct vm *vm,
 		   struct vm_cut *cut);    /* also after a failed take; cut may be NULL */

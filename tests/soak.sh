@@ -33,6 +33,8 @@ while [ $SECONDS -lt $end ]; do
 	run "$bin/crash_powercut" 2000 $((round + 2))
 	run "$bin/crash_flips" 10000
 	run "$bin/vmcore_commit" 200
+	LB_COMMIT_ROUNDS=20 LB_COMMIT_LIMIT_S=900 LB_COMMIT_SEED=$first \
+		run_guest "$top/tests/e2e/commit.sh" "$top" "$top/build/gcc"
 	run ctest --test-dir "$top/build/gcc" --output-on-failure -R '^vmcore\.linux_'
 	round=$((round + 1))
 done

@@ -46,3 +46,7 @@ set_tests_properties(e2e.cold PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 
 # A drill from a memory point in its bubble, and the same machine's failover: frames on bridges are the judge.
 add_test(NAME e2e.drill COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/drill.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.drill PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240 RESOURCE_LOCK guests)
+
+# `output: commit`: what was seen outside is explained by the restored point.
+add_test(NAME e2e.commit COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/commit.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.commit PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 260 RESOURCE_LOCK guests)

@@ -71,6 +71,11 @@ struct sa_network_cfg {
 	char bridge[SA_NAME_BYTES];
 };
 
+enum sa_output { /* names: "async", "commit" */
+	SA_OUTPUT_ASYNC,
+	SA_OUTPUT_COMMIT
+};
+
 /* How a machine of driver vmcore is built here; config_vm.c. */
 struct sa_vm_cfg {
 	uint64_t ram_bytes, cpus;
@@ -78,6 +83,8 @@ struct sa_vm_cfg {
 	char cmdline[SA_CMDLINE_BYTES];
 	struct sa_network_cfg network;
 	bool memory_points;
+	enum sa_output output;
+	uint64_t output_bound_bytes;
 	size_t nics;
 	char mac[SA_NICS_MAX][SA_MAC_BYTES];
 };

@@ -51,6 +51,20 @@ const struct lb_conf_field sa_config_vm_fields[] = {
 	 IN(memory_points),
 	 .dflt = "false",
 	 .help = "recovery points hold its memory too: it can go on where it stood"},
+	{.key = "output",
+	 .type = LB_CT_ENUM,
+	 IN(output),
+	 .choices = "async|commit",
+	 .dflt = "async",
+	 .help = "commit: frames leave it when the other site holds a memory point that explains "
+		 "them"},
+	{.key = "output_bound",
+	 .type = LB_CT_BYTES,
+	 IN(output_bound_bytes),
+	 .min = 1 << 20,
+	 .max = 1 << 30,
+	 .dflt = "4 MiB",
+	 .help = "commit: frames of a NIC that may wait; with more its guest has to wait"},
 	{0},
 };
 
@@ -118,6 +132,9 @@ static void check_vm(struct lb_conf *doc, const struct lb_conf_node *n, const st
 	check_name(doc, n, "bridge", vm->network.bridge);
 	if (vm->ram_bytes % TWO_MB != 0)
 		lb_conf_problem(doc, lb_conf_get(n, "memory"), "memory: not a multiple of 2 MiB");
+	if (vm->output == SA_OUTPUT_COMMIT && !vm->memory_points)
+		lb_conf_problem(doc, lb_conf_get(n, "output"),
+				"output: commit needs \"memory_points: true\"");
 	if (vm->kernel[0] == '\0' && (vm->initrd[0] != '\0' || vm->cmdline[0] != '\0'))
 		lb_conf_problem(doc, lb_conf_get(n, vm->initrd[0] != '\0' ? "initrd" : "cmdline"),
 				"%s: of no use without \"kernel\"",

@@ -53,7 +53,7 @@ struct sa_vmrun {
 	bool frozen_clock;      /* drill */
 	bool announce;          /* failover */
 	bool complement;        /* TEST ONLY */
-	uint64_t commit_bytes;
+	uint64_t commit_bytes;  /* see vm_launch */
 };
 
 /* Errors: what lifeboat-vm says it could not do (its codes), LB_EBUSY (one runs in @dir),

@@ -319,16 +319,18 @@ static int run_machine(struct request *q, struct lb_err *err)
 	const struct sa_vm_cfg *vm = &p->machine->vm;
 	struct sa_vmrun_disk disk[VM_DISKS_MAX] = {0};
 	const struct sa_network_cfg *net = &vm->network;
-	const struct sa_vmrun r = {.dir = p->dir,
-				   .program = q->program,
-				   .desc = &q->desc,
-				   .disk = disk,
-				   .firmware = q->vms->agent->cfg->hv_firmware, /* never changes */
-				   .vga_firmware = q->vms->agent->cfg->hv_vga_firmware,
-				   .kernel = vm->kernel[0] != '\0' ? vm->kernel : NULL,
-				   .initrd = vm->initrd[0] != '\0' ? vm->initrd : NULL,
-				   .netns = net->netns[0] != '\0' ? net->netns : NULL,
-				   .bridge = net->bridge[0] != '\0' ? net->bridge : NULL};
+	const struct sa_vmrun r = {
+		.dir = p->dir,
+		.program = q->program,
+		.desc = &q->desc,
+		.disk = disk,
+		.firmware = q->vms->agent->cfg->hv_firmware, /* never changes */
+		.vga_firmware = q->vms->agent->cfg->hv_vga_firmware,
+		.kernel = vm->kernel[0] != '\0' ? vm->kernel : NULL,
+		.initrd = vm->initrd[0] != '\0' ? vm->initrd : NULL,
+		.netns = net->netns[0] != '\0' ? net->netns : NULL,
+		.bridge = net->bridge[0] != '\0' ? net->bridge : NULL,
+		.commit_bytes = vm->output == SA_OUTPUT_COMMIT ? vm->output_bound_bytes : 0};
 	int rc = 0;
 
 	for (size_t i = 0; i < q->desc.disks && rc == 0; i++) {

@@ -56,11 +56,12 @@ lb_pair_osaka() { # YAML
 	YAML
 }
 
+lb_pair_answers() { "$1" status --json > /dev/null 2>&1; }
 lb_pair_agent() { # SITE
 	"$lb_pair_bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
 	pid[$1]=$!
 	disown "${pid[$1]}"
-	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
+	lb_wait_for 30 "lifeboatd of $1" lb_pair_answers "$1"
 }
 
 lb_pair_start() {

@@ -203,8 +203,8 @@ static void test_vm(void **state)
 		"groups:\n  - name: erp\n    peer: osaka\n    machines:\n"
 		"      - name: pay\n        driver: vmcore\n"
 		"        vm: {memory: 1 GiB, cpus: 4, kernel: /boot/k, cmdline: \"a b\", netns: n, "
-		"bridge: br0, memory_points: true, nics: [\"52:54:00:00:00:01\", "
-		"\"52:54:00:00:00:02\"]}\n"
+		"bridge: br0, memory_points: true, output: commit, output_bound: 1MiB, "
+		"nics: [\"52:54:00:00:00:01\", \"52:54:00:00:00:02\"]}\n"
 		"        volumes: [{name: vda, path: /srv/a}, {name: hda, path: /srv/b}]\n"
 		"      - {name: plain, driver: vmcore, volumes: [{name: vda, path: /srv/c}]}\n");
 	const struct sa_vm_cfg *vm = &c->group[0].machine[0].vm;
@@ -215,6 +215,8 @@ static void test_vm(void **state)
 	assert_string_equal(c->hv_firmware, "/opt/bios");
 	assert_string_equal(c->group[0].machine[0].driver, "vmcore");
 	assert_true(vm->ram_bytes == UINT64_C(1) << 30 && vm->cpus == 4 && vm->memory_points);
+	assert_int_equal(vm->output, SA_OUTPUT_COMMIT);
+	assert_true(vm->output_bound_bytes == UINT64_C(1) << 20);
 	assert_string_equal(vm->kernel, "/boot/k");
 	assert_string_equal(vm->cmdline, "a b");
 	assert_string_equal(vm->network.bridge, "br0");
@@ -223,6 +225,7 @@ static void test_vm(void **state)
 	assert_int_equal(c->group[0].machine[0].volumes, 2);
 	vm = &c->group[0].machine[1].vm;
 	assert_true(vm->ram_bytes == UINT64_C(512) << 20 && vm->cpus == 1 && !vm->memory_points);
+	assert_int_equal(vm->output, SA_OUTPUT_ASYNC);
 	sa_config_destroy(c);
 }
 

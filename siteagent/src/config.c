@@ -198,7 +198,7 @@ static const struct lb_conf_field group_fields[] = {
 	{.key = "interval",
 	 .type = LB_CT_DURATION,
 	 IN(struct sa_group_cfg, interval_ns),
-	 .min = UINT64_C(100000000),
+	 .min = UINT64_C(25000000),
 	 .max = UINT64_C(7) * 86400 * 1000000000,
 	 .dflt = "5s",
 	 .help = "time from one recovery point to the next"},

@@ -83,6 +83,19 @@ static int store_settle(struct source_group *g, uint32_t i, const struct lb_hash
 	return rc != 0 ? rc : store_open_one(g, i, err);
 }
 
+/* A driver that was not told of the last receipt, because a process died first, counts from the
+ * point before: that names more blocks than needed, never less. */
+static void note_before(struct source_group *g)
+{
+	struct lb_hash base;
+
+	for (uint32_t i = 0; i < g->cfg.volumes; i++)
+		if (!source_group_fleeting(g, i) && rep_digest_base(g->digest[i], &base)) {
+			g->before = base;
+			return;
+		}
+}
+
 /* A crash between the commits of two volumes: the receipt had come, so the others follow. */
 static int stores_agree(struct source_group *g, struct lb_err *why, struct lb_err *err)
 {
@@ -98,6 +111,7 @@ static int stores_agree(struct source_group *g, struct lb_err *why, struct lb_er
 		any = true;
 		if (!all_lead_to(g, &base))
 			continue;
+		note_before(g);
 		for (uint32_t k = 0; rc == 0 && k < g->cfg.volumes; k++)
 			rc = store_settle(g, k, &base, why, err);
 		if (rc == 0)
@@ -358,6 +372,22 @@ static bool volume_full(const struct source_group *g, uint32_t i)
 	       (source_group_fleeting(g, i) && !rep_digest_base(g->digest[i], &base));
 }
 
+/* The driver's map, if it counts from what the peer holds. */
+static const struct img_extmap *changes_of(struct source_group *g, uint32_t i, bool full)
+{
+	const struct rep_cut_volume *cv = &g->cut.volume[i];
+	const struct rep_source_volume *v = &g->cfg.volume[i];
+
+	if (full || cv->changed == NULL || lb_hash_is_zero(&cv->since) ||
+	    lb_hash_equal(&cv->since, &g->at.base) || lb_hash_equal(&cv->since, &g->before))
+		return full ? NULL : cv->changed;
+	(void)lb_err_set(&g->strayed, LB_EBASE, 0,
+			 "changes of %s of %s are known since another point than the other site's "
+			 "newest: all of it is compared",
+			 v->volume_name, v->machine_name);
+	return NULL;
+}
+
 static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_volume *out,
 		       struct lb_err *err)
 {
@@ -386,7 +416,7 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 				  .dek = &g->dek[i],
 				  .digest = g->digest[i],
 				  .dev = g->cut.volume[i].dev,
-				  .changed = full ? NULL : g->cut.volume[i].changed,
+				  .changed = changes_of(g, i, full),
 				  .shadow = shadow_begin(g, i, full),
 				  .workers = c->workers,
 				  .emit = on_emit,
@@ -533,6 +563,7 @@ static int job_scan(struct source_job *j)
 
 	if (m == NULL)
 		return lb_err_set(&j->err, LB_ENOMEM, 0, "allocate a manifest");
+	g->strayed = (struct lb_err){0};
 	for (uint32_t i = 0; i < g->cfg.volumes; i++)
 		all += g->layer[i].volume_bytes;
 	__atomic_store_n(&g->scan_done_bytes, 0, __ATOMIC_RELAXED);
@@ -558,7 +589,15 @@ static int job_end(struct source_job *j)
 	struct lb_hash base;
 	int rc = 0;
 
+	/* the driver first: dying after it costs nothing, the digests are committed at the next
+	 * start */
+	g->cut.point = j->manifest;
+	if (g->have_cut)
+		g->cfg.ops->end(g->cfg.arg, &g->cut, j->cut_acked);
+	g->have_cut = false;
 	(void)pthread_mutex_lock(&g->digest_lock);
+	if (j->commit)
+		note_before(g);
 	for (uint32_t i = 0; j->commit && rc == 0 && i < g->cfg.volumes; i++) {
 		/* Known of before this process' first cut of it: the next one is full. */
 		if (source_group_fleeting(g, i) && !rep_digest_base(g->digest[i], &base) &&
@@ -572,9 +611,6 @@ static int job_end(struct source_job *j)
 		if (g->shadow[i] != NULL)
 			rep_shadow_commit(g->shadow[i], &j->manifest);
 	}
-	if (g->have_cut)
-		g->cfg.ops->end(g->cfg.arg, &g->cut, j->cut_acked);
-	g->have_cut = false;
 	return rc;
 }
 

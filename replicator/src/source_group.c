@@ -182,6 +182,8 @@ static void scan_done(struct source_group *g, const struct source_job *j)
 {
 	struct rep_sender_event e = {.type = REP_SENDER_CUT_DROPPED, .group = g->cfg.group};
 
+	if (g->strayed.code != 0)
+		event_err(g, REP_SOURCE_RESYNC, &g->strayed);
 	if (j->rc == 0) {
 		g->phase = PHASE_SCANNED;
 		return;

@@ -84,6 +84,8 @@ struct source_group {
 	bool have_keys;                /* (job) */
 	struct rep_cut cut;            /* (job) */
 	bool have_cut;                 /* (job) */
+	struct lb_hash before; /* (job) what the digests described before their newest commit */
+	struct lb_err strayed;         /* (job) changes that count from elsewhere: told after it */
 	struct rep_sender_place at;    /* (job) of the running cut */
 	struct rep_offer_layer *layer; /* (job) of the running cut, one a volume */
 

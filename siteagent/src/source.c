@@ -188,7 +188,7 @@ void sa_source_destroy(struct sa_source *s)
 {
 	if (s == NULL)
 		return;
-	sa_source_release(s, SA_CUT_ABANDONED);
+	sa_source_release(s, SA_CUT_ABANDONED, NULL);
 	s->ops->destroy(s);
 	free_source(s);
 }
@@ -260,7 +260,7 @@ int sa_source_cut(struct sa_cut *out, struct sa_source *const *members, size_t c
 		members[i]->ops->resume(members[i]);
 	cut.held_ns = env->now_ns(env) - cut.boot_ns;
 	for (size_t i = 0; i < count && rc != 0; i++)
-		sa_source_release(members[i], SA_CUT_ABANDONED);
+		sa_source_release(members[i], SA_CUT_ABANDONED, NULL);
 	if (rc == 0)
 		*out = cut;
 	return rc;
@@ -279,6 +279,11 @@ int sa_source_changed(struct sa_source *s, size_t vol, const struct img_extmap *
 	return s->ops->changed(s, vol, out, err);
 }
 
+struct lb_hash sa_source_since(const struct sa_source *s, size_t vol)
+{
+	return s->since[vol];
+}
+
 int sa_source_check(struct sa_source *s, struct lb_err *err)
 {
 	int rc;
@@ -288,10 +293,10 @@ int sa_source_check(struct sa_source *s, struct lb_err *err)
 	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
 }
 
-void sa_source_release(struct sa_source *s, enum sa_cut_fate fate)
+void sa_source_release(struct sa_source *s, enum sa_cut_fate fate, const struct lb_hash *point)
 {
 	if (!s->cut_open)
 		return;
 	s->cut_open = false;
-	s->ops->release(s, fate == SA_CUT_KEPT);
+	s->ops->release(s, fate == SA_CUT_KEPT, point);
 }

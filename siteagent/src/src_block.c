@@ -366,10 +366,11 @@ static int block_check(struct sa_source *s, struct lb_err *err)
 	return rc;
 }
 
-static void block_release(struct sa_source *s, bool kept)
+static void block_release(struct sa_source *s, bool kept, const struct lb_hash *point)
 {
 	(void)s;
 	(void)kept;
+	(void)point;
 }
 
 static const struct sa_source_ops block_ops = {

@@ -102,6 +102,7 @@ static int hand_over(struct sa_source_group *g, struct lb_err *err)
 
 			if (rc == 0)
 				rc = sa_source_changed(s, v, &g->volume[n].changed, err);
+			g->volume[n].since = sa_source_since(s, v);
 			if (rc != 0)
 				return lb_err_wrap(err, rc, "machine %s", s->cfg.machine);
 		}
@@ -127,9 +128,9 @@ static void group_end(void *arg, struct rep_cut *cut, bool acked)
 {
 	struct sa_source_group *g = arg;
 
-	(void)cut;
 	for (size_t i = 0; i < g->members; i++)
-		sa_source_release(g->member[i], acked ? SA_CUT_KEPT : SA_CUT_ABANDONED);
+		sa_source_release(g->member[i], acked ? SA_CUT_KEPT : SA_CUT_ABANDONED,
+				  acked ? &cut->point : NULL);
 }
 
 /* A host too busy for the limit would give no point at all: after each miss twice the limit is

@@ -26,7 +26,7 @@ struct sa_source_ops {
 	/* Memory points: the device state of the open cut; 0: this machine has none. NULL: never.
 	 */
 	int (*state)(struct sa_source *s, const void **p, uint32_t *bytes);
-	void (*release)(struct sa_source *s, bool kept);
+	void (*release)(struct sa_source *s, bool kept, const struct lb_hash *point);
 	void (*destroy)(struct sa_source *s); /* of the driver's own; source.c frees the rest */
 };
 
@@ -36,8 +36,9 @@ struct sa_source {
 	struct sa_source_cfg cfg; /* strings are ours */
 	struct sa_source_volume volume[SA_SOURCE_VOLUMES_MAX];
 	size_t volumes;
-	char *machine_xml; /* or NULL */
-	_Atomic int state; /* enum sa_source_state */
+	struct lb_hash since[SA_SOURCE_VOLUMES_MAX]; /* set by changed(); see sa_source_since() */
+	char *machine_xml;                           /* or NULL */
+	_Atomic int state;                           /* enum sa_source_state */
 	atomic_bool cancel;
 	bool cut_open;
 };

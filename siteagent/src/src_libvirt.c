@@ -485,7 +485,7 @@ static int lv_hold(struct sa_source *s, uint64_t limit_ns, struct lb_err *err)
 	return 0;
 }
 
-static void lv_release(struct sa_source *s, bool kept);
+static void lv_release(struct sa_source *s, bool kept, const struct lb_hash *point);
 
 static int lv_mark(struct sa_source *s, struct lb_err *err)
 {
@@ -495,7 +495,7 @@ static int lv_mark(struct sa_source *s, struct lb_err *err)
 
 		if (rc != 0) {
 			if (i > 0)
-				lv_release(s, false);
+				lv_release(s, false, NULL);
 			return note_loss(s, i, rc, err);
 		}
 	}
@@ -651,11 +651,12 @@ static int lv_check(struct sa_source *s, struct lb_err *err)
 	return rc == 0 ? 0 : lb_err_wrap(err, LB_ECHANGED, "is the cut whole");
 }
 
-static void lv_release(struct sa_source *s, bool kept)
+static void lv_release(struct sa_source *s, bool kept, const struct lb_hash *point)
 {
 	struct lv_source *l = lv_of(s);
 	bool told = true;
 
+	(void)point; /* the journal's helper is ours and ends with us */
 	for (size_t i = 0; i < s->volumes; i++)
 		if (l->vol[i].ctl == NULL || rep_jctl_release(l->vol[i].ctl, kept, NULL) != 0)
 			told = false;

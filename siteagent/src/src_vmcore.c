@@ -8,8 +8,9 @@
  * What the machine's process says is foreign: it runs a guest. Descriptors are only read with
  * bounded reads, never mapped (it could shorten them under us).
  *
- * The first cut of a connection compares everything: the machine's map counts from the last cut
- * that was kept, which may have been kept by an agent that died before it could note so.
+ * The machine remembers as what point its last kept cut was kept, its disks' logs also when it is
+ * started anew: so its map goes on to count when the agent is another one, and the engine compares
+ * that point with the other site's. A map of nobody knows what is none.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -45,7 +46,7 @@ struct vmcore_source {
 	struct sa_source base;
 	pthread_mutex_t lock; /* guards .ctl: readers of several volumes share it */
 	struct vm_ctl *ctl;
-	bool held, fresh; /* fresh: no cut of this connection was kept yet */
+	bool held;
 	struct vm_ctl_cut cut;
 	uint8_t *state;
 	struct cut_disk disk[VM_DISKS_MAX];
@@ -142,7 +143,6 @@ static int vmcore_prepare(struct sa_source *s, struct lb_err *err)
 		sa_source_set_state(s, SA_SRC_LOST);
 		return rc;
 	}
-	v->fresh = true;
 	sa_source_set_state(s, SA_SRC_READY);
 	return 0;
 }
@@ -356,9 +356,11 @@ static int disk_changed(struct vmcore_source *v, size_t vol, struct lb_err *err)
 	(void)pthread_mutex_lock(&v->lock);
 	rc = call(v, &rq, VM_CTL_MAP, &answer, fds, err);
 	(void)pthread_mutex_unlock(&v->lock);
-	if (rc == 0 && fds[0] >= 0)
+	if (rc == 0 && fds[0] >= 0 && !lb_hash_is_zero(&answer.base))
 		rc = map_of(&v->changed[vol], fds[0], (v->cut.disk_bytes[vol] + BLOCK - 1) / BLOCK,
 			    err);
+	if (rc == 0)
+		v->base.since[vol] = answer.base;
 	close_fds(fds);
 	return rc;
 }
@@ -370,11 +372,10 @@ static int vmcore_changed(struct sa_source *s, size_t vol, const struct img_extm
 	int rc = 0;
 
 	*out = NULL;
-	if (v->fresh)
-		return 0;
+	s->since[vol] = v->cut.base;
 	if (vol < disks_of(v))
 		rc = disk_changed(v, vol, err);
-	else if (v->changed_fd >= 0)
+	else if (v->changed_fd >= 0 && !lb_hash_is_zero(&v->cut.base))
 		rc = map_of(&v->changed[vol], v->changed_fd, v->cut.ram_bytes / BLOCK, err);
 	if (rc == 0)
 		*out = v->changed[vol];
@@ -397,22 +398,19 @@ static int vmcore_state(struct sa_source *s, const void **p, uint32_t *bytes)
 	return 1;
 }
 
-static void vmcore_release(struct sa_source *s, bool kept)
+static void vmcore_release(struct sa_source *s, bool kept, const struct lb_hash *point)
 {
 	struct vmcore_source *v = of(s);
-	int rc = simple(v, VM_CTL_CUT_END, kept ? 1 : 0, VM_CTL_OK, NULL);
+	const struct vm_ctl_msg end = {.type = VM_CTL_CUT_END,
+				       .n = kept ? 1 : 0,
+				       .base = point != NULL ? *point : (struct lb_hash){{0}}};
+	const struct vm_ctl_msg ack = {.type = VM_CTL_OUTPUT_ACK, .n = v->cut.seq};
+	struct vm_ctl_msg answer;
 
-	if (rc == 0 && kept) {
-		const struct vm_ctl_msg ack = {.type = VM_CTL_OUTPUT_ACK, .n = v->cut.seq};
-		struct vm_ctl_msg answer;
-
-		v->fresh = false;
-		(void)pthread_mutex_lock(&v->lock);
+	(void)pthread_mutex_lock(&v->lock);
+	if (call(v, &end, VM_CTL_OK, &answer, NULL, NULL) == 0 && kept)
 		(void)call(v, &ack, VM_CTL_OK, &answer, NULL, NULL);
-		(void)pthread_mutex_unlock(&v->lock);
-	} else if (rc != 0) {
-		v->fresh = true;
-	}
+	(void)pthread_mutex_unlock(&v->lock);
 	drop_cut(v);
 }
 

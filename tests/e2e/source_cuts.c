@@ -149,7 +149,7 @@ static int do_cut(struct sa_source *s, const char *prefix, bool kept, struct lb_
 		rc = ship_volume(s, v, prefix, &t, err);
 	if (rc == 0)
 		rc = sa_source_check(s, err);
-	sa_source_release(s, rc == 0 && kept ? SA_CUT_KEPT : SA_CUT_ABANDONED);
+	sa_source_release(s, rc == 0 && kept ? SA_CUT_KEPT : SA_CUT_ABANDONED, NULL);
 	if (rc == 0)
 		printf("ok copied=%" PRIu64 " unknown=%u held_ms=%" PRIu64 "\n", t.bytes_copied,
 		       t.unknown, cut.held_ns / 1000000);

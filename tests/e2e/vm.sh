@@ -68,7 +68,7 @@ acked_over() { local n; n=$(acked 2> /dev/null) && [ "$n" != null ] && [ "$n" -g
 
 mkdir -p "$work"/{tokyo,osaka}/state
 chmod 755 "$work" "$work"/{tokyo,osaka}
-truncate -s 4M "$work/pay.img"
+head -c 16M /dev/urandom > "$work/pay.img"
 echo hello > "$work/firmware"
 cat > "$work/tokyo/lifeboat.yaml" <<YAML
 site: tokyo
@@ -164,6 +164,31 @@ osaka point show latest --json | jq -e '.consistency == "memory"' > /dev/null ||
 	lb_fail "the point is no memory point: $(osaka point show latest --json)"
 osaka point show latest --json | jq -e '[.volumes[].volume] | contains(["ram", "vda"])' > /dev/null ||
 	lb_fail "the point has no memory"
+# What this process of the agent read of the disks until it had two more points.
+read_for_two() {
+	local n
+	n=$(acked)
+	lb_wait_for 40 "two points" acked_over $((n + 1))
+	tokyo status --json | jq '.groups[0].bytes_read'
+}
+restart() { # AGENT-ONLY | BOTH | WITHOUT-LOG
+	kill9 tokyo
+	[ "$1" = AGENT-ONLY ] || kill -9 "$p"
+	[ "$1" != WITHOUT-LOG ] || rm "$work"/tokyo/state/vms/erp.pay/vda.log
+	start tokyo
+	[ "$1" = AGENT-ONLY ] || tokyo vm run pay > /dev/null
+	p=$(vm tokyo pay .pid)
+	n=$(read_for_two)
+	echo "$1: $n bytes read for two points"
+}
+say "restarts of agent and machine go on with the log of writes"
+restart AGENT-ONLY
+[ "$n" -lt $((4 << 20)) ] || lb_fail "the disk was compared again"
+restart BOTH
+[ "$n" -lt $((4 << 20)) ] || lb_fail "the disk was compared again"
+! grep -q "ev=resync" "$work/tokyo/log" || lb_fail "changes were known from elsewhere: $(grep ev=resync "$work/tokyo/log")"
+restart WITHOUT-LOG
+[ "$n" -ge $((16 << 20)) ] || lb_fail "nothing says what changed, and the disk was not compared"
 before=$(ticks tokyo pay)
 
 say "tokyo is lost: machine and agent are killed"

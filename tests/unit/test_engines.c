@@ -8,6 +8,7 @@
 #include "base/seal.h"
 #include "check.h"
 #include "imaging/dev.h"
+#include "imaging/extmap.h"
 #include "memfs.h"
 #include "replicator/link.h"
 #include "replicator/source.h"
@@ -34,6 +35,9 @@ struct group {
 	unsigned begun, ended, ended_acked, acked, abandoned, fenced, resync;
 	int begin_code; /* what the driver says */
 	struct lb_hash last;
+	struct img_extmap *changed; /* what the driver says of all volumes, or NULL */
+	struct lb_hash kept;        /* what cut_end() heard last */
+	bool astray;                /* the driver's changes count from no point at all */
 };
 
 struct fixture {
@@ -141,7 +145,10 @@ static int cut_begin(void *arg, struct rep_cut *out, struct lb_err *err)
 	}
 	g->begun++;
 	for (uint32_t i = 0; i < g->volumes; i++)
-		g->cut[i] = (struct rep_cut_volume){.dev = g->dev[i]};
+		g->cut[i] = (struct rep_cut_volume){.dev = g->dev[i],
+						    .changed = g->changed,
+						    .since = g->astray ? (struct lb_hash){{9}}
+								       : g->kept};
 	*out = (struct rep_cut){.volume = g->cut,
 				.consistency = REP_CONSISTENCY_CRASH,
 				.machine_json = "{\"format\":1}",
@@ -154,9 +161,10 @@ static void cut_end(void *arg, struct rep_cut *cut, bool acked)
 {
 	struct group *g = arg;
 
-	(void)cut;
 	g->ended++;
 	g->ended_acked += acked;
+	if (acked)
+		g->kept = cut->point;
 }
 
 static const struct rep_cut_ops ops = {.begin = cut_begin, .end = cut_end};
@@ -416,6 +424,55 @@ static void test_points(void **state)
 	check_equal(x);
 }
 
+static void until_two(struct fixture *x)
+{
+	unsigned from[GROUPS];
+
+	for (unsigned k = 0; k < GROUPS; k++)
+		from[k] = x->group[k].acked;
+	while (x->group[0].acked < from[0] + 2 || x->group[1].acked < from[1] + 2)
+		until(x, 1);
+	rep_source_destroy(x->source);
+	x->source = NULL;
+}
+
+/* A driver that remembers what changed while the agent was another process: its map is worth
+ * something when it counts from what the other site holds, and only then. This one lies: its map
+ * says that nothing changed, so it is seen when it is believed. */
+static void test_changes_of_an_earlier_process(void **state)
+{
+	struct fixture *x = *state;
+	struct rep_source_stats st;
+
+	until_two(x);
+	for (unsigned i = 0; i < GROUPS; i++) {
+		struct group *g = &x->group[i];
+
+		assert_true(lb_hash_equal(&g->kept, &g->last));
+		assert_int_equal(img_extmap_create(&g->changed, false, 8, NULL), 0);
+		g->astray = true;
+	}
+	scribble(x, 20);
+	source_start(x);
+	until_two(x);
+	check_equal(x); /* compared by digests */
+	for (unsigned i = 0; i < GROUPS; i++) {
+		assert_true(x->group[i].resync > 0);
+		x->group[i].resync = 0;
+		x->group[i].astray = false;
+	}
+	source_start(x);
+	until(x, 2 * GROUPS);
+	assert_true(rep_source_stats(x->source, &x->group[0].id, &st));
+	assert_int_equal(st.bytes_read, 0); /* believed */
+	rep_source_destroy(x->source);
+	x->source = NULL;
+	for (unsigned i = 0; i < GROUPS; i++) {
+		assert_int_equal(x->group[i].resync, 0);
+		img_extmap_destroy(x->group[i].changed);
+	}
+}
+
 static void test_driver_refuses(void **state)
 {
 	struct fixture *x = *state;
@@ -550,6 +607,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_points, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changes_of_an_earlier_process, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_driver_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_in_event, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_while_busy, setup, teardown),

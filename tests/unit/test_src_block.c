@@ -100,7 +100,7 @@ static void test_still(void **state)
 			read_all(dev, 0);
 			read_all(dev, 8 * 4096); /* some blocks twice */
 			assert_int_equal(sa_source_check(f.s, NULL), 0);
-			sa_source_release(f.s, SA_CUT_KEPT);
+			sa_source_release(f.s, SA_CUT_KEPT, NULL);
 			write_at(f.path, 4096, (char)round); /* between cuts: no matter */
 		}
 		fixture_fini(&f);
@@ -123,7 +123,7 @@ static void test_written_while_read(void **state)
 		assert_non_null(strstr(err.msg, "old"));
 		assert_non_null(strstr(err.msg, f.path));
 		assert_true((strstr(err.msg, "frozen") != NULL) == (frozen != 0));
-		sa_source_release(f.s, SA_CUT_ABANDONED);
+		sa_source_release(f.s, SA_CUT_ABANDONED, NULL);
 		begin(&f, &dev);
 		read_all(dev, 0);
 		assert_int_equal(sa_source_check(f.s, NULL), 0);
@@ -160,7 +160,7 @@ static void test_second_pass(void **state)
 		assert_int_equal(before.st_ctim.tv_nsec, after.st_ctim.tv_nsec);
 		assert_int_equal(sa_source_check(f.s, &err), LB_ECHANGED);
 		assert_non_null(strstr(err.msg, "changed while it was read"));
-		sa_source_release(f.s, SA_CUT_ABANDONED);
+		sa_source_release(f.s, SA_CUT_ABANDONED, NULL);
 	}
 	assert_int_equal(munmap((void *)(uintptr_t)map, SIZE), 0);
 	assert_int_equal(close(fd), 0);
@@ -188,7 +188,7 @@ static void test_shrunk_replaced_gone(void **state)
 			write_at(f.path, SIZE - 100, 'n');
 		assert_int_equal(sa_source_check(f.s, &err), LB_ECHANGED);
 		assert_non_null(strstr(err.msg, f.path));
-		sa_source_release(f.s, SA_CUT_ABANDONED);
+		sa_source_release(f.s, SA_CUT_ABANDONED, NULL);
 		assert_int_equal(sa_source_state(f.s), SA_SRC_LOST);
 		assert_int_equal(sa_source_cut(&cut, &f.s, 1, 0, &err), LB_EAGAIN);
 		assert_int_equal(sa_source_prepare(f.s, &err), how == 1 ? LB_ENOTFOUND : 0);

@@ -68,12 +68,19 @@ static void test_info_and_cut(void **state)
 	assert_true(in.info.restored);
 	assert_string_equal(in.info.last, "reset");
 	out = (struct vm_ctl_msg){.type = VM_CTL_CUT, .tag = 9, .fds = 3};
-	out.cut =
-		(struct vm_ctl_cut){.seq = 7, .ram_bytes = 4096, .disks = 2, .disk_bytes = {1, 2}};
+	out.cut = (struct vm_ctl_cut){
+		.seq = 7, .ram_bytes = 4096, .disks = 2, .disk_bytes = {1, 2}, .base = {{5}}};
 	(void)round_trip(&out, frame);
+	assert_int_equal(in.cut.base.b[0], 5);
 	assert_int_equal(in.cut.seq, 7);
 	assert_int_equal(in.cut.disk_bytes[1], 2);
 	assert_int_equal(in.fds, 3);
+	out = (struct vm_ctl_msg){.type = VM_CTL_CUT_END, .tag = 9, .n = 1, .base = {{6, 7}}};
+	(void)round_trip(&out, frame);
+	assert_true(in.n == 1 && in.base.b[0] == 6 && in.base.b[1] == 7);
+	out = (struct vm_ctl_msg){.type = VM_CTL_MAP, .tag = 9, .fds = 1, .n = 512, .base = {{8}}};
+	(void)round_trip(&out, frame);
+	assert_true(in.n == 512 && in.fds == 1 && in.base.b[0] == 8);
 }
 
 static void test_an_error_keeps_its_code(void **state)

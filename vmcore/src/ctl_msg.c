@@ -17,6 +17,7 @@ enum body {
 	BODY_NONE,
 	BODY_NUMBER,
 	BODY_TWO,
+	BODY_BASED, /* u64, hash */
 	BODY_HELLO,
 	BODY_BYTES,    /* the rest of the frame */
 	BODY_NUMBERED, /* u64, then the rest */
@@ -53,7 +54,7 @@ static const struct row {
 	{VM_CTL_CUT_HOLD, BODY_TWO, 0, 0, "CUT_HOLD"},
 	{VM_CTL_CUT_TAKE, BODY_NONE, 0, 0, "CUT_TAKE"},
 	{VM_CTL_CUT_RESUME, BODY_NONE, 0, 0, "CUT_RESUME"},
-	{VM_CTL_CUT_END, BODY_NUMBER, 0, 0, "CUT_END"},
+	{VM_CTL_CUT_END, BODY_BASED, 0, 0, "CUT_END"},
 	{VM_CTL_CUT_READ, BODY_READ, 0, 0, "CUT_READ"},
 	{VM_CTL_CUT_CHANGED, BODY_DISK, 0, 0, "CUT_CHANGED"},
 	{VM_CTL_CUT_CHECK, BODY_NONE, 0, 0, "CUT_CHECK"},
@@ -68,7 +69,7 @@ static const struct row {
 	{VM_CTL_CUT, BODY_CUT, 2, 3, "CUT"},
 	{VM_CTL_NUMBER, BODY_NUMBER, 0, 0, "NUMBER"},
 	{VM_CTL_DATA, BODY_BYTES, 0, 0, "DATA"},
-	{VM_CTL_MAP, BODY_NUMBER, 0, 1, "MAP"},
+	{VM_CTL_MAP, BODY_BASED, 0, 1, "MAP"},
 	{VM_CTL_SERIAL_OUT, BODY_NUMBERED, 0, 0, "SERIAL_OUT"},
 	{VM_CTL_EVENT, BODY_EVENT, 0, 0, "EVENT"},
 };
@@ -141,6 +142,7 @@ static void put_cut(struct lb_wr *wr, const struct vm_ctl_cut *c)
 	lb_wr_u32le(wr, c->disks);
 	for (uint32_t i = 0; i < c->disks && i < VM_DISKS_MAX; i++)
 		lb_wr_u64le(wr, c->disk_bytes[i]);
+	lb_wr_hash(wr, &c->base);
 }
 
 static void put_event(struct lb_wr *wr, const struct vm_ctl_event *e)
@@ -170,6 +172,10 @@ static void put_body(struct lb_wr *wr, enum body body, const struct vm_ctl_msg *
 	case BODY_TWO:
 		lb_wr_u64le(wr, m->n);
 		lb_wr_u64le(wr, m->off);
+		break;
+	case BODY_BASED:
+		lb_wr_u64le(wr, m->n);
+		lb_wr_hash(wr, &m->base);
 		break;
 	case BODY_HELLO:
 		lb_wr_u16le(wr, m->version);
@@ -295,6 +301,7 @@ static void get_cut(struct lb_rd *rd, struct vm_ctl_cut *c)
 	rd->bad = rd->bad || c->disks > VM_DISKS_MAX;
 	for (uint32_t i = 0; !rd->bad && i < c->disks; i++)
 		c->disk_bytes[i] = lb_rd_u64le(rd);
+	c->base = lb_rd_hash(rd);
 }
 
 static void get_event(struct lb_rd *rd, struct vm_ctl_event *e)
@@ -357,6 +364,10 @@ static void get_body(struct lb_rd *rd, enum body body, struct vm_ctl_msg *m)
 	case BODY_TWO:
 		m->n = lb_rd_u64le(rd);
 		m->off = lb_rd_u64le(rd);
+		break;
+	case BODY_BASED:
+		m->n = lb_rd_u64le(rd);
+		m->base = lb_rd_hash(rd);
 		break;
 	case BODY_HELLO:
 		m->version = lb_rd_u16le(rd);

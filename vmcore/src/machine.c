@@ -331,7 +331,7 @@ int vm_machine_mark(void *arg, uint64_t seq, struct lb_err *err)
 		if (m->hold[i] != NULL)
 			vm_net_hold_cut(m->hold[i], seq);
 	if (rc != 0)
-		vm_machine_cut_end(m, false);
+		vm_machine_cut_end(m, false, NULL);
 	return rc;
 }
 
@@ -353,7 +353,7 @@ static void set_run(uint8_t *map, uint64_t blocks, const struct img_run *run)
 }
 
 int vm_machine_changed(struct vm_machine *m, uint32_t i, uint8_t **map, uint64_t *bytes,
-		       struct lb_err *err)
+		       struct lb_hash *base, struct lb_err *err)
 {
 	uint64_t blocks = (m->l.disk[i].size_bytes + 4095) / 4096;
 	const struct img_extmap *changed = NULL;
@@ -361,10 +361,12 @@ int vm_machine_changed(struct vm_machine *m, uint32_t i, uint8_t **map, uint64_t
 
 	*map = NULL;
 	*bytes = 0;
+	*base = (struct lb_hash){{0}};
 	if (rc == 0)
 		rc = img_cut_changed(m->cut[i], &changed, err);
 	if (rc != 0 || changed == NULL)
 		return rc;
+	(void)img_cut_log(m->cut[i], base);
 	*map = calloc(1, (blocks + 7) / 8);
 	if (*map == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "map of the changes of disk %s",
@@ -385,9 +387,9 @@ int vm_machine_check(struct vm_machine *m, struct lb_err *err)
 	return rc;
 }
 
-void vm_machine_cut_end(struct vm_machine *m, bool kept)
+void vm_machine_cut_end(struct vm_machine *m, bool kept, const struct lb_hash *base)
 {
 	for (uint32_t i = 0; i < m->l.disks; i++)
 		if (m->cut[i] != NULL)
-			img_cut_release(m->cut[i], kept, NULL);
+			img_cut_release(m->cut[i], kept, base);
 }

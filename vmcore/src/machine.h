@@ -49,10 +49,11 @@ int vm_machine_mark(void *arg, uint64_t seq, struct lb_err *err);
 int vm_machine_read(struct vm_machine *m, uint32_t i, void *buf, uint32_t len, uint64_t off,
 		    struct lb_err *err);
 /* One bit a 4 KiB block, LSB first, of what may differ from the last kept cut, the caller's (free);
- * *map NULL: not known, compare all. */
+ * *map NULL: not known, compare all. *base: what that cut was kept as, zeros: nobody said. */
 int vm_machine_changed(struct vm_machine *m, uint32_t i, uint8_t **map, uint64_t *bytes,
-		       struct lb_err *err);
+		       struct lb_hash *base, struct lb_err *err);
 int vm_machine_check(struct vm_machine *m, struct lb_err *err); /* LB_ECHANGED: cut given up */
-void vm_machine_cut_end(struct vm_machine *m, bool kept);
+/* @base: what the kept cut became; may be NULL. */
+void vm_machine_cut_end(struct vm_machine *m, bool kept, const struct lb_hash *base);
 
 #endif

@@ -53,6 +53,7 @@ struct vm_work {
 	unsigned cut_client;
 	uint64_t resume_by_ns; /* CLOCK_MONOTONIC; HELD and TAKEN */
 	struct vm_cut cut;
+	struct lb_hash kept_as; /* the last kept cut; zeros: nobody said */
 };
 
 static uint64_t monotonic_ns(void)
@@ -103,15 +104,18 @@ static int bytes_fd(int *out, const char *what, const void *p, size_t len, struc
 
 /* ---- cuts ---- */
 
-static void end_cut(struct vm_work *w, bool kept)
+/* @kept_as: what a kept cut became (zeros: not told); NULL: abandoned. */
+static void end_cut(struct vm_work *w, const struct lb_hash *kept_as)
 {
 	if (w->cut_state == CUT_HELD)
 		vm_cut_resume(w->m->vm, NULL);
 	else if (w->cut_state == CUT_TAKEN)
 		vm_cut_resume(w->m->vm, &w->cut);
 	if (w->cut_state == CUT_TAKEN || w->cut_state == CUT_OPEN) {
-		vm_machine_cut_end(w->m, kept);
-		vm_cut_end(w->m->vm, kept);
+		vm_machine_cut_end(w->m, kept_as != NULL, kept_as);
+		vm_cut_end(w->m->vm, kept_as != NULL);
+		if (kept_as != NULL)
+			w->kept_as = *kept_as;
 	}
 	w->cut_state = CUT_NONE;
 }
@@ -123,7 +127,7 @@ static void give_up_late(struct vm_work *w)
 		return;
 	lb_log(LB_LOG_WARN, "vm", "cut_late", "state=%s",
 	       w->cut_state == CUT_HELD ? "held" : "taken", NULL);
-	end_cut(w, false);
+	end_cut(w, NULL);
 }
 
 static int need_cut(const struct vm_work *w, const struct vm_job *j, enum cut_state a,
@@ -192,7 +196,8 @@ static int do_take(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 				  .ram_bytes = w->cut.ram_bytes,
 				  .changed_pages = w->cut.changed_pages,
 				  .all_changed = w->cut.all_changed,
-				  .disks = w->m->l.disks};
+				  .disks = w->m->l.disks,
+				  .base = w->kept_as};
 	for (uint32_t i = 0; i < w->m->l.disks; i++)
 		to->disk_bytes[i] = w->m->l.disk[i].size_bytes;
 	return cut_fds(w, j, err);
@@ -206,7 +211,7 @@ static int do_cut_resume(struct vm_work *w, struct vm_job *j, struct lb_err *err
 		return rc;
 	j->answer.type = VM_CTL_NUMBER;
 	if (w->cut_state == CUT_HELD) {
-		end_cut(w, false);
+		end_cut(w, NULL);
 		return 0;
 	}
 	vm_cut_resume(w->m->vm, &w->cut);
@@ -221,7 +226,7 @@ static int do_cut_end(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 		return 0;
 	if (w->cut_client != j->client)
 		return lb_err_set(err, LB_EBUSY, 0, "another client's cut is open");
-	end_cut(w, j->request.n == 1 && w->cut_state == CUT_OPEN);
+	end_cut(w, j->request.n == 1 && w->cut_state == CUT_OPEN ? &j->request.base : NULL);
 	return 0;
 }
 
@@ -252,7 +257,8 @@ static int do_cut_changed(struct vm_work *w, struct vm_job *j, struct lb_err *er
 	if (rc == 0 && j->request.disk >= w->m->l.disks)
 		rc = lb_err_set(err, LB_EINPUT, 0, "machine has no disk %u", j->request.disk);
 	if (rc == 0)
-		rc = vm_machine_changed(w->m, j->request.disk, &map, &j->answer.n, err);
+		rc = vm_machine_changed(w->m, j->request.disk, &map, &j->answer.n, &j->answer.base,
+					err);
 	if (rc == 0 && map != NULL)
 		rc = bytes_fd(&fd, "changed", map, j->answer.n, err);
 	free(map);
@@ -360,7 +366,7 @@ static int do_power(struct vm_work *w, const struct vm_ctl_msg *rq, struct lb_er
 	else if (rq->type == VM_CTL_POWER_BUTTON)
 		vm_power_button(vm);
 	else if (rq->type == VM_CTL_STOP) {
-		end_cut(w, false);
+		end_cut(w, NULL);
 		vm_stop(vm);
 		atomic_store(&w->stopped, true);
 	}
@@ -433,7 +439,7 @@ static void run_job(struct vm_work *w, struct vm_job *j)
 	j->answer = (struct vm_ctl_msg){.type = VM_CTL_OK, .tag = j->request.tag};
 	if (j->gone) {
 		if (w->cut_state != CUT_NONE && w->cut_client == j->client)
-			end_cut(w, false);
+			end_cut(w, NULL);
 		return;
 	}
 	if (perform(w, j, &err) != 0) {
@@ -497,7 +503,7 @@ static void *work_thread(void *arg)
 		(void)pthread_mutex_unlock(&w->lock);
 		vm_hub_kick(w->hub);
 	}
-	end_cut(w, false);
+	end_cut(w, NULL);
 	return NULL;
 }
 

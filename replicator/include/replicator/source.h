@@ -54,6 +54,10 @@ struct rep_cut_volume {
 	const struct img_extmap
 		*changed; /* 4 KiB block runs that may differ from the last ACKED cut (a superset);
 			     NULL: unknown, scan everything with digests */
+	/* The point that `changed` counts from, as end() named it, also to an earlier process; when
+	 * the other site holds another one, `changed` is not used, and that is an alarm. Zeros: a
+	 * cut that was ended as acked in this process. */
+	struct lb_hash since;
 };
 /* The state of a machine's virtual devices and processors at the cut, in the driver's own format.
  * Of 1 to REP_ATTACHMENT_MAX bytes; all attachments and names of a point fit in REP_RECORD_MAX. A
@@ -78,6 +82,7 @@ struct rep_cut {
 	const char *machine_json; /* description of all machines of the group, or NULL; goes into
 				     the manifest, sealed with the first volume's machine's key */
 	void *driver;             /* the driver's own */
+	struct lb_hash point;     /* set for end(): what was acked */
 };
 struct rep_cut_ops {
 	/* Make a cut of all volumes at one instant. Blocking. LB_EAGAIN/LB_ECHANGED: try again
@@ -85,7 +90,7 @@ struct rep_cut_ops {
 	int (*begin)(void *arg, struct rep_cut *out, struct lb_err *err);
 	/* After everything was read: was it really frozen? LB_ECHANGED abandons the cut. */
 	int (*check)(void *arg, struct rep_cut *cut, struct lb_err *err);
-	/* Done with it; @acked: the point is durable at the peer, so `changed` may be forgotten. */
+	/* Done with it; @acked: cut->point is durable at the peer: `changed` counts from it now. */
 	void (*end)(void *arg, struct rep_cut *cut, bool acked);
 };
 
@@ -109,8 +114,8 @@ enum rep_source_event_type {
 	REP_SOURCE_PROGRESS,  /* bytes_done of bytes_all scanned; at most 4 a second a group */
 	REP_SOURCE_ACKED,     /* point is durable at the peer: seq, manifest, receipt */
 	REP_SOURCE_ABANDONED, /* cut given up: err; tried again by itself */
-	REP_SOURCE_RESYNC,    /* peer's head is not what the digests describe: err says what will be
-				 sent. An alarm. */
+	REP_SOURCE_RESYNC,    /* peer's head is not what the digests, or the driver's changes,
+				 describe: err says what will be sent or compared. An alarm. */
 	REP_SOURCE_FENCED,    /* a higher epoch exists: epoch. The group is stopped for good. */
 	REP_SOURCE_REFUSED,   /* peer refused: err */
 };

@@ -148,6 +148,8 @@ int sa_source_dev(struct sa_source *s, size_t vol, struct img_dev **out, struct 
  * borrowed until release(). *out = NULL: unknown, compare all by digests (C2). */
 int sa_source_changed(struct sa_source *s, size_t vol, const struct img_extmap **out,
 		      struct lb_err *err);
+/* The point that the last changed() of @vol counts from, zeros: this process' last kept one. */
+struct lb_hash sa_source_since(const struct sa_source *s, size_t vol);
 
 /* After everything of the cut was read and before the point is sealed: were those bytes the cut's?
  * For a live file this is the second pass: everything that was read is read and compared again.
@@ -158,9 +160,9 @@ enum sa_cut_fate {
 	SA_CUT_KEPT,      /* the peer's receipt is in: the next cut's changes count from here */
 	SA_CUT_ABANDONED, /* its changes are folded into the next cut's */
 };
-/* Without an open cut: nothing. Never fails: what cannot be told to the driver's helper makes the
- * next changed() say "unknown". */
-void sa_source_release(struct sa_source *s, enum sa_cut_fate fate);
+/* @point: what a kept cut became, NULL: not known. Without an open cut: nothing. Never fails: what
+ * cannot be told to the driver's helper makes the next changed() say "unknown". */
+void sa_source_release(struct sa_source *s, enum sa_cut_fate fate, const struct lb_hash *point);
 
 /*
  * The sources of one protection group as the driver of a rep_source_group: .ops =

@@ -51,10 +51,10 @@ enum vm_ctl_type {
 	VM_CTL_SCREEN_TEXT = 300,   /* answer TEXT */
 	VM_CTL_SCREEN_PIXELS = 301, /* answer PIXELS */
 	VM_CTL_CUT_PREPARE = 400,
-	VM_CTL_CUT_HOLD = 401,   /* .n: limit in ns; .off: of the time from then to RESUME */
+	VM_CTL_CUT_HOLD = 401,    /* .n: limit in ns; .off: of the time from then to RESUME */
 	VM_CTL_CUT_TAKE = 402,    /* answer CUT */
 	VM_CTL_CUT_RESUME = 403,  /* answer NUMBER: how long the guest stood still, ns */
-	VM_CTL_CUT_END = 404,     /* .n: 1 kept, 0 abandoned */
+	VM_CTL_CUT_END = 404,     /* .n: 1 kept, as .base; 0 abandoned */
 	VM_CTL_CUT_READ = 405,    /* .disk .off .len; answer DATA */
 	VM_CTL_CUT_CHANGED = 406, /* .disk; answer MAP */
 	VM_CTL_CUT_CHECK = 407,   /* is what was read still the cut? LB_ECHANGED: no */
@@ -71,7 +71,8 @@ enum vm_ctl_type {
 		1400, /* descriptors: state bytes, RAM image, and changed pages unless all are */
 	VM_CTL_NUMBER = 1401, /* .n */
 	VM_CTL_DATA = 1402,   /* .bytes */
-	VM_CTL_MAP = 1403,    /* .n bytes in one descriptor; none when there is no map */
+	VM_CTL_MAP = 1403,    /* .n bytes in one descriptor, none when there is no map; .base: what
+				 changes count from, zeros when nobody said */
 	/* unasked */
 	VM_CTL_SERIAL_OUT = 2000, /* .bytes; .n: so many before them were lost to this client */
 	VM_CTL_EVENT = 2001,
@@ -107,6 +108,7 @@ struct vm_ctl_cut {
 	bool all_changed;
 	uint32_t disks;
 	uint64_t disk_bytes[VM_DISKS_MAX];
+	struct lb_hash base; /* what changed pages count from; zeros when nobody said */
 };
 
 struct vm_ctl_event {
@@ -124,6 +126,7 @@ struct vm_ctl_msg {
 	uint16_t version; /* HELLO */
 	uint32_t disk, len;
 	uint64_t off;
+	struct lb_hash base;    /* CUT_END MAP */
 	const uint8_t *bytes;   /* borrowed, .len */
 	uint32_t width, height; /* PIXELS */
 	uint8_t palette[16][3];

@@ -399,7 +399,7 @@ static void step(struct fuzz *f)
 static void setup(struct fuzz *f, uint64_t fail_at)
 {
 	static const struct vm_board_ops board_ops = {ignore_line, ignore_msi, ignore_event};
-	static const struct vm_net_ops sink_ops = {sink_send, sink_destroy};
+	static const struct vm_net_ops sink_ops = {.send = sink_send, .destroy = sink_destroy};
 	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
 	struct vm_virtio_blk_cfg cfg = {.serial = "fuzz", .threads = 1};
 

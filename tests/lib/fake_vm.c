@@ -434,7 +434,7 @@ void vm_net_hold_ack(struct vm_net *hold, uint64_t seq)
 		hold->cut_bytes = 0;
 }
 
-uint64_t vm_net_hold_bytes(struct vm_net *hold)
+uint64_t vm_net_held_bytes(struct vm_net *hold)
 {
 	return hold->uncut_bytes + hold->cut_bytes;
 }

@@ -127,19 +127,19 @@ static void test_hold(void **state)
 
 	send_frame(hold, 0xff, 1, 1);
 	vm_net_hold_ack(hold, 7); /* of no cut yet */
-	assert_int_equal(vm_net_hold_bytes(hold), FRAME);
+	assert_int_equal(vm_net_held_bytes(hold), FRAME);
 	vm_net_hold_cut(hold, 1);
 	send_frame(hold, 0xff, 1, 2);
 	vm_net_hold_cut(hold, 2);
 	send_frame(hold, 0xff, 1, 3);
 	vm_net_hold_ack(hold, 1);
 	net_sink_wait(&s, 1);
-	assert_int_equal(vm_net_hold_bytes(hold), 2 * FRAME);
+	assert_int_equal(vm_net_held_bytes(hold), 2 * FRAME);
 	vm_net_hold_cut(hold, 3); /* cut 2 is given up; 3 covers it */
 	send_frame(hold, 0xff, 1, 4);
 	vm_net_hold_ack(hold, 3);
 	net_sink_wait(&s, 3);
-	assert_int_equal(vm_net_hold_bytes(hold), FRAME);
+	assert_int_equal(vm_net_held_bytes(hold), FRAME);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(s.frame[i][20], i + 1);
 
@@ -153,7 +153,7 @@ static void test_hold(void **state)
 	net_sink_wait(&s, 7);
 	vm_net_hold_ack(hold, 4); /* told once */
 	assert_int_equal(rooms, 1);
-	assert_int_equal(vm_net_hold_bytes(hold), 0);
+	assert_int_equal(vm_net_held_bytes(hold), 0);
 
 	send_frame(hold, 0xff, 1, 8); /* never acknowledged, never sent */
 	vm_net_announce(hold, s.frame[0] + 6);

@@ -66,6 +66,11 @@ bool vm_net_send(struct vm_net *n, const void *frame, size_t len)
 	return n->ops->send(n, frame, len);
 }
 
+uint64_t vm_net_held_bytes(struct vm_net *n)
+{
+	return n->ops->held_bytes != NULL ? n->ops->held_bytes(n) : 0;
+}
+
 void vm_net_on_room(struct vm_net *n, void (*on_room)(void *arg), void *arg)
 {
 	(void)pthread_mutex_lock(&n->rooming);

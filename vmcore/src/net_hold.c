@@ -118,15 +118,15 @@ void vm_net_hold_ack(struct vm_net *hold, uint64_t seq)
 		vm_net_room(&h->net);
 }
 
-uint64_t vm_net_hold_bytes(struct vm_net *hold)
+static uint64_t hold_bytes(struct vm_net *n)
 {
-	struct net_hold *h = hold_of(hold);
-	uint64_t n;
+	struct net_hold *h = hold_of(n);
+	uint64_t bytes;
 
 	(void)pthread_mutex_lock(&h->lock);
-	n = h->bytes;
+	bytes = h->bytes;
 	(void)pthread_mutex_unlock(&h->lock);
-	return n;
+	return bytes;
 }
 
 /* What was not acknowledged was never sent. */
@@ -146,7 +146,11 @@ static void hold_destroy(struct vm_net *n)
 	free(h);
 }
 
-static const struct vm_net_ops hold_ops = {.send = hold_send, .destroy = hold_destroy};
+static const struct vm_net_ops hold_ops = {
+	.send = hold_send,
+	.held_bytes = hold_bytes,
+	.destroy = hold_destroy,
+};
 
 int vm_net_hold(struct vm_net **out, struct vm_net *lower, uint64_t max_bytes, struct lb_err *err)
 {

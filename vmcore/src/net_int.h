@@ -14,6 +14,7 @@
 
 struct vm_net_ops {
 	bool (*send)(struct vm_net *n, const void *frame, size_t len); /* any thread, never waits */
+	uint64_t (*held_bytes)(struct vm_net *n); /* NULL: none ever are */
 	void (*destroy)(struct vm_net *n);
 };
 

@@ -22,6 +22,7 @@
 #include "slowpit.h"
 #include "state.h"
 #include "vm_int.h"
+#include "vmcore/net.h"
 
 /* Four pages of guest-physical space for KVM's own use on Intel processors, where nothing of pc1
  * lies. */
@@ -685,4 +686,6 @@ void vm_stats(const struct vm *vm, struct vm_stats *out)
 		out->pio += atomic_load(&vm->vcpus[i].pio);
 		out->mmio += atomic_load(&vm->vcpus[i].mmio);
 	}
+	for (size_t i = 0; i < vm->cfg.nic_count; i++)
+		out->held_bytes += vm_net_held_bytes(vm->cfg.nics[i].net);
 }

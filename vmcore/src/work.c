@@ -330,13 +330,7 @@ static void do_ack(struct vm_work *w, uint64_t seq)
 
 static void get_stats(struct vm_work *w, struct vm_job *j)
 {
-	struct vm_stats *s = &j->answer.stats;
-
-	vm_stats(w->m->vm, s);
-	s->held_bytes = 0;
-	for (uint32_t i = 0; i < w->m->l.nics; i++)
-		if (w->m->hold[i] != NULL)
-			s->held_bytes += vm_net_hold_bytes(w->m->hold[i]);
+	vm_stats(w->m->vm, &j->answer.stats);
 	j->answer.type = VM_CTL_STATS;
 }
 

@@ -41,7 +41,8 @@ int vm_net_hold(struct vm_net **out, struct vm_net *lower, uint64_t max_bytes, s
 /* Cut @seq was taken: what was sent before belongs to it. Then its receipt came: let it go. */
 void vm_net_hold_cut(struct vm_net *hold, uint64_t seq);
 void vm_net_hold_ack(struct vm_net *hold, uint64_t seq);
-uint64_t vm_net_hold_bytes(struct vm_net *hold);
+/* Bytes that wait for a receipt; of a backend that holds nothing: 0. */
+uint64_t vm_net_held_bytes(struct vm_net *n);
 void vm_net_destroy(struct vm_net *n); /* NULL is allowed */
 
 /* For the card: frames come to @receive until it is set to NULL (which waits for a running call).

@@ -12,8 +12,8 @@
  * vCPU threads out of the guest; its handler does nothing). Threads of a machine: one a vCPU, one
  * or more a disk, one a network backend, one while lazily restored pages are fetched.
  *
- * Thread: every call from one controlling thread at a time, except vm_serial_input(),
- * vm_port_input() and vm_cut_ack(): any. Events are called on any of the machine's threads and only
+ * Thread: every call from one controlling thread at a time, except vm_serial_input() and
+ * vm_port_input(): any. Events are called on any of the machine's threads and only
  * queue. Guest faults are events, not errors; nothing a guest or an image does ends the process.
  *
  * Errors: LB_EUNSUPPORTED (no KVM, a capability, the CPU template), LB_EINPUT (sizes, images),

@@ -222,6 +222,24 @@ const char *sa_source_machine_xml(const struct sa_source *s)
 	return s->machine_xml;
 }
 
+static int check_ready(const struct sa_source *s, struct lb_err *err)
+{
+	if (sa_source_state(s) != SA_SRC_READY)
+		return lb_err_set(err, LB_EAGAIN, 0, "its source is %s",
+				  sa_source_state_name(sa_source_state(s)));
+	return 0;
+}
+
+static int cut_alone(struct sa_source *s, uint64_t limit_ns, struct lb_err *err)
+{
+	int rc = check_ready(s, err);
+
+	if (rc == 0)
+		rc = s->ops->alone(s, limit_ns, err);
+	s->cut_open = rc == 0;
+	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
+}
+
 static int hold_and_mark(struct sa_source *const *members, size_t count, uint64_t limit_ns,
 			 struct lb_err *err)
 {
@@ -230,10 +248,8 @@ static int hold_and_mark(struct sa_source *const *members, size_t count, uint64_
 
 	for (size_t i = 0; i < count && rc == 0; i++) {
 		s = members[i];
-		if (sa_source_state(s) != SA_SRC_READY)
-			rc = lb_err_set(err, LB_EAGAIN, 0, "its source is %s",
-					sa_source_state_name(sa_source_state(s)));
-		else
+		rc = check_ready(s, err);
+		if (rc == 0)
 			rc = s->ops->hold(members[i], limit_ns, err);
 	}
 	for (size_t i = 0; i < count && rc == 0; i++) {
@@ -242,6 +258,21 @@ static int hold_and_mark(struct sa_source *const *members, size_t count, uint64_
 		members[i]->cut_open = rc == 0;
 	}
 	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
+}
+
+static int settle(struct sa_source *const *members, size_t count, struct lb_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < count && rc == 0; i++) {
+		struct sa_source *s = members[i];
+
+		if (s->ops->settle != NULL)
+			rc = s->ops->settle(s, err);
+		if (rc != 0)
+			return lb_err_wrap(err, rc, "machine %s", s->cfg.machine);
+	}
+	return 0;
 }
 
 int sa_source_cut(struct sa_cut *out, struct sa_source *const *members, size_t count,
@@ -255,10 +286,17 @@ int sa_source_cut(struct sa_cut *out, struct sa_source *const *members, size_t c
 		LB_ASSERT(!members[i]->cut_open);
 	cut.wall_ns = env->wall_ns(env);
 	cut.boot_ns = env->now_ns(env);
-	rc = hold_and_mark(members, count, limit_ns != 0 ? limit_ns : HOLD_DEFAULT_NS, err);
-	for (size_t i = 0; i < count; i++)
-		members[i]->ops->resume(members[i]);
+	limit_ns = limit_ns != 0 ? limit_ns : HOLD_DEFAULT_NS;
+	if (count == 1 && members[0]->ops->alone != NULL) {
+		rc = cut_alone(members[0], limit_ns, err);
+	} else {
+		rc = hold_and_mark(members, count, limit_ns, err);
+		for (size_t i = 0; i < count; i++)
+			members[i]->ops->resume(members[i]);
+	}
 	cut.held_ns = env->now_ns(env) - cut.boot_ns;
+	if (rc == 0)
+		rc = settle(members, count, err);
 	for (size_t i = 0; i < count && rc != 0; i++)
 		sa_source_release(members[i], SA_CUT_ABANDONED, NULL);
 	if (rc == 0)

@@ -19,6 +19,12 @@ struct sa_source_ops {
 	int (*hold)(struct sa_source *s, uint64_t limit_ns, struct lb_err *err);
 	int (*mark)(struct sa_source *s, struct lb_err *err); /* on success the cut is open */
 	void (*resume)(struct sa_source *s);
+	/* After resume, the rest of mark: what nobody need stand still for; NULL: nothing. When it
+	 * fails the cut is given up. */
+	int (*settle)(struct sa_source *s, struct lb_err *err);
+	/* hold, mark and resume of the only member, for whom nothing lies between them; NULL: one
+	 * after the other. */
+	int (*alone)(struct sa_source *s, uint64_t limit_ns, struct lb_err *err);
 	int (*dev)(struct sa_source *s, size_t vol, struct img_dev **out, struct lb_err *err);
 	int (*changed)(struct sa_source *s, size_t vol, const struct img_extmap **out,
 		       struct lb_err *err);

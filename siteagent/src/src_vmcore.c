@@ -3,7 +3,7 @@
  * asked for, are of one instant, and what changed is known exactly.
  *
  *   prepare: connect ─► hold ─► mark: CUT_TAKE ─► resume ─► [dev, changed] ─► release: CUT_END
- *                                │ state, staged memory, changed pages come as descriptors
+ *              └── alone: CUT_ALONE ──┘ state, staged memory, changed pages come as descriptors
  *
  * What the machine's process says is foreign: it runs a guest. Descriptors are only read with
  * bounded reads, never mapped (it could shorten them under us).
@@ -48,6 +48,7 @@ struct vmcore_source {
 	struct vm_ctl *ctl;
 	bool held;
 	struct vm_ctl_cut cut;
+	int taken[3]; /* descriptors of the cut that were not looked at yet; -1 */
 	uint8_t *state;
 	struct cut_disk disk[VM_DISKS_MAX];
 	struct img_dev *ram;
@@ -157,13 +158,6 @@ static int vmcore_hold(struct sa_source *s, uint64_t limit_ns, struct lb_err *er
 	return rc;
 }
 
-static void close_fds(int fds[3])
-{
-	for (int i = 0; i < 3; i++)
-		if (fds[i] >= 0)
-			(void)close(fds[i]);
-}
-
 static int take_state(struct vmcore_source *v, int fd, struct lb_err *err)
 {
 	uint64_t bytes = v->cut.state_bytes;
@@ -219,8 +213,18 @@ static int take_cut(struct vmcore_source *v, int fds[3], struct lb_err *err)
 	return 0;
 }
 
+static void close_fds(int fds[3])
+{
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
+}
+
 static void drop_cut(struct vmcore_source *v)
 {
+	close_fds(v->taken);
+	for (int i = 0; i < 3; i++)
+		v->taken[i] = -1;
 	img_dev_destroy(v->ram);
 	v->ram = NULL;
 	if (v->changed_fd >= 0)
@@ -232,25 +236,30 @@ static void drop_cut(struct vmcore_source *v)
 	}
 }
 
-static int vmcore_mark(struct sa_source *s, struct lb_err *err)
+static int ask_cut(struct vmcore_source *v, enum vm_ctl_type type, uint64_t n, struct lb_err *err)
 {
-	const struct vm_ctl_msg rq = {.type = VM_CTL_CUT_TAKE};
-	struct vmcore_source *v = of(s);
+	const struct vm_ctl_msg rq = {.type = type, .n = n};
 	struct vm_ctl_msg answer;
-	int fds[3] = {-1, -1, -1};
 	int rc;
 
 	(void)pthread_mutex_lock(&v->lock);
-	rc = call(v, &rq, VM_CTL_CUT, &answer, fds, err);
+	rc = call(v, &rq, VM_CTL_CUT, &answer, v->taken, err);
 	(void)pthread_mutex_unlock(&v->lock);
-	if (rc == 0) {
+	if (rc == 0)
 		v->cut = answer.cut;
-		rc = take_cut(v, fds, err);
-	}
-	close_fds(fds);
-	if (rc != 0)
-		drop_cut(v);
 	return rc;
+}
+
+static int vmcore_settle(struct sa_source *s, struct lb_err *err)
+{
+	struct vmcore_source *v = of(s);
+
+	return take_cut(v, v->taken, err);
+}
+
+static int vmcore_mark(struct sa_source *s, struct lb_err *err)
+{
+	return ask_cut(of(s), VM_CTL_CUT_TAKE, 0, err);
 }
 
 static void vmcore_resume(struct sa_source *s)
@@ -260,6 +269,20 @@ static void vmcore_resume(struct sa_source *s)
 	if (v->held)
 		(void)simple(v, VM_CTL_CUT_RESUME, 0, VM_CTL_NUMBER, NULL);
 	v->held = false;
+}
+
+static int vmcore_alone(struct sa_source *s, uint64_t limit_ns, struct lb_err *err)
+{
+	int rc = ask_cut(of(s), VM_CTL_CUT_ALONE, limit_ns, err);
+
+	if (rc != LB_EVERSION)
+		return rc;
+	/* a machine that was started before this agent was upgraded */
+	rc = vmcore_hold(s, limit_ns, err);
+	if (rc == 0)
+		rc = vmcore_mark(s, err);
+	vmcore_resume(s);
+	return rc;
 }
 
 /* ---- reading it ---- */
@@ -430,6 +453,8 @@ static const struct sa_source_ops vmcore_ops = {
 	.hold = vmcore_hold,
 	.mark = vmcore_mark,
 	.resume = vmcore_resume,
+	.settle = vmcore_settle,
+	.alone = vmcore_alone,
 	.dev = vmcore_dev,
 	.changed = vmcore_changed,
 	.check = vmcore_check,
@@ -446,6 +471,8 @@ struct sa_source *sa_src_vmcore_alloc(void)
 		return NULL;
 	v->base.ops = &vmcore_ops;
 	v->changed_fd = -1;
+	for (int i = 0; i < 3; i++)
+		v->taken[i] = -1;
 	(void)pthread_mutex_init(&v->lock, NULL);
 	for (uint32_t i = 0; i < VM_DISKS_MAX; i++) {
 		v->disk[i].dev.ops = &disk_ops;

@@ -270,6 +270,43 @@ static void wait_until_free(struct vm_ctl *c)
 	assert_int_equal(ask(c, VM_CTL_CUT_RESUME, 0, VM_CTL_NUMBER), 0);
 }
 
+/* One message: the cut is open, of one instant, and the guest has gone on already. */
+static void test_cut_alone(void **state)
+{
+	const struct vm_ctl_msg alone = {.type = VM_CTL_CUT_ALONE, .n = 9 * SECOND};
+	struct vm_ctl *c, *other;
+	uint64_t in_state;
+	int fds[3];
+
+	(void)state;
+	start();
+	c = open_ctl();
+	other = open_ctl();
+	assert_int_equal(vm_ctl_call(c, &alone, VM_CTL_CUT, &answer, fds, NULL), 0);
+	assert_int_equal(answer.cut.seq, 1);
+	assert_int_equal(pread(fds[0], &in_state, sizeof(in_state), 4), sizeof(in_state));
+	while (counter_of(fds[1]) == in_state) /* the image is memory itself here: it runs */
+		(void)poll(NULL, 0, 1);
+	assert_int_equal(ask(other, VM_CTL_SERIAL_ATTACH, 0, VM_CTL_OK), 0);
+	type_text(other, "x");
+	expect(other, "X");
+	assert_int_equal(ask(other, VM_CTL_CUT_ALONE, SECOND, VM_CTL_CUT), LB_EBUSY);
+	assert_int_equal(ask(c, VM_CTL_CUT_RESUME, 0, VM_CTL_NUMBER), LB_ETIMEDOUT);
+	assert_int_equal(ask(c, VM_CTL_CUT_CHECK, 0, VM_CTL_OK), 0);
+	assert_int_equal(ask(c, VM_CTL_CUT_END, 1, VM_CTL_OK), 0);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+	/* who took it dies: the next one may */
+	assert_int_equal(vm_ctl_call(c, &alone, VM_CTL_CUT, &answer, fds, NULL), 0);
+	assert_int_equal(answer.cut.seq, 2);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+	vm_ctl_close(c);
+	wait_until_free(other);
+	vm_ctl_close(other);
+	vm_rig_fini(&rig);
+}
+
 static void test_the_holder_of_a_cut_dies(void **state)
 {
 	struct vm_ctl *c, *other;
@@ -684,6 +721,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_slow_console),
 		cmocka_unit_test(test_screen),
 		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_cut_alone),
 		cmocka_unit_test(test_the_holder_of_a_cut_dies),
 		cmocka_unit_test(test_the_holder_of_a_cut_sleeps),
 		cmocka_unit_test(test_output_belongs_to_the_cut_it_was_saved_in),

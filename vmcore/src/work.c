@@ -2,6 +2,7 @@
  * One cut's life here:
  *
  *   NONE ──HOLD──► HELD ──TAKE──► TAKEN ──RESUME──► OPEN ──END──► NONE
+ *    ├──────────────── ALONE ── nothing else between ──►┤
  *                   │               │                 │
  *                   └── time over, client gone, RESUME without TAKE, END: the guest goes on, the
  *                       cut is abandoned ─────────────┴──────────────────────────────────► NONE
@@ -178,16 +179,29 @@ static int cut_fds(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 	return rc;
 }
 
-static int do_take(struct vm_work *w, struct vm_job *j, struct lb_err *err)
+static int take(struct vm_work *w, struct lb_err *err)
 {
-	struct vm_ctl_cut *to = &j->answer.cut;
-	int rc = need_cut(w, j, CUT_HELD, CUT_HELD, err);
+	int rc = vm_cut_take(w->m->vm, &w->cut, vm_machine_mark, w->m, err);
 
-	if (rc == 0)
-		rc = vm_cut_take(w->m->vm, &w->cut, vm_machine_mark, w->m, err);
 	if (rc != 0)
 		return rc;
 	w->cut_state = CUT_TAKEN;
+	for (uint32_t i = 0; i < w->m->l.nics; i++)
+		if (w->m->hold[i] != NULL)
+			vm_net_hold_cut(w->m->hold[i], w->cut.seq);
+	return 0;
+}
+
+static void resume(struct vm_work *w)
+{
+	vm_cut_resume(w->m->vm, &w->cut);
+	w->cut_state = CUT_OPEN;
+}
+
+static int answer_cut(struct vm_work *w, struct vm_job *j, struct lb_err *err)
+{
+	struct vm_ctl_cut *to = &j->answer.cut;
+
 	j->answer.type = VM_CTL_CUT;
 	*to = (struct vm_ctl_cut){.seq = w->cut.seq,
 				  .boot_ns = w->cut.boot_ns,
@@ -203,6 +217,33 @@ static int do_take(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 	return cut_fds(w, j, err);
 }
 
+static int do_take(struct vm_work *w, struct vm_job *j, struct lb_err *err)
+{
+	int rc = need_cut(w, j, CUT_HELD, CUT_HELD, err);
+
+	if (rc == 0)
+		rc = take(w, err);
+	return rc == 0 ? answer_cut(w, j, err) : rc;
+}
+
+/* Nobody else's cut is to be of the same instant: the guest waits for no message, and for nothing
+ * that can be done when it goes on. */
+static int do_alone(struct vm_work *w, struct vm_job *j, struct lb_err *err)
+{
+	int rc = do_hold(w, j, err);
+
+	if (rc != 0)
+		return rc;
+	rc = take(w, err);
+	if (rc == 0) {
+		resume(w);
+		rc = answer_cut(w, j, err);
+	}
+	if (rc != 0)
+		end_cut(w, false);
+	return rc;
+}
+
 static int do_cut_resume(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 {
 	int rc = need_cut(w, j, CUT_TAKEN, CUT_HELD, err);
@@ -214,8 +255,7 @@ static int do_cut_resume(struct vm_work *w, struct vm_job *j, struct lb_err *err
 		end_cut(w, NULL);
 		return 0;
 	}
-	vm_cut_resume(w->m->vm, &w->cut);
-	w->cut_state = CUT_OPEN;
+	resume(w);
 	j->answer.n = w->cut.pause_ns;
 	return 0;
 }
@@ -389,6 +429,8 @@ static int perform(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 		return do_hold(w, j, err);
 	case VM_CTL_CUT_TAKE:
 		return do_take(w, j, err);
+	case VM_CTL_CUT_ALONE:
+		return do_alone(w, j, err);
 	case VM_CTL_CUT_RESUME:
 		return do_cut_resume(w, j, err);
 	case VM_CTL_CUT_END:

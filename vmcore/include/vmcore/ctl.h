@@ -58,6 +58,7 @@ enum vm_ctl_type {
 	VM_CTL_CUT_READ = 405,    /* .disk .off .len; answer DATA */
 	VM_CTL_CUT_CHANGED = 406, /* .disk; answer MAP */
 	VM_CTL_CUT_CHECK = 407,   /* is what was read still the cut? LB_ECHANGED: no */
+	VM_CTL_CUT_ALONE = 408,   /* HOLD, TAKE and RESUME at once; .n: limit in ns; answer CUT */
 	VM_CTL_GET_ORDER = 500,   /* first-touch order of a lazy restore; answer MAP */
 	VM_CTL_OUTPUT_ACK = 501,  /* .n: seq whose receipt came: packets held for it go */
 	/* answers */
@@ -122,7 +123,7 @@ struct vm_ctl_msg {
 	enum vm_ctl_type type;
 	uint32_t tag;
 	uint32_t fds;     /* that must come with it */
-	uint64_t n;       /* PAUSE CUT_HOLD CUT_END SERIAL_* OUTPUT_ACK NUMBER MAP */
+	uint64_t n;       /* PAUSE CUT_HOLD CUT_ALONE CUT_END SERIAL_* OUTPUT_ACK NUMBER MAP */
 	uint16_t version; /* HELLO */
 	uint32_t disk, len;
 	uint64_t off;

@@ -74,18 +74,18 @@ struct source_group {
 	uint64_t scan_done_bytes, scan_all_bytes, progress_ns, bytes_read; /* atomic */
 	uint64_t blocks_data, blocks_zero, blocks_ref, blocks_patch;       /* atomic */
 
-	pthread_mutex_t digest_lock;   /* guards the two below against leads_to */
-	struct rep_digest **digest;    /* (job) one a volume; NULL: not open */
-	bool digest_bad;               /* (job) open them again */
-	struct rep_shadow **shadow;    /* (job) one a volume; NULL: of a disk, or none */
-	struct lb_hash described;      /* (job) by OPEN */
-	struct lb_key *dek;            /* (job) one a volume, by the first OPEN */
-	struct lb_id *key_id;          /* (job) */
-	bool have_keys;                /* (job) */
-	struct rep_cut cut;            /* (job) */
-	bool have_cut;                 /* (job) */
+	pthread_mutex_t digest_lock; /* guards the two below against leads_to */
+	struct rep_digest **digest;  /* (job) one a volume; NULL: not open */
+	bool digest_bad;             /* (job) open them again */
+	struct rep_shadow **shadow;  /* (job) one a volume; NULL: of a disk, or none */
+	struct lb_hash described;    /* (job) by OPEN */
+	struct lb_key *dek;          /* (job) one a volume, by the first OPEN */
+	struct lb_id *key_id;        /* (job) */
+	bool have_keys;              /* (job) */
+	struct rep_cut cut;          /* (job) */
+	bool have_cut;               /* (job) */
 	struct lb_hash before; /* (job) what the digests described before their newest commit */
-	struct lb_err strayed;         /* (job) changes that count from elsewhere: told after it */
+	struct lb_err strayed; /* (job) changes that count from elsewhere: told after it */
 	struct rep_sender_place at;    /* (job) of the running cut */
 	struct rep_offer_layer *layer; /* (job) of the running cut, one a volume */
 

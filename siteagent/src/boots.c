@@ -350,11 +350,14 @@ static int climb(struct sa_agent *a, struct sa_boot *b, struct request *q,
 		q->cfg.state = memory->state;
 		q->cfg.state_bytes = memory->state_bytes;
 		q->cfg.ram_socket = b->ram_socket;
+		q->cfg.order = memory->order;
+		q->cfg.order_bytes = memory->order_bytes;
 		if (start_new(a, &q->cfg, vm, &why) == 0)
 			return 0;
 		(void)snprintf(b->cold, sizeof(b->cold), "%.150s", why.msg);
 		q->cfg.state = NULL;
 		q->cfg.ram_socket = NULL;
+		q->cfg.order_bytes = 0;
 	}
 	b->memory = false;
 	return start_new(a, &q->cfg, vm, err);

@@ -9,7 +9,10 @@
 
 #include "base/buf.h"
 #include "base/env.h"
+#include "base/fs.h"
 #include "runs_int.h"
+
+#define ORDER_MAX_BYTES (4u << 20)
 
 int sa_read_manifest(struct sa_agent *a, const struct lb_hash *point, struct lb_buf **bytes,
 		     struct rep_manifest **m, struct lb_err *err)
@@ -133,6 +136,39 @@ static int open_state(struct sa_agent *a, struct sa_boot *b, const struct rep_ma
 	return rc;
 }
 
+static void order_path(char out[128], const struct sa_boot *b)
+{
+	char group[LB_ID_TEXT];
+
+	(void)snprintf(out, 128, "orders/%s.%.64s", lb_id_text(&b->group, group), b->machine);
+}
+
+/* Only quicker with it: whatever is wrong with it, it is done without. */
+static void furnish_order(struct sa_agent *a, const struct sa_boot *b, struct sa_boot_memory *out)
+{
+	char path[128];
+
+	order_path(path, b);
+	if (lb_fs_read_all(a->state, path, ORDER_MAX_BYTES, &out->order, &out->order_bytes, NULL) !=
+	    0) {
+		out->order = NULL;
+		out->order_bytes = 0;
+	}
+}
+
+void sa_keep_order(struct sa_agent *a, const struct sa_boot *b, struct sa_hv_machine *vm)
+{
+	uint8_t *order = NULL;
+	size_t bytes = 0;
+	char path[128];
+
+	order_path(path, b);
+	if (sa_hv_order(vm, &order, &bytes, NULL) == 0 &&
+	    lb_fs_mkdir(a->state, "orders", NULL) == 0)
+		(void)lb_fs_replace(a->state, path, order, bytes, NULL);
+	free(order);
+}
+
 /* What a machine of a memory point goes on from. A point without memory, or whose memory cannot be
  * had, is booted cold: no failover fails for the sake of memory. */
 static void furnish_memory(struct sa_agent *a, struct sa_boot *b, const struct rep_manifest *m,
@@ -151,6 +187,8 @@ static void furnish_memory(struct sa_agent *a, struct sa_boot *b, const struct r
 	if (rc == 0)
 		rc = serve_volume(a, b, ram, &view, &why);
 	b->memory = rc == 0;
+	if (rc == 0)
+		furnish_order(a, b, out);
 	if (rc == 0)
 		(void)snprintf(b->ram_socket, sizeof(b->ram_socket), "%s", view.socket);
 	else

@@ -304,6 +304,14 @@ int sa_hv_stop(struct sa_hv_machine *m, bool remove_overlays, struct lb_err *err
 	return rc == 0 && remove_overlays ? remove_overlays_of(m, err) : rc;
 }
 
+int sa_hv_order(struct sa_hv_machine *m, uint8_t **out, size_t *bytes, struct lb_err *err)
+{
+	if (m->ops->order == NULL)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "machine %s touches no view of memory",
+				  m->name);
+	return m->ops->order(m, out, bytes, err);
+}
+
 int sa_hv_state(struct sa_hv_machine *m, enum sa_hv_state *out, struct lb_err *err)
 {
 	return m->ops->state(m, out, err);

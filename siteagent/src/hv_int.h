@@ -35,6 +35,8 @@ struct sa_hv_ops {
 	int (*resume)(struct sa_hv_machine *m, struct lb_err *err);
 	int (*stop)(struct sa_hv_machine *m, struct lb_err *err);
 	int (*state)(struct sa_hv_machine *m, enum sa_hv_state *out, struct lb_err *err);
+	int (*order)(struct sa_hv_machine *m, uint8_t **out, size_t *bytes,
+		     struct lb_err *err); /* NULL: never any */
 	/* What remove_overlays means; NULL: DIR/VOLUME.qcow2 of each disk. */
 	int (*remove)(struct sa_hv_machine *m, struct lb_err *err);
 	void (*drop)(struct sa_hv_machine *m); /* of .own; NULL: none */

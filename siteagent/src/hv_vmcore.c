@@ -30,6 +30,8 @@ struct vmcore_machine {
 	char *ram_socket;
 	uint8_t *state; /* NULL: cold */
 	size_t state_bytes;
+	uint8_t *order; /* NULL: none is known */
+	size_t order_bytes;
 	bool drill;
 };
 
@@ -43,6 +45,7 @@ static void vm_drop(struct sa_hv_machine *m)
 		free(v->view[i]);
 	free(v->ram_socket);
 	free(v->state);
+	free(v->order);
 	free(v);
 	m->own = NULL;
 }
@@ -117,6 +120,13 @@ static int keep_point(struct vmcore_machine *v, const struct sa_hv_boot_cfg *cfg
 		ok = v->state != NULL && keep_text(&v->ram_socket, cfg->ram_socket);
 		if (ok)
 			memcpy(v->state, cfg->state, cfg->state_bytes);
+	}
+	if (ok && cfg->state != NULL && cfg->order_bytes > 0) {
+		v->order = malloc(cfg->order_bytes);
+		v->order_bytes = cfg->order_bytes;
+		ok = v->order != NULL;
+		if (ok)
+			memcpy(v->order, cfg->order, cfg->order_bytes);
 	}
 	return ok ? 0 : lb_err_set(err, LB_ENOMEM, 0, "machine %s", cfg->name);
 }
@@ -239,6 +249,8 @@ static int vm_start_machine(struct sa_hv_machine *m, struct lb_err *err)
 				   .state = v->state,
 				   .state_bytes = v->state_bytes,
 				   .ram_socket = v->ram_socket,
+				   .order = v->order,
+				   .order_bytes = v->order_bytes,
 				   .frozen_clock = v->drill,
 				   .announce = !v->drill,
 				   .complement = m->hv->complement};
@@ -290,6 +302,11 @@ static int vm_state_of(struct sa_hv_machine *m, enum sa_hv_state *out, struct lb
 	return 0;
 }
 
+static int vm_order_of(struct sa_hv_machine *m, uint8_t **out, size_t *bytes, struct lb_err *err)
+{
+	return sa_vmrun_order(m->dir, out, bytes, err);
+}
+
 const struct sa_hv_ops sa_hv_vmcore_ops = {
 	.driver = "vmcore",
 	.fits = vm_fits,
@@ -300,6 +317,7 @@ const struct sa_hv_ops sa_hv_vmcore_ops = {
 	.resume = vm_resume_machine,
 	.stop = vm_stop_machine,
 	.state = vm_state_of,
+	.order = vm_order_of,
 	.remove = vm_remove,
 	.drop = vm_drop,
 	.memory = true,

@@ -134,11 +134,16 @@ struct json_t *sa_run_console_json(struct sa_run *s, const char *machine);
 struct sa_boot_memory { /* of a memory point */
 	uint8_t *state; /* the caller's: free(); NULL: there is none, or this is a cold boot */
 	size_t state_bytes;
+	uint8_t *order; /* the caller's: free(); NULL: none is known */
+	size_t order_bytes;
 };
 /* The boot's durable record, the machine's description (*xml is the caller's), its views; nothing
  * runs yet. b->memory and b->cold say whether it may go on from memory. */
 int sa_furnish(struct sa_agent *a, struct sa_boot *b, char **xml, struct sa_boot_memory *memory,
 	       struct lb_err *err);
+/* Its probes passed: keep in <state_dir>/orders in which order @vm touched its memory, for the next
+ * boot of that machine from memory, drill or not. */
+void sa_keep_order(struct sa_agent *a, const struct sa_boot *b, struct sa_hv_machine *vm);
 struct lb_buf;
 struct rep_manifest;
 /* Both are the caller's: unref, free; also after an error. */

@@ -516,8 +516,11 @@ static void boot_work(void *arg)
 		v->rc = start_boot(v, xml, &memory, &vm, &v->err);
 	if (v->rc == 0)
 		v->rc = run_probes(v, vm, &v->err);
+	if (v->rc == 0 && v->boot.memory)
+		sa_keep_order(agent_of(v), &v->boot, vm);
 	sa_hv_machine_destroy(vm);
 	free(memory.state);
+	free(memory.order);
 	free(xml);
 }
 

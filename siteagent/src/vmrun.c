@@ -26,14 +26,15 @@
 #include "vmdesc_int.h"
 #include "vmrun_int.h"
 
-#define CALL_NS   UINT64_C(10000000000)
-#define START_NS  UINT64_C(60000000000)
-#define END_NS    UINT64_C(10000000000)
-#define STEP_NS   UINT64_C(10000000)
-#define NOBODY    65534u
-#define OWN_USER  "lifeboat-vm"
-#define PATH_TEXT 256
-#define SIDE_MAX  (UINT64_C(4) << 30)
+#define CALL_NS         UINT64_C(10000000000)
+#define START_NS        UINT64_C(60000000000)
+#define END_NS          UINT64_C(10000000000)
+#define STEP_NS         UINT64_C(10000000)
+#define NOBODY          65534u
+#define OWN_USER        "lifeboat-vm"
+#define PATH_TEXT       256
+#define ORDER_MAX_BYTES (4u << 20) /* of 64 KiB batches: of 64 GiB */
+#define SIDE_MAX        (UINT64_C(4) << 30)
 
 /* ---- which process it is ---- */
 
@@ -157,6 +158,38 @@ int sa_vmrun_ask(const char *dir, enum vm_ctl_type request, uint64_t n, enum vm_
 		rc = vm_ctl_call(c, &rq, want, answer, NULL, err);
 	if (rc == 0)
 		answer->bytes = NULL; /* they were the connection's */
+	vm_ctl_close(c);
+	return rc;
+}
+
+int sa_vmrun_order(const char *dir, uint8_t **out, size_t *bytes, struct lb_err *err)
+{
+	const struct vm_ctl_msg rq = {.type = VM_CTL_GET_ORDER};
+	struct vm_ctl_msg answer = {.n = 0};
+	struct vm_ctl *c = NULL;
+	int fds[3] = {-1, -1, -1};
+	uint8_t *p = NULL;
+	int rc = sa_vmrun_open(&c, dir, err);
+
+	if (rc == 0)
+		rc = vm_ctl_call(c, &rq, VM_CTL_MAP, &answer, fds, err);
+	if (rc == 0 && (fds[0] < 0 || answer.n == 0))
+		rc = lb_err_set(err, LB_ENOTFOUND, 0, "it touched no memory of a checkpoint");
+	if (rc == 0 && (answer.n > ORDER_MAX_BYTES || answer.n % sizeof(uint32_t) != 0))
+		rc = lb_err_set(err, LB_EPROTO, 0, "an order of %" PRIu64 " bytes", answer.n);
+	if (rc == 0 && (p = malloc(answer.n)) == NULL)
+		rc = lb_err_set(err, LB_ENOMEM, 0, "order of first touch");
+	if (rc == 0 && pread(fds[0], p, answer.n, 0) != (ssize_t)answer.n)
+		rc = lb_err_set(err, LB_EPROTO, 0, "its order is shorter than it says");
+	if (rc == 0) {
+		*out = p;
+		*bytes = answer.n;
+		p = NULL;
+	}
+	free(p);
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
 	vm_ctl_close(c);
 	return rc;
 }
@@ -377,19 +410,28 @@ static int give_nic(struct launch *q, uint32_t i, struct lb_err *err)
 	return rc == 0 ? give(q, VM_FD_TAP, i, fd, err) : rc;
 }
 
-static int give_checkpoint(struct launch *q, struct lb_err *err)
+static int give_bytes(struct launch *q, enum vm_launch_role role, const void *p, size_t bytes,
+		      const char *what, struct lb_err *err)
 {
-	const struct sa_vmrun *r = q->r;
-	int fd = memfd_create("state", MFD_CLOEXEC), rc;
+	int fd = memfd_create(what, MFD_CLOEXEC), rc;
 
 	/* banned-ok: a memfd */
-	if (fd < 0 || write(fd, r->state, r->state_bytes) != (ssize_t)r->state_bytes) {
-		rc = lb_err_errno(err, errno, "memory for the checkpoint");
+	if (fd < 0 || write(fd, p, bytes) != (ssize_t)bytes) {
+		rc = lb_err_errno(err, errno, "memory for the %s", what);
 		if (fd >= 0)
 			(void)close(fd);
 		return rc;
 	}
-	rc = give(q, VM_FD_STATE, 0, fd, err);
+	return give(q, role, 0, fd, err);
+}
+
+static int give_checkpoint(struct launch *q, struct lb_err *err)
+{
+	const struct sa_vmrun *r = q->r;
+	int rc = give_bytes(q, VM_FD_STATE, r->state, r->state_bytes, "checkpoint", err);
+
+	if (rc == 0 && r->order_bytes > 0 && r->order_bytes <= ORDER_MAX_BYTES)
+		rc = give_bytes(q, VM_FD_ORDER, r->order, r->order_bytes, "order", err);
 	return rc == 0 ? give_connection(q, VM_FD_RAM, 0, r->ram_socket, err) : rc;
 }
 

@@ -50,10 +50,12 @@ struct sa_vmrun {
 	const void *state;
 	size_t state_bytes;
 	const char *ram_socket; /* NBD view of its memory */
-	bool frozen_clock;      /* drill */
-	bool announce;          /* failover */
-	bool complement;        /* TEST ONLY */
-	uint64_t commit_bytes;  /* see vm_launch */
+	const void *order;      /* with it, optional: of first touch, an earlier sa_vmrun_order() */
+	size_t order_bytes;
+	bool frozen_clock;     /* drill */
+	bool announce;         /* failover */
+	bool complement;       /* TEST ONLY */
+	uint64_t commit_bytes; /* see vm_launch */
 };
 
 /* Errors: what lifeboat-vm says it could not do (its codes), LB_EBUSY (one runs in @dir),
@@ -68,6 +70,10 @@ int sa_vmrun_end(const char *dir, struct lb_err *err);
 /* One request without arguments but @n. */
 int sa_vmrun_ask(const char *dir, enum vm_ctl_type request, uint64_t n, enum vm_ctl_type want,
 		 struct vm_ctl_msg *answer, struct lb_err *err);
+
+/* In which order the machine in @dir, which went on from a checkpoint, touched its memory; *out is
+ * the caller's: free(). LB_ENOTFOUND: it did not, or has touched nothing. */
+int sa_vmrun_order(const char *dir, uint8_t **out, size_t *bytes, struct lb_err *err);
 
 /* tap.c: a tap device @name in namespace @netns (or here), put into @bridge (or just up); it is
  * gone when its descriptor is closed. Errors: LB_EDENIED, LB_EIO. */

@@ -295,6 +295,13 @@ int sa_hv_console(struct sa_hv_machine *m, char *buf, size_t len, size_t *got, s
 	return sa_hv_console_at(m->dir, buf, len, got, err);
 }
 
+int sa_hv_order(struct sa_hv_machine *m, uint8_t **out, size_t *bytes, struct lb_err *err)
+{
+	(void)out;
+	(void)bytes;
+	return lb_err_set(err, LB_ENOTFOUND, 0, "machine %s has no memory", m->name);
+}
+
 int sa_hv_console_at(const char *dir, char *buf, size_t len, size_t *got, struct lb_err *err)
 {
 	int n = snprintf(buf, len, "console of %s", strrchr(dir, '/'));

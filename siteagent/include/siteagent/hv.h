@@ -92,6 +92,9 @@ struct sa_hv_boot_cfg {
 	const void *state;
 	size_t state_bytes;
 	const char *ram_socket; /* NBD view of its memory */
+	/* With it, optional: what sa_hv_order() said after an earlier boot; fetched first. */
+	const void *order;
+	size_t order_bytes;
 };
 
 /* May this hypervisor boot that machine? 0, or LB_EUNSUPPORTED naming what is missing, LB_EINPUT
@@ -115,6 +118,11 @@ int sa_hv_resume(struct sa_hv_machine *m, struct lb_err *err);
 int sa_hv_stop(struct sa_hv_machine *m, bool remove_overlays, struct lb_err *err);
 /* Drops our handle only: a running machine runs on. NULL is allowed. */
 void sa_hv_machine_destroy(struct sa_hv_machine *m);
+
+/* In which order a machine that went on from memory touched it so far, for its next boot; *out is
+ * the caller's: free(). What it means is the driver's affair. Errors: LB_ENOTFOUND (cold boot,
+ * nothing touched, another driver). */
+int sa_hv_order(struct sa_hv_machine *m, uint8_t **out, size_t *bytes, struct lb_err *err);
 
 enum sa_hv_state {
 	SA_HV_OFF,

@@ -410,8 +410,10 @@ void sgroup_on_admit(struct rep_sender *s, const struct rep_admit *a)
 		return;
 	}
 	g->reply_ns = NEVER;
-	if (!g->scan_told)
+	if (!g->scan_told) {
 		g->admitter = s->peer_boot;
+		spart_held_before(g, a);
+	}
 	if (!spart_reconcile(s, g, a)) {
 		abandon(s, g, false, LB_ECHANGED, "the peer lost parts it had taken");
 		g->sync = SSYNC_NO;
@@ -419,8 +421,10 @@ void sgroup_on_admit(struct rep_sender *s, const struct rep_admit *a)
 		return;
 	}
 	g->cut = SCUT_OPEN;
-	if (!g->scan_told)
-		push(s, REP_SENDER_SCAN, g);
+	if (!g->scan_told) {
+		s->admit = *a;
+		push(s, REP_SENDER_SCAN, g)->admit = &s->admit;
+	}
 	g->scan_told = true;
 	sgroup_advance(s, g);
 }

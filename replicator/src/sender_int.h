@@ -112,7 +112,8 @@ struct rep_sender {
 	struct rep_sender_stats stats;
 	struct rep_sender_action *act; /* ring */
 	unsigned act_cap, act_first, act_count;
-	struct rep_receipt receipt; /* what an ACKED in the ring points to */
+	struct rep_admit admit;     /* what a SCAN in the ring points to */
+	struct rep_receipt receipt; /* an ACKED likewise */
 	uint8_t receipt_bytes[REP_RECEIPT_BYTES];
 };
 
@@ -151,6 +152,8 @@ bool spart_credit(struct rep_sender *s, unsigned conn, uint64_t total);
 void spart_conn_lost(struct rep_sender *s, unsigned conn);
 /* The cut of @g is over: release what it has. */
 void spart_forget(struct rep_sender *s, struct sgroup *g);
+/* Before anything was given: what the peer holds counts as credited. */
+void spart_held_before(struct sgroup *g, const struct rep_admit *a);
 /* What is in limbo is dropped or queued again. False: the peer lost what it had credited. */
 bool spart_reconcile(struct rep_sender *s, struct sgroup *g, const struct rep_admit *a);
 void spart_room(struct rep_sender *s);

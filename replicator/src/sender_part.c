@@ -269,6 +269,16 @@ static bool all_credited_held(const struct rep_sender *s, const struct sgroup *g
 	return true;
 }
 
+void spart_held_before(struct sgroup *g, const struct rep_admit *a)
+{
+	for (unsigned i = 0; i < g->layers; i++) {
+		g->layer[i].header_credited = a->layer[i].header;
+		g->layer[i].packs_credited = a->layer[i].first_missing;
+	}
+	for (uint32_t x = 0; x < a->extras; x++)
+		g->layer[a->extra[x].layer].packs_credited++;
+}
+
 bool spart_reconcile(struct rep_sender *s, struct sgroup *g, const struct rep_admit *a)
 {
 	struct spart *p, *prev;

@@ -447,6 +447,34 @@ static void test_resume(void **state)
 	done(b);
 }
 
+/* The peer holds packs of an attempt by an earlier process: told with SCAN, and they must stay. */
+static void test_draft(void **state)
+{
+	(void)state;
+	for (unsigned lost = 0; lost < 2; lost++) {
+		struct bench *b = make(1, 10000);
+
+		add_group(b, NULL);
+		bring_up(b, 0);
+		tell_status(b, 0, NULL);
+		(void)offer_cut(b);
+		admit(b, 1, true, 3);
+		assert_non_null(find(b, REP_SENDER_SCAN));
+		assert_int_equal(find(b, REP_SENDER_SCAN)->admit->layer[0].first_missing, 3);
+		assert_true(find(b, REP_SENDER_SCAN)->admit->layer[0].header);
+		assert_int_equal(give(b, REP_RECORD_PACK, 3, 100), 0);
+		credit(b, 0, 100);
+		(void)step(b, (struct rep_sender_event){.type = REP_SENDER_DOWN});
+		b->now += S;
+		(void)step(b, (struct rep_sender_event){.type = REP_SENDER_TICK});
+		bring_up(b, 0);
+		tell_status(b, 0, NULL);
+		admit(b, 1, true, lost ? 3 : 4);
+		assert_int_equal(find(b, REP_SENDER_ABANDONED) != NULL, lost);
+		done(b);
+	}
+}
+
 /* As above, but the peer's power failed: what it had credited is gone. */
 static void test_peer_lost_parts(void **state)
 {
@@ -553,10 +581,15 @@ static void test_heartbeat(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_status),         cmocka_unit_test(test_point_after_credit),
-		cmocka_unit_test(test_wrong_receipts), cmocka_unit_test(test_window),
-		cmocka_unit_test(test_resume),         cmocka_unit_test(test_peer_lost_parts),
-		cmocka_unit_test(test_refusals),       cmocka_unit_test(test_fence_is_for_good),
+		cmocka_unit_test(test_status),
+		cmocka_unit_test(test_point_after_credit),
+		cmocka_unit_test(test_wrong_receipts),
+		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_resume),
+		cmocka_unit_test(test_draft),
+		cmocka_unit_test(test_peer_lost_parts),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_fence_is_for_good),
 		cmocka_unit_test(test_heartbeat),
 	};
 

@@ -147,7 +147,9 @@ enum rep_sender_action_type {
 	REP_SENDER_READY,     /* group, place: a cut may be made, now or later */
 	REP_SENDER_RESYNC, /* group, err: peer's head is not what the digests describe; READY with a
 			      zero base follows. An alarm: everything is sent again */
-	REP_SENDER_SCAN,   /* group: the offer is admitted, read and give PARTs. Once a cut */
+	REP_SENDER_SCAN,   /* group, admit: the offer is admitted, read and give PARTs. Once a cut.
+			      What the peer holds (of an earlier attempt at a layer) need not be given
+			    */
 	REP_SENDER_ROOM,   /* the window has room again (only after PART gave LB_EAGAIN) */
 	REP_SENDER_ACKED,  /* group, place, manifest, receipt (NULL: learned from STATUS). Apply the
 			      redo logs of this manifest, end the cut. READY follows */
@@ -168,6 +170,7 @@ struct rep_sender_action {
 	struct lb_hash manifest;
 	const struct rep_receipt *receipt; /* decoded, verified; borrowed until the next step */
 	const uint8_t *receipt_bytes;      /* REP_RECEIPT_BYTES, as the peer signed it */
+	const struct rep_admit *admit;     /* SCAN: borrowed until the next step */
 	uint64_t epoch;
 	bool alarm;
 	struct lb_err err;

@@ -373,6 +373,13 @@ static int has_leaf(enum rep_record_kind kind)
 	       kind == REP_RECORD_DIGESTS || kind == REP_RECORD_INDEX;
 }
 
+/* An attempt at a layer goes on with the packs of the one before it, but its end is its own. */
+static bool is_end(enum rep_record_kind kind)
+{
+	return kind == REP_RECORD_DIGESTS || kind == REP_RECORD_INDEX ||
+	       kind == REP_RECORD_LEAVES || kind == REP_RECORD_FOOTER;
+}
+
 /* Find or make the draft and reserve what keeping one more part needs. LB_EEXIST: *held is set. */
 static int part_reserve(struct rep_store *s, const struct lb_id *layer, enum rep_record_kind kind,
 			uint32_t number, struct rep_layer **out, struct rep_part *held,
@@ -391,6 +398,7 @@ static int part_reserve(struct rep_store *s, const struct lb_id *layer, enum rep
 	p = rep_parts_find(l->parts, kind, number);
 	if (rep_part_held(p)) {
 		*held = *p;
+		*out = l;
 		return LB_EEXIST;
 	}
 	if (l->visible)
@@ -421,6 +429,24 @@ static int leave_reserve(struct rep_store *s, uint64_t bytes, struct lb_err *err
 	return 0;
 }
 
+/* A part of this kind and number is held. 0: it is to be replaced, by reserved room. */
+static int held_part(struct rep_store *s, struct rep_layer *l, const struct rep_part *held,
+		     const struct lb_buf *body, struct lb_err *err)
+{
+	struct lb_err own = {.code = 0};
+	int rc = already_there(s, &l->id, held, body, &own);
+
+	if (rc != LB_ECORRUPT || !is_end((enum rep_record_kind)held->kind) || l->visible) {
+		if (err != NULL)
+			*err = own;
+		return rc;
+	}
+	rep_lock(s);
+	rc = rep_layer_reserve_seg(l, err);
+	rep_unlock(s);
+	return rc;
+}
+
 int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struct lb_id *layer,
 		     uint32_t number, const struct lb_buf *body, const struct lb_hash *leaf,
 		     struct lb_err *err)
@@ -442,7 +468,7 @@ int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struc
 	rc = part_reserve(s, layer, kind, number, &l, &part, err);
 	rep_unlock(s);
 	if (rc == LB_EEXIST)
-		return already_there(s, layer, &part, body, err);
+		rc = held_part(s, l, &part, body, err);
 	if (rc != 0)
 		return rc;
 	rc = leave_reserve(s, rep_record_span((uint32_t)body->len), err);

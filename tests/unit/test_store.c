@@ -279,6 +279,68 @@ static void test_same_part_twice(void **state)
 	sf_point_free(&p);
 }
 
+/* Nobody is told of damage in what an older attempt at a layer left. */
+static void no_damage(void *arg, const struct rep_damage *d)
+{
+	(void)arg;
+	fail_msg("damage: %s", d->what);
+}
+
+/* An attempt at a layer was broken off behind its last pack; the next one has another end. */
+static void test_other_end(void **state)
+{
+	struct world *w = *state;
+	struct rep_scrub_opts o = {.on_damage = no_damage};
+	struct rep_scrub_stats st = {.records = 0};
+	struct lb_err err = {.code = 0};
+	struct sf_point p;
+	const struct lb_id *id = &p.layer[0].header.layer;
+	unsigned replaced = 0;
+
+	sf_group_write(&w->group[0], 60);
+	sf_point_cut(&w->group[0], &p);
+	for (uint32_t k = 0; k < p.layer[0].parts; k++) {
+		const struct sf_part *part = &p.layer[0].part[k];
+		bool of_end = part->kind >= REP_RECORD_DIGESTS;
+		struct lb_buf *old = NULL;
+
+		must(lb_buf_copy_of(&old, part->body->p, part->body->len, &err), &err);
+		old->p[old->len - 1] ^= 1;
+		must(rep_store_append(w->store, part->kind, id, part->number,
+				      of_end ? old : part->body, NULL, &err),
+		     &err);
+		if (!of_end) /* a header and a pack stay what they are */
+			assert_int_equal(rep_store_append(w->store, part->kind, id, part->number,
+							  old, NULL, &err),
+					 LB_ECORRUPT);
+		replaced += of_end;
+		lb_buf_unref(old);
+	}
+	assert_true(replaced >= 3); /* index, leaves, footer */
+	reopen(w);
+	assert_int_equal(sf_point_seal(w->store, &p, &err), LB_ECORRUPT);
+	must(sf_point_send(w->store, &p, &err), &err);
+	/* The manifest is appended: from now on nothing of the layer changes. */
+	for (uint32_t k = 0; k < p.layer[0].parts; k++) {
+		struct sf_part *part = &p.layer[0].part[k];
+		int rc;
+
+		part->body->p[part->body->len - 1] ^= 1;
+		rc = rep_store_append(w->store, part->kind, id, part->number, part->body, NULL,
+				      &err);
+		part->body->p[part->body->len - 1] ^= 1;
+		assert_int_equal(rc, LB_ECORRUPT);
+	}
+	must(rep_store_commit(w->store, &err), &err);
+	check_parts(w, &p);
+	must(rep_store_scrub(w->store, &o, &st, &err), &err);
+	reopen(w);
+	check_parts(w, &p);
+	must(rep_store_scrub(w->store, &o, &st, &err), &err);
+	assert_int_equal(points(w), 1);
+	sf_point_free(&p);
+}
+
 static void refuse_changed(struct world *w, struct sf_point *p, uint32_t k, size_t at, int want)
 {
 	struct lb_err err = {.code = 0};
@@ -688,6 +750,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_draft_survives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_same_part_twice, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_check_refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order_and_base, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reserve, setup, teardown),

@@ -55,8 +55,10 @@ void rep_store_close(struct rep_store *s); /* no sync: closing is not committing
 /* ---- writing ---- */
 
 /* Append one part of a layer. Parts of one layer may come in any order; a part already there with
- * the same bytes is LB_EEXIST (callers treat it as success), with other bytes LB_ECORRUPT. *leaf
- * (may be NULL) is for header, pack, digests, index parts. */
+ * the same bytes is LB_EEXIST (callers treat it as success), with other bytes LB_ECORRUPT, unless
+ * it is of the end (digests, index, leaves, footer) of a draft: another attempt at the layer has
+ * another one, and of each number the newest counts. *leaf (may be NULL) is for header, pack,
+ * digests, index parts. */
 int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struct lb_id *layer,
 		     uint32_t number, const struct lb_buf *body, const struct lb_hash *leaf,
 		     struct lb_err *err);

@@ -9,11 +9,14 @@ target_include_directories(golden_formats PRIVATE ${PROJECT_SOURCE_DIR}/replicat
 # The folder's seeds are made by seed_formats (built, not run: it writes into the source tree).
 add_executable(seed_formats EXCLUDE_FROM_ALL fuzz/seed_formats.c)
 target_link_libraries(seed_formats PRIVATE testlib replicator lb_flags)
+target_include_directories(seed_formats PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 foreach(format frame record layer pack manifest)
 	lb_fuzz(${format} fuzz/fuzz_${format}.c DEPS replicator)
 	target_include_directories(fuzz_${format} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/lib)
 endforeach()
 
+lb_fuzz(draft fuzz/fuzz_draft.c DEPS testlib replicator)
+target_include_directories(fuzz_draft PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 lb_fuzz(word_delta fuzz/fuzz_word_delta.c DEPS testlib replicator)
 target_include_directories(fuzz_word_delta PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 

@@ -10,12 +10,13 @@ elseif(LB_SANITIZE)
 endif()
 
 add_library(sim STATIC ${sim_sources})
-target_include_directories(sim PUBLIC sim PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
+target_include_directories(sim PUBLIC sim PUBLIC ${PROJECT_SOURCE_DIR}/replicator/src)
 target_link_libraries(sim PUBLIC replicator testlib PRIVATE lb_flags)
 lb_test(sim.replication sim/test_sim.c DEPS sim TIMEOUT 600 ARGS --seeds ${sim_seeds})
 
 set(bug_sources ${sim_sources})
-foreach(source sender sender_group sender_part receiver receiver_group ingest digest shadow)
+foreach(source sender sender_group sender_part receiver receiver_group ingest digest shadow draft
+		store)
 	list(APPEND bug_sources ${PROJECT_SOURCE_DIR}/replicator/src/${source}.c)
 endforeach()
 add_library(sim_bugs STATIC ${bug_sources})

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "delta_int.h"
+#include "draft_int.h"
 #include "imaging/extmap.h"
 #include "shadow_int.h"
 
@@ -29,6 +30,8 @@ int rep_delta_part(struct rep_delta *d, enum rep_record_kind kind, uint32_t numb
 {
 	int rc = 0;
 
+	if (d->cfg->draft != NULL && (kind == REP_RECORD_INDEX || kind == REP_RECORD_DIGESTS))
+		rep_draft_note_part(d->cfg->draft, kind, number);
 	(void)pthread_mutex_lock(&d->lock);
 	d->bytes_parts += body->len;
 	if (leaf != NULL) {
@@ -96,6 +99,7 @@ struct finish {
 	uint32_t srcs;
 	struct lb_digest *digests; /* of the open digests part */
 	uint32_t digest_count;
+	uint32_t digest_max; /* of one part */
 	struct rep_spool digest_leaves, index_leaves;
 	struct lb_hash header_leaf;
 	struct tree tree;
@@ -123,8 +127,6 @@ static int index_flush(struct finish *f, struct lb_err *err)
 	struct lb_hash leaf;
 	int rc;
 
-	if (f->run_count == 0)
-		return 0;
 	rc = lb_buf_create(&b, cap, err);
 	if (rc != 0)
 		return rc;
@@ -159,7 +161,7 @@ static int digests_flush(struct finish *f, struct lb_err *err)
 static int finish_digests(struct finish *f, struct stream *s, struct lb_err *err)
 {
 	for (uint32_t left = s->run.count; left > 0;) {
-		uint32_t n = REP_DIGESTS_MAX - f->digest_count;
+		uint32_t n = f->digest_max - f->digest_count;
 		int rc;
 
 		if (n > left)
@@ -169,7 +171,7 @@ static int finish_digests(struct finish *f, struct stream *s, struct lb_err *err
 		s->off += n * sizeof(*f->digests);
 		f->digest_count += n;
 		left -= n;
-		if (rc == 0 && f->digest_count == REP_DIGESTS_MAX)
+		if (rc == 0 && f->digest_count == f->digest_max)
 			rc = digests_flush(f, err);
 		if (rc != 0)
 			return rc;
@@ -270,9 +272,49 @@ static int finish_index(struct finish *f, struct rep_scan_worker *workers, unsig
 		if (rc == 0)
 			rc = stream_next(first, err);
 	}
-	if (rc == 0)
+	if (rc == 0 && f->run_count != 0)
 		rc = index_flush(f, err);
 	return rc != 0 ? rc : digests_flush(f, err);
+}
+
+/* No part of an earlier attempt may be left: at least as many index parts, of nothing if need be,
+ * and digests parts, smaller ones if need be. */
+static int digests_split(struct finish *f, struct lb_err *err)
+{
+	uint64_t n = f->d->data_blocks, min;
+
+	f->digest_max = REP_DIGESTS_MAX;
+	if (f->d->cfg->draft == NULL)
+		return 0;
+	min = rep_draft_parts_min(f->d->cfg->draft, REP_RECORD_DIGESTS);
+	if (n < min)
+		return lb_err_set(err, LB_ECHANGED, 0,
+				  "a draft has more digests parts than the volume has data now");
+	if ((n + REP_DIGESTS_MAX - 1) / REP_DIGESTS_MAX < min)
+		f->digest_max = (uint32_t)(n / min);
+	return 0;
+}
+
+static int index_fill(struct finish *f, struct lb_err *err)
+{
+	uint32_t min = f->d->cfg->draft == NULL
+			       ? 0
+			       : rep_draft_parts_min(f->d->cfg->draft, REP_RECORD_INDEX);
+	int rc = 0;
+
+	while (rc == 0 && f->footer.index_parts < min)
+		rc = index_flush(f, err);
+	return rc;
+}
+
+static int finish_parts(struct finish *f, struct rep_scan_worker *workers, unsigned n,
+			struct lb_err *err)
+{
+	int rc = digests_split(f, err);
+
+	if (rc == 0)
+		rc = finish_index(f, workers, n, err);
+	return rc != 0 ? rc : index_fill(f, err);
 }
 
 static int leaves_flush(struct finish *f, struct lb_err *err)
@@ -358,7 +400,7 @@ static int finish_run_all(struct rep_delta *d, struct finish *f, struct rep_scan
 	if (f->runs == NULL || f->digests == NULL || f->leaves == NULL)
 		rc = lb_err_set(err, LB_ENOMEM, 0, "allocate a layer's index");
 	else
-		rc = finish_index(f, workers, n, err);
+		rc = finish_parts(f, workers, n, err);
 	if (rc == 0)
 		rc = finish_footer(f, err);
 	free(f->runs);
@@ -366,6 +408,86 @@ static int finish_run_all(struct rep_delta *d, struct finish *f, struct rep_scan
 	free(f->leaves);
 	rep_spool_fini(&f->digest_leaves);
 	rep_spool_fini(&f->index_leaves);
+	return rc;
+}
+
+/* ---- packs of an earlier attempt ---- */
+
+#define FILL_BATCH 64u
+
+struct filling {
+	uint32_t number[FILL_BATCH];
+	struct lb_buf *body[FILL_BATCH];
+	struct lb_hash leaf[FILL_BATCH];
+	uint32_t n;
+};
+
+/* A number is given a second time: its entry is on the disk before the pack leaves. */
+static int fill_send(struct rep_delta *d, struct filling *x, struct lb_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < x->n; i++)
+		rep_draft_note_fill(d->cfg->draft, x->number[i], &x->leaf[i],
+				    (uint32_t)x->body[i]->len);
+	if (x->n != 0)
+		rep_draft_sync(d->cfg->draft);
+	for (uint32_t i = 0; i < x->n; i++) {
+		if (rc != 0)
+			lb_buf_unref(x->body[i]);
+		else
+			rc = rep_delta_part(d, REP_RECORD_PACK, x->number[i], x->body[i],
+					    &x->leaf[i], &d->leaves, err);
+	}
+	x->n = 0;
+	return rc;
+}
+
+static int fill_one(struct rep_delta *d, struct filling *x, struct rep_packer *packer,
+		    uint32_t number, struct lb_err *err)
+{
+	static const uint8_t zeros[REP_BLOCK_BYTES];
+	uint32_t i = x->n;
+	int rc = rep_packer_seal(packer, &x->body[i], &x->leaf[i], number, zeros, sizeof(zeros),
+				 err);
+
+	if (rc != 0)
+		return rc;
+	x->number[i] = number;
+	x->n++;
+	return x->n == FILL_BATCH ? fill_send(d, x, err) : 0;
+}
+
+/* The packs below the first new one: their leaves; in the place of those that never arrived, one
+ * that no run names. */
+static int drafted_packs(struct rep_delta *d, struct rep_packer *packer, uint32_t *filled,
+			 struct lb_err *err)
+{
+	struct filling x = {.n = 0};
+	uint32_t end = d->first_pack;
+	int rc = 0;
+
+	for (uint32_t n = 0; rc == 0 && n < end; n++) {
+		struct lb_hash leaf;
+		uint32_t bytes;
+		bool held;
+
+		rc = rep_draft_pack(d->cfg->draft, n, &held, &leaf, &bytes, err);
+		if (rc != 0)
+			break;
+		if (!held) {
+			(*filled)++;
+			rc = fill_one(d, &x, packer, n, err);
+			continue;
+		}
+		d->layer_bytes += bytes;
+		rc = rep_spool_write(&d->leaves, (uint64_t)n * sizeof(leaf), &leaf, sizeof(leaf),
+				     err);
+	}
+	if (rc == 0)
+		rc = fill_send(d, &x, err);
+	for (uint32_t i = 0; i < x.n; i++)
+		lb_buf_unref(x.body[i]);
 	return rc;
 }
 
@@ -430,7 +552,10 @@ int rep_delta_run(struct rep_delta_result *out, const struct rep_delta_cfg *cfg,
 			      .compare = !cfg->header->full,
 			      .err = err};
 	unsigned n = worker_count(&d), made = 0;
+	uint32_t filled = 0;
 	int rc;
+
+	d.first_pack = d.packs = cfg->draft != NULL ? rep_draft_next(cfg->draft) : 0;
 
 	(void)pthread_mutex_init(&d.lock, NULL);
 	rep_spool_init(&d.leaves, cfg->fs, &cfg->header->layer, "p", LEAVES_MEM);
@@ -444,6 +569,8 @@ int rep_delta_run(struct rep_delta_result *out, const struct rep_delta_cfg *cfg,
 		rc = d.code;
 	}
 	if (rc == 0)
+		rc = drafted_packs(&d, workers[0].packer, &filled, err);
+	if (rc == 0)
 		rc = finish_run_all(&d, &f, workers, n, err);
 	while (made > 0)
 		rep_scan_fini(&workers[--made]);
@@ -452,6 +579,8 @@ int rep_delta_run(struct rep_delta_result *out, const struct rep_delta_cfg *cfg,
 	if (rc == 0)
 		*out = (struct rep_delta_result){.footer = f.footer,
 						 .bytes_read = d.bytes_read,
-						 .bytes_parts = d.bytes_parts};
+						 .bytes_parts = d.bytes_parts,
+						 .blocks_kept = d.blocks_kept,
+						 .packs_filled = filled};
 	return rc;
 }

@@ -28,6 +28,7 @@ struct lb_key;
 struct img_dev;
 struct img_extmap;
 struct rep_digest;
+struct rep_draft;
 struct rep_shadow;
 
 #define REP_DELTA_MAX_WORKERS 16u
@@ -41,6 +42,7 @@ struct rep_delta_cfg {
 	struct img_dev *dev;
 	const struct img_extmap *changed; /* NULL: everything may have changed */
 	struct rep_shadow *shadow; /* begun for this cut; NULL: no ref and no patch is made */
+	struct rep_draft *draft;   /* of a full layer: gone on with, or begun; NULL: none is kept */
 	unsigned workers;
 	/* Hand a part over; may block; called by any worker. A reference is taken on success. An
 	 * error (LB_ECANCELED when nobody wants the layer any more) ends the run with it. */
@@ -55,6 +57,8 @@ struct rep_delta_result {
 	struct rep_footer footer;
 	uint64_t bytes_read;  /* from the device */
 	uint64_t bytes_parts; /* of all parts emitted */
+	uint64_t blocks_kept; /* data that stood at the peer before */
+	uint32_t packs_filled;
 };
 
 /* Scan, pack, finish: every part of the layer is emitted when it returns 0. Blocking; uses the
@@ -101,8 +105,10 @@ struct rep_delta {
 
 	pthread_mutex_t lock; /* guards from here */
 	uint64_t next_block;  /* where the next chunk begins */
+	uint32_t first_pack;  /* those below are of an earlier attempt */
 	uint32_t packs;       /* numbers given out */
 	uint64_t bytes_read, bytes_parts, layer_bytes;
+	uint64_t data_blocks, blocks_kept;
 	struct rep_spool leaves; /* of packs, by number */
 	int code;                /* first error */
 	struct lb_err *err;      /* where its words go; may be NULL */
@@ -123,7 +129,9 @@ struct rep_scan_worker {
 	struct lb_digest *run_digests; /* of the open run */
 	uint64_t hole_from, hole_to;   /* cached extent: known hole, in bytes */
 	uint64_t data_to;              /* known data from hole_to to here */
-	uint64_t bytes_read;
+	uint64_t bytes_read, data_blocks, blocks_kept;
+	uint64_t pack_block[REP_PACK_MAX_BLOCKS]; /* of the open pack, for the draft's journal */
+	struct lb_digest pack_digest[REP_PACK_MAX_BLOCKS];
 	struct rep_spool spool;
 };
 

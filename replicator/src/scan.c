@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "delta_int.h"
+#include "draft_int.h"
 #include "imaging/dev.h"
 #include "imaging/extmap.h"
 #include "replicator/digest.h"
@@ -90,6 +91,7 @@ static int run_add(struct rep_scan_worker *w, const struct rep_spooled_run *n,
 	}
 	if (digest != NULL)
 		w->run_digests[w->run.count] = *digest;
+	w->data_blocks += digest != NULL;
 	w->run.count++;
 	return rc;
 }
@@ -115,15 +117,20 @@ static uint32_t pack_number(struct rep_delta *d)
 	return n;
 }
 
+/* @blocks of the pack's are noted in the draft's journal: none of a pack of patches. */
 static int pack_seal_of(struct rep_scan_worker *w, uint32_t number, const uint8_t *raw,
-			uint32_t bytes, struct lb_err *err)
+			uint32_t bytes, uint32_t blocks, struct lb_err *err)
 {
+	struct rep_draft *draft = w->delta->cfg->draft;
 	struct lb_buf *body = NULL;
 	struct lb_hash leaf;
 	int rc = rep_packer_seal(w->packer, &body, &leaf, number, raw, bytes, err);
 
 	if (rc != 0)
 		return rc;
+	if (draft != NULL)
+		rep_draft_note_pack(draft, number, &leaf, (uint32_t)body->len, w->pack_block,
+				    w->pack_digest, blocks);
 	return rep_delta_part(w->delta, REP_RECORD_PACK, number, body, &leaf, &w->delta->leaves,
 			      err);
 }
@@ -131,10 +138,10 @@ static int pack_seal_of(struct rep_scan_worker *w, uint32_t number, const uint8_
 /* Seal the open pack. */
 static int pack_seal(struct rep_scan_worker *w, struct lb_err *err)
 {
-	uint32_t bytes = w->fill * REP_BLOCK_BYTES;
+	uint32_t blocks = w->fill;
 
 	w->fill = 0;
-	return pack_seal_of(w, w->pack, w->buf, bytes, err);
+	return pack_seal_of(w, w->pack, w->buf, blocks * REP_BLOCK_BYTES, blocks, err);
 }
 
 /* Seal the open pack of patches. They have packs of their own: blocks stay aligned in theirs. */
@@ -143,7 +150,7 @@ static int patches_seal(struct rep_scan_worker *w, struct lb_err *err)
 	uint32_t bytes = w->patch_fill;
 
 	w->patch_fill = 0;
-	return pack_seal_of(w, w->patch_pack, w->patches, bytes, err);
+	return pack_seal_of(w, w->patch_pack, w->patches, bytes, 0, err);
 }
 
 /* ---- blocks ---- */
@@ -175,6 +182,8 @@ static int keep(struct rep_scan_worker *w, uint64_t block, const uint8_t *p,
 	if (to != p)
 		memmove(to, p, REP_BLOCK_BYTES);
 	rc = run_add(w, &n, digest, err);
+	w->pack_block[w->fill] = block;
+	w->pack_digest[w->fill] = *digest;
 	w->fill++;
 	if (rc == 0 && w->fill == w->delta->cfg->header->pack_raw_bytes / REP_BLOCK_BYTES)
 		rc = pack_seal(w, err);
@@ -222,6 +231,17 @@ static int keep_ram(struct rep_scan_worker *w, uint64_t block, const uint8_t *p,
 	return run_add(w, &n, way.made ? digest : NULL, err);
 }
 
+/* The block stands in a pack of an earlier attempt at this layer. */
+static int keep_place(struct rep_scan_worker *w, uint64_t block, const struct rep_draft_place *p,
+		      const struct lb_digest *digest, struct lb_err *err)
+{
+	const struct rep_spooled_run n = {
+		.block = block, .kind = REP_RUN_DATA, .pack = p->pack, .pos = p->pos};
+
+	w->blocks_kept++;
+	return run_add(w, &n, digest, err);
+}
+
 /* Record what happened to [block, block + n) of which entry i changed to digest[i]. */
 static int note_changes(struct rep_scan_worker *w, uint64_t block, uint32_t n,
 			const struct lb_digest *digest, const bool *changed, struct lb_err *err)
@@ -250,23 +270,29 @@ static int note_changes(struct rep_scan_worker *w, uint64_t block, uint32_t n,
 static int blocks_data(struct rep_scan_worker *w, uint64_t block, uint32_t n, const uint8_t *p,
 		       const struct lb_digest *old, struct lb_err *err)
 {
-	bool ram = w->delta->cfg->shadow != NULL;
+	const struct rep_delta_cfg *cfg = w->delta->cfg;
+	struct rep_draft_place place[READ_BLOCKS];
 	struct lb_digest digest[READ_BLOCKS] = {0};
 	bool changed[READ_BLOCKS];
 	int rc = 0;
 
+	if (cfg->draft != NULL)
+		rc = rep_draft_read(cfg->draft, place, block, n, err);
 	for (uint32_t i = 0; rc == 0 && i < n; i++) {
 		const uint8_t *b = p + (size_t)i * REP_BLOCK_BYTES;
 		bool zero = is_zero_block(b);
 
 		if (!zero)
-			rep_digest_of(w->delta->cfg->digest, &digest[i], b);
+			rep_digest_of(cfg->digest, &digest[i], b);
 		changed[i] = memcmp(&digest[i], &old[i], sizeof(old[i])) != 0;
 		if (changed[i] && zero)
 			rc = run_zero(w, block + i, err);
+		else if (changed[i] && cfg->draft != NULL &&
+			 rep_draft_stands(&place[i], &digest[i]))
+			rc = keep_place(w, block + i, &place[i], &digest[i], err);
 		else if (changed[i])
-			rc = ram ? keep_ram(w, block + i, b, &digest[i], err)
-				 : keep(w, block + i, b, &digest[i], err);
+			rc = cfg->shadow != NULL ? keep_ram(w, block + i, b, &digest[i], err)
+						 : keep(w, block + i, b, &digest[i], err);
 	}
 	return rc != 0 ? rc : note_changes(w, block, n, digest, changed, err);
 }
@@ -429,5 +455,7 @@ void rep_scan_run(struct rep_scan_worker *w)
 		rep_delta_fail(d, rc, &err);
 	(void)pthread_mutex_lock(&d->lock);
 	d->bytes_read += w->bytes_read;
+	d->data_blocks += w->data_blocks;
+	d->blocks_kept += w->blocks_kept;
 	(void)pthread_mutex_unlock(&d->lock);
 }

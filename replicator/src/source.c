@@ -479,6 +479,7 @@ static int parts_of_create(struct rep_source *s, struct lb_err *err)
 		return lb_err_set(err, LB_ENOMEM, 0, "allocate a source");
 	s->token->s = s;
 	s->token->refs = 1;
+	lb_id_random(&s->run, s->cfg.env);
 	rc = rep_spool_clean(s->cfg.state, err);
 	if (rc == 0)
 		rc = sender_make(s, err);
@@ -592,6 +593,7 @@ bool rep_source_stats(struct rep_source *s, const struct lb_id *group, struct re
 	out->blocks_zero = __atomic_load_n(&g->blocks_zero, __ATOMIC_RELAXED);
 	out->blocks_ref = __atomic_load_n(&g->blocks_ref, __ATOMIC_RELAXED);
 	out->blocks_patch = __atomic_load_n(&g->blocks_patch, __ATOMIC_RELAXED);
+	out->blocks_kept = __atomic_load_n(&g->blocks_kept, __ATOMIC_RELAXED);
 	out->bytes_changed =
 		(out->blocks_data + out->blocks_zero + out->blocks_ref + out->blocks_patch) *
 		REP_BLOCK_BYTES;

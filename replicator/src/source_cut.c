@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "delta_int.h"
+#include "draft_int.h"
 #include "imaging/dev.h"
 #include "shadow_int.h"
 #include "source_int.h"
@@ -173,6 +174,67 @@ static int job_open(struct source_job *j)
 
 /* ---- BEGIN ---- */
 
+static bool volume_full(const struct source_group *g, uint32_t i)
+{
+	struct lb_hash base;
+
+	return lb_hash_is_zero(&g->at.base) ||
+	       (source_group_fleeting(g, i) && !rep_digest_base(g->digest[i], &base));
+}
+
+static void layer_header(const struct source_group *g, uint32_t i, struct rep_layer_header *h)
+{
+	const struct rep_source_cfg *c = &g->s->cfg;
+	bool full = volume_full(g, i);
+
+	*h = (struct rep_layer_header){.deployment = c->deployment,
+				       .site = c->site,
+				       .group = g->cfg.group,
+				       .machine = g->layer[i].machine,
+				       .volume = g->layer[i].volume,
+				       .layer = g->layer[i].layer,
+				       .key = g->key_id[i],
+				       .epoch = g->at.epoch,
+				       .seq = g->at.seq,
+				       .volume_bytes = g->layer[i].volume_bytes,
+				       .pack_raw_bytes =
+					       full ? c->seed_pack_bytes : c->delta_pack_bytes,
+				       .kind = g->layer[i].kind,
+				       .codec = REP_CODEC_LZ4,
+				       .full = full};
+	if (!full)
+		h->base = g->at.base;
+}
+
+/* Only a seed of a disk is worth going on with: a delta is short, and RAM does not stay. */
+static bool has_draft(const struct source_group *g, uint32_t i)
+{
+	return g->cfg.volume[i].kind == REP_VOLUME_DISK && volume_full(g, i);
+}
+
+static void draft_facts(const struct source_group *g, uint32_t i, struct rep_draft_facts *f)
+{
+	layer_header(g, i, &f->header);
+	f->prev = g->at.prev;
+	f->run = g->s->run;
+	rep_draft_probe(&f->probe, g->digest[i]);
+}
+
+/* The layer an earlier process was making, if this cut can go on with it; else a new one. */
+static void layer_name(struct source_group *g, uint32_t i)
+{
+	struct rep_draft_facts f;
+
+	rep_draft_close(g->draft[i]);
+	g->draft[i] = NULL;
+	lb_id_random(&g->layer[i].layer, g->s->cfg.env);
+	if (!has_draft(g, i) || g->drafts_off)
+		return;
+	draft_facts(g, i, &f);
+	if (rep_draft_resume(&g->draft[i], g->s->cfg.state, &f, NULL) == 0)
+		g->layer[i].layer = *rep_draft_layer(g->draft[i]);
+}
+
 static int offer_layers(struct source_group *g, struct lb_err *err)
 {
 	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
@@ -188,7 +250,7 @@ static int offer_layers(struct source_group *g, struct lb_err *err)
 						       .volume = v->volume,
 						       .kind = v->kind,
 						       .volume_bytes = bytes};
-		lb_id_random(&g->layer[i].layer, g->s->cfg.env);
+		layer_name(g, i);
 	}
 	return 0;
 }
@@ -364,12 +426,61 @@ static void count_blocks(struct source_group *g, const struct rep_footer *f)
 	(void)__atomic_add_fetch(&g->blocks_patch, f->patch_blocks, __ATOMIC_RELAXED);
 }
 
-static bool volume_full(const struct source_group *g, uint32_t i)
+/* The next cut is not to meet this journal again. */
+static void draft_drop(struct source_group *g, uint32_t i)
 {
-	struct lb_hash base;
+	if (rep_draft_discard(g->s->cfg.state, &g->cfg.volume[i].volume, NULL) != 0)
+		g->drafts_off = true;
+}
 
-	return lb_hash_is_zero(&g->at.base) ||
-	       (source_group_fleeting(g, i) && !rep_digest_base(g->digest[i], &base));
+/* Is everything of the drafts that the peer holds known? Asked of all before anything is sent: then
+ * another attempt, with another layer in the place of the bad one, can follow in this session. */
+static int drafts_hold(struct source_group *g, struct lb_err *err)
+{
+	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
+		const struct rep_source_volume *v = &g->cfg.volume[i];
+		int rc = g->draft[i] != NULL ? rep_draft_hold(g->draft[i], g->admit, i, err) : 0;
+
+		if (rc == 0)
+			continue;
+		draft_drop(g, i);
+		return lb_err_wrap(err, rc, "volume %s of %s is sent from its beginning",
+				   v->volume_name, v->machine_name);
+	}
+	return 0;
+}
+
+/* Go on with the draft, or begin the journal of a new layer. Without one the layer is made as well,
+ * and a killed process means sending again. */
+static int draft_begin(struct source_group *g, uint32_t i, struct lb_err *err)
+{
+	struct rep_draft_facts f;
+	int rc;
+
+	if (!has_draft(g, i))
+		return 0;
+	g->drafts_gone = false;
+	if (g->draft[i] != NULL) {
+		rc = rep_draft_go_on(g->draft[i], err);
+		if (rc != 0 && rc != LB_ENOSPC && rc != LB_ENOMEM)
+			draft_drop(g, i);
+		return rc;
+	}
+	draft_facts(g, i, &f);
+	(void)rep_draft_create(&g->draft[i], g->s->cfg.state, &f, NULL);
+	return 0;
+}
+
+static void drafts_discard(struct source_group *g)
+{
+	for (uint32_t i = 0; i < g->cfg.volumes; i++) {
+		rep_draft_close(g->draft[i]);
+		g->draft[i] = NULL;
+		if (!g->drafts_gone && g->cfg.volume[i].kind == REP_VOLUME_DISK)
+			(void)rep_draft_discard(g->s->cfg.state, &g->cfg.volume[i].volume, NULL);
+	}
+	g->drafts_gone = true;
+	g->drafts_off = false;
 }
 
 /* The driver's map, if it counts from what the peer holds. */
@@ -394,22 +505,8 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 	const struct rep_source_cfg *c = &g->s->cfg;
 	const struct rep_source_volume *v = &g->cfg.volume[i];
 	bool full = volume_full(g, i);
-	struct rep_layer_header h = {.deployment = c->deployment,
-				     .site = c->site,
-				     .group = g->cfg.group,
-				     .machine = v->machine,
-				     .volume = v->volume,
-				     .layer = g->layer[i].layer,
-				     .key = g->key_id[i],
-				     .epoch = g->at.epoch,
-				     .seq = g->at.seq,
-				     .volume_bytes = g->layer[i].volume_bytes,
-				     .pack_raw_bytes =
-					     full ? c->seed_pack_bytes : c->delta_pack_bytes,
-				     .kind = v->kind,
-				     .codec = REP_CODEC_LZ4,
-				     .full = full};
-	struct scan_ctx x = {.g = g, .layer = h.layer};
+	struct rep_layer_header h;
+	struct scan_ctx x = {.g = g, .layer = g->layer[i].layer};
 	struct rep_delta_cfg d = {.env = c->env,
 				  .fs = c->state,
 				  .header = &h,
@@ -423,11 +520,12 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 				  .progress = on_progress,
 				  .arg = &x};
 	struct rep_delta_result r;
-	int rc = log_begin(g, i, full, err);
+	int rc = draft_begin(g, i, err);
 
-	if (!full)
-		h.base = g->at.base;
-
+	layer_header(g, i, &h);
+	d.draft = g->draft[i];
+	if (rc == 0)
+		rc = log_begin(g, i, full, err);
 	/* Of a disk too many, for what is read once a cut. Without memory it is slower, no more. */
 	if (rc == 0 && v->kind == REP_VOLUME_RAM)
 		(void)rep_digest_keep(g->digest[i], h.volume_bytes / REP_BLOCK_BYTES, NULL);
@@ -437,6 +535,7 @@ static int scan_volume(struct source_group *g, uint32_t i, struct rep_manifest_v
 		return lb_err_wrap(err, rc, "volume %s of %s", v->volume_name, v->machine_name);
 	(void)__atomic_add_fetch(&g->bytes_read, r.bytes_read, __ATOMIC_RELAXED);
 	count_blocks(g, &r.footer);
+	(void)__atomic_add_fetch(&g->blocks_kept, r.blocks_kept, __ATOMIC_RELAXED);
 	*out = (struct rep_manifest_volume){.machine = v->machine,
 					    .volume = v->volume,
 					    .layer = h.layer,
@@ -568,6 +667,7 @@ static int job_scan(struct source_job *j)
 		all += g->layer[i].volume_bytes;
 	__atomic_store_n(&g->scan_done_bytes, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&g->scan_all_bytes, all, __ATOMIC_RELAXED);
+	rc = drafts_hold(g, &j->err);
 	for (uint32_t i = 0; rc == 0 && i < g->cfg.volumes; i++)
 		rc = scan_volume(g, i, &m->volume[i], &j->err);
 	if (rc == 0 && g->cfg.ops->check != NULL)
@@ -611,6 +711,8 @@ static int job_end(struct source_job *j)
 		if (g->shadow[i] != NULL)
 			rep_shadow_commit(g->shadow[i], &j->manifest);
 	}
+	if (j->commit)
+		drafts_discard(g);
 	return rc;
 }
 

@@ -423,6 +423,7 @@ void source_group_action(struct source_group *g, const struct rep_sender_action 
 	case REP_SENDER_SCAN:
 		g->phase = PHASE_OFFERED;
 		LB_ASSERT(g->job == NULL && g->have_cut);
+		*g->admit = *a->admit;
 		job_start(g, JOB_SCAN);
 		return;
 	case REP_SENDER_ACKED:
@@ -469,8 +470,10 @@ static int group_arrays(struct source_group *g, const struct rep_source_group *c
 	g->key_id = calloc(n, sizeof(*g->key_id));
 	g->layer = calloc(n, sizeof(*g->layer));
 	g->shadow = calloc(n, sizeof(struct rep_shadow *));
+	g->draft = calloc(n, sizeof(struct rep_draft *));
+	g->admit = calloc(1, sizeof(*g->admit));
 	if (v == NULL || g->dek == NULL || g->key_id == NULL || g->layer == NULL ||
-	    g->shadow == NULL)
+	    g->shadow == NULL || g->draft == NULL || g->admit == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "allocate a group of %zu volumes", n);
 	memcpy(v, cfg->volume, n * sizeof(*v));
 	return 0;
@@ -543,6 +546,8 @@ void source_group_free(struct source_group *g)
 		rep_digest_close(g->digest[i]);
 	for (uint32_t i = 0; g->shadow != NULL && i < g->cfg.volumes; i++)
 		rep_shadow_destroy(g->shadow[i]);
+	for (uint32_t i = 0; g->draft != NULL && i < g->cfg.volumes; i++)
+		rep_draft_close(g->draft[i]);
 	for (uint32_t i = 0; g->dek != NULL && i < g->cfg.volumes; i++)
 		lb_key_wipe(&g->dek[i]);
 	(void)pthread_mutex_destroy(&g->digest_lock);
@@ -552,6 +557,8 @@ void source_group_free(struct source_group *g)
 	free(g->key_id);
 	free(g->layer);
 	free(g->shadow);
+	free(g->draft);
+	free(g->admit);
 	free((void *)(uintptr_t)g->cfg.volume);
 	free(g);
 }

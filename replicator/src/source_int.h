@@ -18,6 +18,7 @@
 #include "base/env.h"
 #include "base/loop.h"
 #include "base/seal.h"
+#include "draft_int.h"
 #include "replicator/digest.h"
 #include "replicator/link.h"
 #include "replicator/sender.h"
@@ -73,10 +74,15 @@ struct source_group {
 	unsigned parts_queued; /* under s->lock */
 	uint64_t scan_done_bytes, scan_all_bytes, progress_ns, bytes_read; /* atomic */
 	uint64_t blocks_data, blocks_zero, blocks_ref, blocks_patch;       /* atomic */
+	uint64_t blocks_kept;                                              /* atomic */
 
 	pthread_mutex_t digest_lock; /* guards the two below against leads_to */
 	struct rep_digest **digest;  /* (job) one a volume; NULL: not open */
 	bool digest_bad;             /* (job) open them again */
+	bool drafts_gone;            /* (job) no journal of a volume is on the disk */
+	bool drafts_off;             /* (job) one could not be removed: go on with none */
+	struct rep_draft **draft;    /* (job) one a volume; NULL: none of the running cut */
+	struct rep_admit *admit;     /* (job) of the running cut */
 	struct rep_shadow **shadow;  /* (job) one a volume; NULL: of a disk, or none */
 	struct lb_hash described;    /* (job) by OPEN */
 	struct lb_key *dek;          /* (job) one a volume, by the first OPEN */
@@ -120,6 +126,7 @@ struct rep_source {
 	struct rep_source_cfg cfg;
 	struct source_token *token;
 	char *host;
+	struct lb_id run; /* of this object: names it in drafts' journals */
 	struct rep_sender *sender;
 	struct lb_timer *timer;
 	struct lb_pool *pool;

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/wr.h"
 #include "store_int.h"
+#include "test_bugs.h"
 
 /*
  *              append()                    commit(): sync, mark, sync
@@ -436,7 +437,8 @@ static int held_part(struct rep_store *s, struct rep_layer *l, const struct rep_
 	struct lb_err own = {.code = 0};
 	int rc = already_there(s, &l->id, held, body, &own);
 
-	if (rc != LB_ECORRUPT || !is_end((enum rep_record_kind)held->kind) || l->visible) {
+	if (rc != LB_ECORRUPT || !is_end((enum rep_record_kind)held->kind) || l->visible ||
+	    REP_BUG(draft_tail_kept)) {
 		if (err != NULL)
 			*err = own;
 		return rc;

@@ -34,7 +34,14 @@
 	X(shadow_abandoned)      /* shadow: places of a given-up cut's layer stay in it */ \
 	X(shadow_depth_two)      /* shadow: a patch is made of a patched block */          \
 	X(shadow_unreached)      /* shadow: keeps what the newest point reaches no more */ \
-	X(ref_not_compared)      /* shadow: a ref for digests that are alike */
+	X(ref_not_compared)      /* shadow: a ref for digests that are alike */            \
+	X(draft_not_compared)    /* draft: a block's old place without its digest */       \
+	X(draft_of_other)        /* draft: of another epoch, seq, key, base or prev */     \
+	X(draft_of_this_run)     /* draft: packs of it may still be on their way */        \
+	X(draft_number_reused)   /* draft: numbers begin at the first missing pack */      \
+	X(draft_thought_held)    /* draft: what was noted is taken for held */             \
+	X(draft_unknown_taken)   /* draft: packs that the journal does not know */         \
+	X(draft_tail_kept)       /* store: an older attempt's index stays */
 
 #ifdef LB_TEST_BUGS
 #define REP_TEST_BUG_FIELD(name) bool name;

@@ -1,14 +1,17 @@
 /*
  * Writes the seeds of the format fuzzers below the folder given: FOLDER/{frame,record,layer,pack,
- * manifest,word_delta}/NAME. Each is a good input or one that is wrong in one place, with its
+ * manifest,word_delta,draft}/NAME. Each is a good input or one that is wrong in one place, with its
  * checksum mended so that the check behind the checksum is reached. Not a test; run by hand when a
  * format changes.
  */
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "base/hash.h"
 #include "check.h"
+#include "format_draft.h"
 #include "format_layer.h"
+#include "memfs.h"
 #include "replicator/frame.h"
 #include "replicator/record.h"
 
@@ -432,12 +435,66 @@ static void frame_seeds(void **state)
 	frame_wrongs_point();
 }
 
+/* Byte 0: 1, the fuzzer mends the checksums. */
+static void draft_seeds(void **state)
+{
+	static const struct wrong wrongs[] = {
+		{"magic", 0, 1, 'X'},
+		{"version", 4, 4, 2},
+		{"layer-magic", 8, 4, 1},
+		{"layer-epoch", 8 + 128, 8, 8},
+		{"layer-delta", 8 + 12, 4, 0},
+		{"prev", 264, 1, 0},
+		{"probe", 296, 1, 0},
+		{"run-ours", 312, 8, UINT64_C(0x0707070707070707)},
+		{"reserved", 328, 4, 1},
+		{"kind-0", 336 + 4, 4, 0},
+		{"kind-5", 336 + 4, 4, 5},
+		{"length-0", 336 + 8, 4, 0},
+		{"length-over", 336 + 8, 4, 1581},
+		{"length-4g", 336 + 8, 4, UINT32_MAX},
+		{"pack-far", 348, 4, 70000},
+		{"pack-max", 348, 4, 1u << 30},
+		{"pack-bytes", 352, 4, (1u << 20) + 1},
+		{"pack-count-0", 388, 4, 0},
+		{"pack-count-17", 388, 4, 17},
+		{"block-outside", 392, 8, 256},
+		{"block-far", 392, 8, UINT64_MAX},
+		{"pack-twice", 452, 4, 0},
+		{"block-again", 496, 8, 5},
+		{"fill-a-pack", 532, 4, 2},
+		{"fill-far", 532, 4, 80000},
+		{"part-footer", 584, 4, 105},
+		{"part-many", 588, 4, 1u << 26},
+		{"part-digests", 584, 4, 102},
+	};
+	struct lb_fs *fs = NULL;
+	uint8_t *p = NULL;
+	uint8_t in[1024] = {1};
+	size_t len;
+
+	(void)state;
+	assert_int_equal(lb_memfs_create(&fs, 1, NULL), 0);
+	fix_draft_write(fs);
+	assert_int_equal(lb_fs_read_all(fs, FIX_DRAFT_PATH, sizeof(in) - 1, &p, &len, NULL), 0);
+	memcpy(in + 1, p, len);
+	seeds("draft", "story", in, len + 1, 1, 0, wrongs, COUNT(wrongs));
+	seed("draft", "torn", in, len - 20);
+	seed("draft", "header", in, 1 + REP_DRAFT_HEADER_BYTES);
+	in[0] = 0;
+	in[500] ^= 1;
+	seed("draft", "flipped", in, len + 1);
+	free(p);
+	lb_fs_destroy(fs);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest seeds_of[] = {
 		cmocka_unit_test(record_seeds), cmocka_unit_test(layer_seeds),
 		cmocka_unit_test(pack_seeds),   cmocka_unit_test(manifest_seeds),
 		cmocka_unit_test(delta_seeds),  cmocka_unit_test(frame_seeds),
+		cmocka_unit_test(draft_seeds),
 	};
 
 	if (argc != 2)

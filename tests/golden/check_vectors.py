@@ -7,13 +7,17 @@ import struct
 import sys
 
 
-def crc32c(data):
-    crc = 0xFFFFFFFF
+def crc32c_from(before, data):
+    crc = before ^ 0xFFFFFFFF
     for byte in data:
         crc ^= byte
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return crc ^ 0xFFFFFFFF
+
+
+def crc32c(data):
+    return crc32c_from(0, data)
 
 
 def tree(hashes):
@@ -34,6 +38,19 @@ def u32(data, at):
     return struct.unpack_from("<I", data, at)[0]
 
 
+def draft_good(d):
+    """The journal's header, and its entries' chain of checksums to the last byte."""
+    crc, at, kinds = crc32c(d[:336]), 336, []
+    good = u32(d, 332) == crc32c(d[:332]) and d[8:12] == b"LBL1"
+    while good and at < len(d):
+        kind, size = u32(d, at + 4), u32(d, at + 8)
+        crc = crc32c_from(crc, d[at + 4:at + 12 + size])
+        good = u32(d, at) == crc
+        kinds.append(kind)
+        at += 12 + size
+    return good and at == len(d) and kinds == [1, 1, 2, 3, 4]
+
+
 def main():
     v = {f.stem: bytes.fromhex(f.read_text().replace("\n", ""))
          for f in pathlib.Path(sys.argv[1]).glob("*.hex")}
@@ -52,6 +69,7 @@ def main():
         "frames' checksums": len(frames) == 16 and
                              all(u32(f, 12) == crc32c(f[:12]) for f in frames),
         "frames' lengths": all(u32(f, 8) == len(f) - 16 for f in frames),
+        "draft's checksums": draft_good(v["draft"]),
         "leaves": v["leaves"][16:] == b"".join(leaves),
         "counts": struct.unpack_from("<IIIIIQ", footer, 4) == (2, 1, 1, 1, 0, total),
         "root in the footer": footer[80:112] == root,

@@ -5,10 +5,14 @@
  * before a format's first release).
  */
 #include <stdbool.h>
+#include <stdlib.h>
 
+#include "base/fs.h"
 #include "base/hash.h"
 #include "check.h"
+#include "format_draft.h"
 #include "format_layer.h"
+#include "memfs.h"
 #include "replicator/frame.h"
 #include "replicator/record.h"
 #include "word_delta_int.h"
@@ -91,6 +95,34 @@ static void test_layer(void **state)
 	golden("manifest", l.manifest->p, l.manifest->len);
 	golden("receipt", l.receipt, sizeof(l.receipt));
 	fix_layer_fini(&l);
+}
+
+static void test_draft(void **state)
+{
+	static uint8_t frozen[BYTES_MAX];
+	struct rep_draft_place place[2];
+	struct rep_draft *d = NULL;
+	struct lb_file *f = NULL;
+	struct lb_fs *fs = NULL;
+	uint8_t *p = NULL;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(lb_memfs_create(&fs, 1, NULL), 0);
+	fix_draft_write(fs);
+	assert_int_equal(lb_fs_read_all(fs, FIX_DRAFT_PATH, BYTES_MAX, &p, &len, NULL), 0);
+	golden("draft", p, len);
+	free(p);
+	len = read_hex("draft", frozen);
+	assert_int_equal(lb_fs_open(fs, &f, FIX_DRAFT_PATH, LB_FS_WRITE, NULL), 0);
+	assert_int_equal(lb_file_pwrite(f, frozen, len, 0, NULL), 0);
+	lb_file_close(f);
+	assert_int_equal(fix_draft_go_on(&d, fs, 3), 0);
+	assert_int_equal(rep_draft_next(d), 3);
+	assert_int_equal(rep_draft_read(d, place, 8, 2, NULL), 0);
+	assert_true(place[0].known == 0 && place[1].known == 1 && place[1].pack == 2);
+	rep_draft_close(d);
+	lb_fs_destroy(fs);
 }
 
 /* The frozen bytes themselves open: a later version still reads what this one wrote. */
@@ -275,11 +307,9 @@ static void test_frames(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layer),
-		cmocka_unit_test(test_word_delta),
-		cmocka_unit_test(test_record),
-		cmocka_unit_test(test_frames),
-		cmocka_unit_test(test_frozen_bytes_open),
+		cmocka_unit_test(test_layer),  cmocka_unit_test(test_word_delta),
+		cmocka_unit_test(test_draft),  cmocka_unit_test(test_record),
+		cmocka_unit_test(test_frames), cmocka_unit_test(test_frozen_bytes_open),
 	};
 
 	writing = argc == 3 && strcmp(argv[1], "--write") == 0;

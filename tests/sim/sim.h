@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/seal.h"
+#include "draft_int.h"
 #include "replicator/digest.h"
 #include "replicator/ingest.h"
 #include "replicator/receiver.h"
@@ -30,7 +31,8 @@
 #define SIM_MAX_BLOCKS  192u
 #define SIM_MAX_CONNS   64u /* alive at once, closing ones included */
 #define SIM_CONNECTIONS 2u
-#define SIM_MAX_PARTS   (2u * (SIM_MAX_BLOCKS + 8u))
+#define SIM_MAX_PACKS   (8u * SIM_MAX_BLOCKS) /* numbers of attempts that were broken off, too */
+#define SIM_MAX_PARTS   (SIM_MAX_PACKS + 16u)
 #define SIM_MAX_OPS     4096u
 #define SIM_STATE_BYTES 16u
 #define MS              UINT64_C(1000000)
@@ -47,6 +49,7 @@
 	X(SOURCE_KILL)  /* process dies, its files are as they were */             \
 	X(SOURCE_POWER) /* machine dies, what was not synced may be lost */        \
 	X(SOURCE_DISK)  /* an operation on its disk fails, or the power with it */ \
+	X(SOURCE_BLANK) /* process dies, its digest stores are lost */             \
 	X(TARGET_KILL)                                                             \
 	X(TARGET_POWER)                                                            \
 	X(TARGET_CUT)  /* power fails inside an operation or a sync */             \
@@ -120,6 +123,11 @@ struct sim_part {
 	enum rep_record_kind kind;
 	uint32_t number;
 	struct lb_buf *body;
+	bool fill; /* a pack in the place of one that never arrived */
+	struct lb_hash leaf;
+	uint32_t blocks; /* of a pack, as the draft's journal wants them */
+	uint64_t block[8];
+	struct lb_digest digest[8];
 };
 struct sim_place { /* of a data block; layer zero: none */
 	struct lb_id layer;
@@ -152,6 +160,8 @@ struct sim_source {
 	struct rep_sender *sender;
 	struct rep_digest *digest[SIM_VOLUMES];
 	struct rep_shadow *shadow; /* of the RAM; its process's */
+	struct rep_draft *draft;   /* of the disk's layer in the running cut; NULL: none */
+	struct lb_id run;          /* of its process, in the draft's journal */
 	struct lb_hash described;  /* by the digests */
 	struct rep_sender_place place;
 	struct sim_cut cut;
@@ -205,7 +215,8 @@ struct sim_counts {
 	uint64_t cuts, acked, acked_by_status, abandoned, resyncs, refused, fenced, sessions;
 	uint64_t events, points, receipts, duplicates, parts, resent, skipped, resent_held;
 	uint64_t suspects, digests_lost, images, virtual_ns, ages, age_unknown, age_error_max_ns,
-		ram_data, ram_twice, ram_full, refs, patches;
+		ram_data, ram_twice, ram_full, refs, patches, seeds, seed_kills, drafts,
+		drafts_dropped, kept, filled, seed_blocks;
 };
 
 struct sim {
@@ -269,6 +280,7 @@ void net_event(struct sim *s, struct sim_event *e);
 /* sim_layer.h has its own; sim_source.c, sim_target.c */
 void source_start(struct sim *s);
 void source_stop(struct sim *s, bool power);
+void source_blank(struct sim *s); /* likewise, and its digest stores are lost */
 void source_event(struct sim *s, struct sim_event *e);
 void source_step(struct sim *s, const struct rep_sender_event *e);
 void target_start(struct sim *s);

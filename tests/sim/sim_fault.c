@@ -60,6 +60,8 @@ static bool source_fault(struct sim *s, enum sim_fault f)
 		lb_memfs_fail_at(s->src.fs, op, sim_chance(s, 50) ? LB_EIO : LB_ENOSPC);
 	else if (!s->src.up)
 		return false;
+	else if (f == FAULT_SOURCE_BLANK)
+		source_blank(s);
 	else
 		source_stop(s, f == FAULT_SOURCE_POWER);
 	return true;
@@ -171,6 +173,7 @@ static bool do_fault(struct sim *s, enum sim_fault f)
 	case FAULT_SOURCE_KILL:
 	case FAULT_SOURCE_POWER:
 	case FAULT_SOURCE_DISK:
+	case FAULT_SOURCE_BLANK:
 		return source_fault(s, f);
 	case FAULT_TARGET_KILL:
 	case FAULT_TARGET_POWER:

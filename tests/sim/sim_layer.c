@@ -102,7 +102,7 @@ struct maker {
 	struct rep_footer f;
 	struct rep_run run[SIM_MAX_BLOCKS];
 	struct lb_digest digest[SIM_MAX_BLOCKS];
-	struct lb_hash leaf[2 * SIM_MAX_BLOCKS + 4];
+	struct lb_hash leaf[SIM_MAX_PACKS + 4];
 	uint32_t runs, digests, leaves, in_pack;
 	uint32_t pack; /* number of the open one, given when it was opened, as for patches */
 	uint8_t raw[16 * REP_BLOCK_BYTES];
@@ -111,7 +111,9 @@ struct maker {
 	uint32_t patch_fill, patch_pack;
 	uint32_t src[REP_INDEX_MAX_SOURCES]; /* the shadow's layers that runs name */
 	uint32_t srcs;
-	struct lb_buf *sealed[2 * SIM_MAX_BLOCKS]; /* packs by number: they go out in order */
+	struct sim_part pack_of[SIM_MAX_PACKS]; /* by number: they go out in order */
+	struct rep_draft *draft;                /* of the disk in a seed */
+	uint32_t first;                         /* packs below are of earlier attempts */
 };
 
 static void put_part(struct maker *m, enum rep_record_kind kind, uint32_t number,
@@ -137,12 +139,23 @@ static void put_bytes(struct maker *m, enum rep_record_kind kind, const void *p,
 	put_part(m, kind, 0, b, leaf);
 }
 
+static void put_pack(struct maker *m, uint32_t number)
+{
+	const struct sim_part *p = &m->pack_of[number];
+
+	put_part(m, REP_RECORD_PACK, number, p->body, true);
+	m->c->part[m->c->parts - 1] = *p;
+}
+
 static void seal_pack(struct maker *m, uint32_t number, const uint8_t *raw, uint32_t bytes)
 {
-	struct lb_hash leaf;
+	struct sim_part *p = &m->pack_of[number];
 
-	LB_ASSERT(rep_packer_seal(m->packer, &m->sealed[number], &leaf, number, raw, bytes, NULL) ==
-		  0);
+	LB_ASSERT(number < SIM_MAX_PACKS);
+	p->layer = m->volume;
+	p->kind = REP_RECORD_PACK;
+	p->number = number;
+	LB_ASSERT(rep_packer_seal(m->packer, &p->body, &p->leaf, number, raw, bytes, NULL) == 0);
 }
 
 static void flush_pack(struct maker *m)
@@ -161,8 +174,14 @@ static void flush_patches(struct maker *m)
 
 static void put_data(struct maker *m, struct rep_run *r, const struct lb_digest *digest)
 {
+	struct sim_part *p;
+
 	if (m->in_pack == 0)
 		m->pack = m->f.packs++;
+	p = &m->pack_of[m->pack];
+	p->block[m->in_pack] = r->block;
+	p->digest[m->in_pack] = *digest;
+	p->blocks = m->in_pack + 1;
 	r->kind = REP_RUN_DATA;
 	r->pack = m->pack;
 	r->pos = m->in_pack;
@@ -230,6 +249,46 @@ static void put_ram(struct maker *m, struct rep_run *r, const struct lb_digest *
 		m->f.ref_blocks++;
 }
 
+/* It stands in a pack of an earlier attempt at the layer. */
+static bool put_kept(struct maker *m, struct rep_run *r, const struct lb_digest *digest)
+{
+	struct rep_draft_place p;
+
+	m->s->count.seed_blocks += m->h.full;
+	if (m->draft == NULL)
+		return false;
+	LB_ASSERT(rep_draft_read(m->draft, &p, r->block, 1, NULL) == 0);
+	if (!rep_draft_stands(&p, digest))
+		return false;
+	r->kind = REP_RUN_DATA;
+	r->pack = p.pack;
+	r->pos = p.pos;
+	m->f.data_blocks++;
+	m->digest[m->digests++] = *digest;
+	m->s->count.kept++;
+	return true;
+}
+
+/* Packs of earlier attempts: held, or filled by one that no run names. */
+static void put_drafted(struct maker *m, uint32_t number)
+{
+	static const uint8_t zeros[REP_BLOCK_BYTES];
+	struct lb_hash leaf;
+	uint32_t bytes;
+	bool held;
+
+	LB_ASSERT(rep_draft_pack(m->draft, number, &held, &leaf, &bytes, NULL) == 0);
+	if (held) {
+		m->leaf[m->leaves++] = leaf;
+		m->f.bytes += bytes;
+		return;
+	}
+	seal_pack(m, number, zeros, sizeof(zeros));
+	m->pack_of[number].fill = true;
+	m->s->count.filled++;
+	put_pack(m, number);
+}
+
 static void put_block(struct maker *m, uint32_t block, const struct lb_digest *digest)
 {
 	struct rep_run *r = &m->run[m->runs++];
@@ -241,7 +300,7 @@ static void put_block(struct maker *m, uint32_t block, const struct lb_digest *d
 			rep_shadow_zero(m->s->src.shadow, block, 1);
 	} else if (m->volume == SIM_RAM) {
 		put_ram(m, r, digest);
-	} else {
+	} else if (!put_kept(m, r, digest)) {
 		put_data(m, r, digest);
 	}
 }
@@ -267,8 +326,14 @@ static int compare(struct maker *m, struct lb_err *err)
 	}
 	flush_pack(m);
 	flush_patches(m);
-	for (uint32_t i = 0; i < m->f.packs; i++)
-		put_part(m, REP_RECORD_PACK, i, m->sealed[i], true);
+	for (uint32_t i = 0; i < m->f.packs; i++) {
+		if (i < m->first)
+			put_drafted(m, i);
+		else
+			put_pack(m, i);
+	}
+	if (m->draft != NULL && m->digests < rep_draft_parts_min(m->draft, REP_RECORD_DIGESTS))
+		return LB_ECHANGED;
 	return rc;
 }
 
@@ -301,20 +366,12 @@ static void put_end(struct maker *m, struct rep_manifest_volume *mv)
 	mv->layer_bytes = m->f.bytes;
 }
 
-static int make_layer(struct sim *s, unsigned volume, struct lb_err *err)
+void sim_layer_header(const struct sim *s, unsigned volume, struct rep_layer_header *h)
 {
-	struct sim_cut *c = &s->src.cut;
-	struct rep_manifest_volume *mv = &c->m->volume[volume];
-	struct maker *m = calloc(1, sizeof(*m));
-	uint8_t head[REP_LAYER_HEADER_BYTES];
+	const struct sim_cut *c = &s->src.cut;
 	struct lb_hash base;
-	int rc;
 
-	LB_ASSERT(m);
-	m->s = s;
-	m->c = c;
-	m->volume = volume;
-	m->h = (struct rep_layer_header){
+	*h = (struct rep_layer_header){
 		.deployment = s->deployment,
 		.site = s->site[1],
 		.group = s->group,
@@ -328,11 +385,30 @@ static int make_layer(struct sim *s, unsigned volume, struct lb_err *err)
 		.kind = volume == SIM_RAM ? REP_VOLUME_RAM : REP_VOLUME_DISK,
 		.codec = REP_CODEC_LZ4,
 	};
-	m->h.full = volume == SIM_RAM ? !rep_digest_base(s->src.digest[volume], &base)
-				      : lb_hash_is_zero(&c->place.base);
-	if (!m->h.full)
-		m->h.base = c->place.base;
-	lb_key_id(&m->h.key, &s->dek);
+	h->full = volume == SIM_RAM ? !rep_digest_base(s->src.digest[volume], &base)
+				    : lb_hash_is_zero(&c->place.base);
+	if (!h->full)
+		h->base = c->place.base;
+	lb_key_id(&h->key, &s->dek);
+}
+
+static int make_layer(struct sim *s, unsigned volume, struct lb_err *err)
+{
+	struct sim_cut *c = &s->src.cut;
+	struct rep_manifest_volume *mv = &c->m->volume[volume];
+	struct maker *m = calloc(1, sizeof(*m));
+	uint8_t head[REP_LAYER_HEADER_BYTES];
+	int rc;
+
+	LB_ASSERT(m);
+	m->s = s;
+	m->c = c;
+	m->volume = volume;
+	sim_layer_header(s, volume, &m->h);
+	if (volume == 0 && m->h.full && s->src.draft != NULL) {
+		m->draft = s->src.draft;
+		m->first = m->f.packs = rep_draft_next(m->draft);
+	}
 	LB_ASSERT(rep_packer_create(&m->packer, &s->src.env.env, &m->h, &s->dek, NULL) == 0);
 	rep_layer_header_encode(head, &m->h);
 	put_bytes(m, REP_RECORD_LAYER_HEADER, head, sizeof(head), true);

@@ -15,6 +15,8 @@
 void sim_content(uint8_t *out, unsigned volume, uint32_t block, uint32_t version);
 /* Change the disk and the RAM as a machine would. */
 void sim_write(struct sim *s);
+/* The header of volume @volume's layer in the running cut. */
+void sim_layer_header(const struct sim *s, unsigned volume, struct rep_layer_header *h);
 /* Compare the frozen cut with the digests and make all parts of all layers. */
 int sim_cut_build(struct sim *s, struct lb_err *err);
 void sim_cut_fini(struct sim_cut *c);

@@ -193,9 +193,9 @@ void oracle_admit(struct sim *s, const struct rep_admit *a)
 	if (a->epoch != s->tgt.role.epoch)
 		sim_violate(s, "ADMIT in epoch %" PRIu64 " while %" PRIu64 " is recorded (I10)",
 			    a->epoch, s->tgt.role.epoch);
-	if (a->layers != SIM_VOLUMES || lb_id_equal(&a->layer[0].layer, &s->tgt.draft[0]))
-		return;
-	for (unsigned v = 0; v < SIM_VOLUMES; v++) {
+	for (unsigned v = 0; v < SIM_VOLUMES && a->layers == SIM_VOLUMES; v++) {
+		if (lb_id_equal(&a->layer[v].layer, &s->tgt.draft[v]))
+			continue;
 		s->tgt.gone[v] = s->tgt.draft[v];
 		s->tgt.draft[v] = a->layer[v].layer;
 	}

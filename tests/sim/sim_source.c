@@ -14,6 +14,8 @@
 
 static void sim_cut_over(struct sim *s)
 {
+	rep_draft_close(s->src.draft);
+	s->src.draft = NULL;
 	if (s->src.cut.active)
 		sim_cut_fini(&s->src.cut);
 }
@@ -177,6 +179,7 @@ void source_start(struct sim *s)
 				    NULL) == 0);
 	x->up = true;
 	x->tick_at = 0;
+	lb_id_random(&x->run, &x->env.env);
 	sim_log(s, "source starts");
 	if (!x->fenced)
 		add_group(s);
@@ -215,8 +218,6 @@ void source_stop(struct sim *s, bool power)
 	       (struct sim_event){.type = EV_SOURCE_START, .gen = x->gen});
 }
 
-/* ---- a cut ---- */
-
 static void drop_cut(struct sim *s)
 {
 	struct rep_sender_event e = {.type = REP_SENDER_CUT_DROPPED, .group = s->group};
@@ -224,6 +225,102 @@ static void drop_cut(struct sim *s)
 	sim_cut_over(s);
 	source_step(s, &e);
 }
+
+void source_blank(struct sim *s)
+{
+	source_stop(s, false);
+	for (unsigned v = 0; v < SIM_VOLUMES; v++)
+		if (rep_digest_discard(s->src.fs, &s->volume[v], NULL) != 0)
+			s->src.disk_failed = true;
+	s->src.voided = true; /* so everything is sent again, with reason */
+}
+
+/* ---- drafts ---- */
+
+static void draft_facts(struct sim *s, struct rep_draft_facts *f)
+{
+	sim_layer_header(s, 0, &f->header);
+	f->prev = s->src.cut.place.prev;
+	f->run = s->src.run;
+	rep_draft_probe(&f->probe, s->src.digest[0]);
+}
+
+static bool is_seed(const struct sim *s)
+{
+	return lb_hash_is_zero(&s->src.cut.place.base);
+}
+
+/* The disk's layer: the one an earlier process was making, or a new one. */
+static void draft_resume(struct sim *s)
+{
+	struct sim_source *x = &s->src;
+	struct rep_draft_facts f;
+
+	if (!is_seed(s))
+		return;
+	draft_facts(s, &f);
+	if (rep_draft_resume(&x->draft, x->fs, &f, NULL) != 0)
+		return;
+	s->count.drafts++;
+	x->cut.layer[0] = *rep_draft_layer(x->draft);
+	sim_log(s, "goes on with a draft");
+}
+
+/* False: the cut is over. */
+static bool draft_begin(struct sim *s, const struct rep_admit *a)
+{
+	struct sim_source *x = &s->src;
+	struct rep_draft_facts f;
+	struct lb_err err = {0};
+	int rc = 0;
+
+	if (!is_seed(s))
+		return true;
+	s->count.seeds++;
+	if (x->draft == NULL) {
+		draft_facts(s, &f);
+		(void)rep_draft_create(&x->draft, x->fs, &f, NULL);
+		return true;
+	}
+	rc = rep_draft_hold(x->draft, a, 0, &err);
+	if (rc != 0) {
+		s->count.drafts_dropped++;
+		sim_log(s, "%s", err.msg);
+		if (rep_draft_discard(x->fs, &s->volume[0], &err) != 0)
+			source_dies(s, "draft", &err);
+		else
+			drop_cut(s);
+		return false;
+	}
+	rc = rep_draft_go_on(x->draft, &err);
+	if (rc != 0)
+		source_dies(s, "draft", &err);
+	return rc == 0;
+}
+
+/* As in the product: before the part leaves. False: the power failed. */
+static bool draft_note(struct sim *s, const struct sim_part *p)
+{
+	struct rep_draft *d = s->src.draft;
+	struct lb_err err = {0};
+
+	if (d == NULL || p->layer != 0)
+		return true;
+	if (p->kind == REP_RECORD_PACK && p->fill) {
+		rep_draft_note_fill(d, p->number, &p->leaf, (uint32_t)p->body->len);
+		rep_draft_sync(d);
+	} else if (p->kind == REP_RECORD_PACK) {
+		rep_draft_note_pack(d, p->number, &p->leaf, (uint32_t)p->body->len, p->block,
+				    p->digest, p->blocks);
+	} else if (p->kind == REP_RECORD_INDEX || p->kind == REP_RECORD_DIGESTS) {
+		rep_draft_note_part(d, p->kind, p->number);
+	}
+	if (lb_memfs_is_cut(s->src.fs))
+		source_dies(s, "note", &err);
+	return s->src.up;
+}
+
+/* ---- a cut ---- */
 
 static void take_cut(struct sim *s)
 {
@@ -246,6 +343,8 @@ static void take_cut(struct sim *s)
 		c->layer[v] = REP_BUG(resume_moved_cut) && !lb_id_is_zero(&x->last_layer[v])
 				      ? x->last_layer[v]
 				      : sim_id(s);
+		if (v == 0)
+			draft_resume(s);
 		x->last_layer[v] = c->layer[v];
 		offer[v] = (struct rep_offer_layer){
 			.machine = s->machine,
@@ -266,7 +365,7 @@ static void take_cut(struct sim *s)
 	source_step(s, NULL);
 }
 
-static void scan(struct sim *s)
+static void scan(struct sim *s, const struct rep_admit *admit)
 {
 	struct sim_cut *c = &s->src.cut;
 	struct lb_err err = {0};
@@ -274,8 +373,10 @@ static void scan(struct sim *s)
 	struct lb_hash base;
 	int rc = 0;
 
-	s->src.voided |= full;
 	LB_ASSERT(c->active && c->parts == 0);
+	if (!draft_begin(s, admit))
+		return;
+	s->src.voided |= full;
 	if (full)
 		memset(&s->src.described, 0, sizeof(s->src.described));
 	ram_full = full || !rep_digest_base(s->src.digest[SIM_RAM], &base);
@@ -286,6 +387,10 @@ static void scan(struct sim *s)
 				   &c->layer[SIM_RAM], s->blocks[SIM_RAM], NULL) == 0);
 	if (rc == 0)
 		rc = sim_cut_build(s, &err);
+	if (rc == LB_ECHANGED) { /* a draft's digests parts are more than there is data now */
+		drop_cut(s);
+		return;
+	}
 	if (rc != 0) {
 		source_dies(s, "scan", &err);
 		return;
@@ -359,15 +464,28 @@ static void give(struct sim *s)
 	struct sim_cut *c = &x->cut;
 	uint64_t gen = x->gen;
 	unsigned n = 1 + (unsigned)sim_below(s, 6);
+	/* Seeds are few: they get harm of their own. */
+	bool hard = is_seed(s) && !s->calm;
 
 	if (!c->active || c->sealed || c->parts == 0)
 		return;
-	if (sim_chance(s, 1)) { /* the driver says: the source changed while it was read */
+	if (sim_chance(s, hard ? 4 : 1)) {
+		/* The driver says: the source changed while it was read. Parts of the cut may be
+		 * on a slow path still when the next one is offered. */
+		struct sim_conn *slow = net_find(s, x->conn[SIM_CONNECTIONS - 1]);
+
+		if (slow && hard && sim_chance(s, 70))
+			slow->stalled_until = s->now + sim_below(s, 5 * SEC);
 		drop_cut(s);
 		return;
 	}
+	if (hard && s->count.seed_kills < 15 && sim_chance(s, 4)) {
+		s->count.seed_kills++;
+		source_stop(s, sim_chance(s, 30));
+		return;
+	}
 	for (unsigned i = 0; i < n && c->given < c->parts; i++) {
-		int rc = give_one(s);
+		int rc = draft_note(s, &c->part[c->given]) ? give_one(s) : LB_ENOTFOUND;
 
 		if (x->gen != gen || !c->active || rc == LB_ENOTFOUND)
 			return; /* ABANDONED has come, or is on its way */
@@ -403,6 +521,7 @@ static void on_acked(struct sim *s, const struct rep_sender_action *a)
 	s->src.described = a->manifest;
 	rep_shadow_commit(s->src.shadow, &a->manifest);
 	sim_cut_over(s);
+	(void)rep_draft_discard(s->src.fs, &s->volume[0], NULL);
 	if (rc != 0)
 		source_dies(s, "apply", &err);
 }
@@ -461,7 +580,7 @@ static void on_action(struct sim *s, struct rep_sender_action *a)
 			sim_violate(s, "everything is sent again without need: %s", a->err.msg);
 		break;
 	case REP_SENDER_SCAN:
-		scan(s);
+		scan(s, a->admit);
 		break;
 	case REP_SENDER_ROOM:
 		if (x->cut.waits_room)

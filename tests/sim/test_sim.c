@@ -84,6 +84,11 @@ static void print_counts(const struct total *t)
 	printf("RAM blocks: data %" PRIu64 " (%" PRIu64 " of them twice), refs %" PRIu64
 	       ", patches %" PRIu64 "; sent in full beside a delta %" PRIu64 " times\n",
 	       c->ram_data, c->ram_twice, c->refs, c->patches, c->ram_full);
+	printf("seeds begun %" PRIu64 ", killed in %" PRIu64 ", gone on with a draft %" PRIu64
+	       " (%" PRIu64 " could not); of %" PRIu64 " blocks of them %" PRIu64
+	       " were kept, packs filled %" PRIu64 "\n",
+	       c->seeds, c->seed_kills, c->drafts, c->drafts_dropped, c->seed_blocks, c->kept,
+	       c->filled);
 	printf("images compared %" PRIu64 ", ages checked %" PRIu64 " (unknown %" PRIu64
 	       ", largest over-estimate %" PRIu64 " ms), events %" PRIu64 ", virtual time %" PRIu64
 	       " s\n",

@@ -8,10 +8,12 @@
 #include "base/seal.h"
 #include "check.h"
 #include "delta_int.h"
+#include "draft_int.h"
 #include "imaging/dev.h"
 #include "imaging/extmap.h"
 #include "memfs.h"
 #include "replicator/digest.h"
+#include "replicator/frame.h"
 #include "rnd.h"
 
 /*
@@ -43,6 +45,9 @@ struct fixture {
 	unsigned workers;
 	uint32_t pack_bytes;
 	struct rep_delta_result result;
+	struct rep_draft *draft;
+	struct part held[MAX_PARTS]; /* of drafts, by the peer */
+	unsigned helds;
 };
 
 static struct fixture *fixture_new(uint64_t size_bytes, unsigned workers)
@@ -96,6 +101,26 @@ static int on_emit(void *arg, enum rep_record_kind kind, uint32_t number, struct
 	return rc;
 }
 
+static void header_make(struct fixture *x)
+{
+	x->header = (struct rep_layer_header){.volume_bytes =
+						      (x->size_bytes + BLOCK - 1) / BLOCK * BLOCK,
+					      .pack_raw_bytes = x->pack_bytes,
+					      .kind = REP_VOLUME_DISK,
+					      .codec = REP_CODEC_LZ4,
+					      .full = lb_hash_is_zero(&x->base),
+					      .base = x->base,
+					      .epoch = 1,
+					      .seq = ++x->seq};
+	memset(x->header.group.b, 1, sizeof(struct lb_id));
+	memset(x->header.machine.b, 2, sizeof(struct lb_id));
+	memset(x->header.volume.b, 3, sizeof(struct lb_id));
+	memset(x->header.site.b, 4, sizeof(struct lb_id));
+	memset(x->header.deployment.b, 5, sizeof(struct lb_id));
+	lb_key_id(&x->header.key, &x->dek);
+	lb_id_random(&x->header.layer, lb_env_real());
+}
+
 /* Scan @dev as the next cut. */
 static int scan(struct fixture *x, struct img_dev *dev, const struct img_extmap *changed,
 		struct lb_err *err)
@@ -107,6 +132,7 @@ static int scan(struct fixture *x, struct img_dev *dev, const struct img_extmap 
 				  .digest = x->digest,
 				  .dev = dev,
 				  .changed = changed,
+				  .draft = x->draft,
 				  .workers = x->workers,
 				  .emit = on_emit,
 				  .arg = x};
@@ -114,22 +140,8 @@ static int scan(struct fixture *x, struct img_dev *dev, const struct img_extmap 
 
 	parts_drop(x);
 	x->emitted = 0;
-	x->header = (struct rep_layer_header){.volume_bytes =
-						      (x->size_bytes + BLOCK - 1) / BLOCK * BLOCK,
-					      .pack_raw_bytes = x->pack_bytes,
-					      .kind = REP_VOLUME_DISK,
-					      .codec = REP_CODEC_LZ4,
-					      .full = full,
-					      .base = x->base,
-					      .epoch = 1,
-					      .seq = ++x->seq};
-	memset(x->header.group.b, 1, sizeof(struct lb_id));
-	memset(x->header.machine.b, 2, sizeof(struct lb_id));
-	memset(x->header.volume.b, 3, sizeof(struct lb_id));
-	memset(x->header.site.b, 4, sizeof(struct lb_id));
-	memset(x->header.deployment.b, 5, sizeof(struct lb_id));
-	lb_key_id(&x->header.key, &x->dek);
-	lb_id_random(&x->header.layer, lb_env_real());
+	if (x->draft == NULL)
+		header_make(x);
 	assert_int_equal(rep_digest_begin(x->digest, full, NULL), 0);
 	return rep_delta_run(&x->result, &c, err);
 }
@@ -438,12 +450,154 @@ static void test_spool(void **state)
 	lb_fs_destroy(fs);
 }
 
+/* ---- drafts: attempts at one layer that are broken off ---- */
+
+static struct part *held_of(struct fixture *x, enum rep_record_kind kind, uint32_t number)
+{
+	for (unsigned i = 0; i < x->helds; i++)
+		if (x->held[i].kind == kind && x->held[i].number == number)
+			return &x->held[i];
+	return NULL;
+}
+
+/* What was emitted arrives, but some of the last packs. Of the end of a layer the newest counts. */
+static void arrive(struct fixture *x, unsigned lost)
+{
+	for (unsigned i = 0; i < x->parts; i++) {
+		const struct part *p = &x->part[i];
+		struct part *old = held_of(x, p->kind, p->number);
+
+		if (i + lost >= x->parts && rnd_below(&x->rnd, 2) == 0)
+			continue;
+		if (old == NULL) {
+			assert_true(x->helds < MAX_PARTS);
+			old = &x->held[x->helds++];
+			*old = (struct part){p->kind, p->number, lb_buf_ref(p->body)};
+			continue;
+		}
+		assert_true(p->kind != REP_RECORD_PACK); /* never given a second time */
+		if (p->kind == REP_RECORD_LAYER_HEADER)
+			assert_memory_equal(old->body->p, p->body->p, p->body->len);
+		lb_buf_unref(old->body);
+		old->body = lb_buf_ref(p->body);
+	}
+}
+
+static void admit_of(struct fixture *x, struct rep_admit *a)
+{
+	memset(a, 0, sizeof(*a));
+	a->layers = 1;
+	while (held_of(x, REP_RECORD_PACK, a->layer[0].first_missing) != NULL)
+		a->layer[0].first_missing++;
+	for (uint32_t n = a->layer[0].first_missing; n < MAX_PARTS; n++)
+		if (held_of(x, REP_RECORD_PACK, n) != NULL)
+			a->extra[a->extras++].number = n;
+}
+
+/* Another process: go on with the layer, or begin it. */
+static void attempt(struct fixture *x, unsigned run, unsigned fails_at, unsigned lost)
+{
+	struct rep_draft_facts f = {.run = {.b = {(uint8_t)run, 1}}};
+	struct rep_admit a;
+	struct lb_err err = {0};
+	int rc;
+
+	rep_draft_probe(&f.probe, x->digest);
+	f.header = x->header;
+	if (run == 0) {
+		assert_int_equal(rep_draft_create(&x->draft, x->fs, &f, NULL), 0);
+	} else {
+		admit_of(x, &a);
+		lb_id_random(&f.header.layer, lb_env_real());
+		assert_int_equal(rep_draft_resume(&x->draft, x->fs, &f, NULL), 0);
+		assert_true(lb_id_equal(rep_draft_layer(x->draft), &x->header.layer));
+		assert_int_equal(rep_draft_hold(x->draft, &a, 0, NULL), 0);
+		assert_int_equal(rep_draft_go_on(x->draft, NULL), 0);
+	}
+	x->emit_fails_at = fails_at;
+	rc = scan(x, x->dev, NULL, &err);
+	assert_int_equal(rc, fails_at == 0 || x->emitted < fails_at ? 0 : LB_ECANCELED);
+	arrive(x, lost);
+	rep_draft_close(x->draft);
+	x->draft = NULL;
+}
+
+static void fill_with_data(struct fixture *x)
+{
+	uint8_t block[BLOCK];
+
+	for (uint64_t b = 0; b < x->size_bytes / BLOCK; b++) {
+		rnd_fill(&x->rnd, block, 64);
+		memset(block + 64, 0, sizeof(block) - 64);
+		assert_int_equal(img_pwrite(x->dev, block, BLOCK, b * BLOCK, NULL), 0);
+	}
+}
+
+/* The layer, of all attempts' parts, is whole, and is the last cut. */
+static void drafted(struct fixture *x)
+{
+	parts_drop(x);
+	x->emit_fails_at = 0;
+	memcpy(x->part, x->held, x->helds * sizeof(x->held[0]));
+	x->parts = x->helds;
+	x->helds = 0;
+	memset(x->copy, 0, x->size_bytes);
+	apply(x);
+	check_equal(x);
+}
+
+static void test_draft(void **state)
+{
+	struct fixture *x = fixture_new(6u << 20, 3);
+	uint64_t again;
+
+	(void)state;
+	fill_with_data(x);
+	header_make(x);
+	for (unsigned run = 0; run < 30; run++) {
+		attempt(x, run, 2 + (unsigned)rnd_below(&x->rnd, 9), 4);
+		scribble(x, 3, NULL);
+	}
+	attempt(x, 30, 0, 0);
+	again = x->result.footer.data_blocks - x->result.blocks_kept;
+	(void)printf("30 attempts broken off: %llu of %llu blocks kept, %u packs filled\n",
+		     (unsigned long long)x->result.blocks_kept,
+		     (unsigned long long)x->result.footer.data_blocks, x->result.packs_filled);
+	assert_true(again < x->result.footer.data_blocks && x->result.packs_filled > 0);
+	drafted(x);
+	fixture_free(x);
+}
+
+/* Broken off behind the last pack: the next attempt has less of an end, and leaves nothing of the
+ * older one's behind. */
+static void test_draft_end(void **state)
+{
+	struct fixture *x = fixture_new(80u << 20, 2);
+
+	(void)state;
+	fill_with_data(x);
+	for (uint64_t b = 0; b < x->size_bytes / BLOCK; b += 2) /* runs of one block */
+		assert_int_equal(img_zero(x->dev, BLOCK, b * BLOCK, NULL), 0);
+	header_make(x);
+	attempt(x, 0, 0, 0);
+	assert_true(x->result.footer.index_parts > 1);
+	fill_with_data(x); /* twice as many digests, and no block where it was */
+	attempt(x, 1, 0, 2);
+	assert_true(x->result.footer.digest_parts > 1 && x->result.blocks_kept == 0);
+	assert_int_equal(img_zero(x->dev, x->size_bytes - 100 * BLOCK, 0, NULL), 0);
+	attempt(x, 2, 0, 0);
+	assert_true(x->result.footer.data_blocks == 100 && x->result.blocks_kept > 0);
+	drafted(x);
+	fixture_free(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_worker), cmocka_unit_test(test_three_workers),
 		cmocka_unit_test(test_odd_size),   cmocka_unit_test(test_failures),
-		cmocka_unit_test(test_spool),
+		cmocka_unit_test(test_spool),      cmocka_unit_test(test_draft),
+		cmocka_unit_test(test_draft_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,10 @@
  *
  * At most one cut of a group is in flight; when the link is slow, cuts get rarer (back-pressure),
  * never the guest. After a loss the same frozen cut is resumed with the same layer ids; parts the
- * target holds are not sent again. Thread: all calls on the loop's thread; driver callbacks run on
- * worker threads (blocking allowed); events on the loop.
+ * target holds are not sent again. A seed is gone on with even when the process was killed: the
+ * next one makes a new cut and keeps what stands at the target already (drafts/). Thread: all calls
+ * on the loop's thread; driver callbacks run on worker threads (blocking allowed); events on the
+ * loop.
  */
 #ifndef REPLICATOR_SOURCE_H
 #define REPLICATOR_SOURCE_H
@@ -135,6 +137,7 @@ struct rep_source_stats { /* of one group */
 	uint64_t last_acked_capture_boot_ns;               /* 0: none yet */
 	uint64_t bytes_read, bytes_changed, bytes_shipped; /* since start; shipped = wire payload */
 	uint64_t blocks_data, blocks_zero, blocks_ref, blocks_patch; /* of bytes_changed */
+	uint64_t blocks_kept; /* of blocks_data: at the peer since before a restart, not sent */
 	uint64_t parts_sent,
 		parts_resent_held; /* resent_held: sent again though the peer held them */
 	uint64_t rate_bytes_per_s; /* shipped, smoothed */
@@ -145,7 +148,8 @@ struct rep_source_stats { /* of one group */
 struct rep_source_cfg {
 	struct lb_env *env;
 	struct lb_loop *loop;
-	struct lb_fs *state; /* digest stores and redo logs: "digests/<volume id>" */
+	struct lb_fs *state; /* digest stores and redo logs: "digests/<volume id>"; journals of
+				seeds that are being made: "drafts/<volume id>" */
 	struct rep_tls *tls; /* client side, borrowed */
 	const char *host;
 	uint16_t port;

@@ -573,8 +573,10 @@ static void source_print(struct source_run *r)
 		     " resent_held %" PRIu64 " ops %" PRIu64 "\n",
 		     st.bytes_read, st.bytes_changed, st.bytes_shipped, st.parts_sent,
 		     st.parts_resent_held, pipe_kill_ops());
-	(void)printf("blocks data %" PRIu64 " zero %" PRIu64 " ref %" PRIu64 " patch %" PRIu64 "\n",
-		     st.blocks_data, st.blocks_zero, st.blocks_ref, st.blocks_patch);
+	(void)printf("blocks data %" PRIu64 " zero %" PRIu64 " ref %" PRIu64 " patch %" PRIu64
+		     " kept %" PRIu64 "\n",
+		     st.blocks_data, st.blocks_zero, st.blocks_ref, st.blocks_patch,
+		     st.blocks_kept);
 }
 
 static int cmd_source(const struct options *o, const char *dir, const char *image,

@@ -120,20 +120,25 @@ static void target_stop(struct child *t)
 	assert_true(finish(t));
 }
 
-/* An image of data of which some is zero. */
-static void image_make(struct fixture *x, uint64_t bytes)
+/* An image of data of which some is zero; returns the bytes that are not. */
+static uint64_t image_make(struct fixture *x, uint64_t bytes)
 {
 	static uint8_t chunk[65536];
 	FILE *f = fopen(in_dir(x, "image"), "w");
+	uint64_t data = 0;
 
 	assert_non_null(f);
 	for (uint64_t off = 0; off < bytes; off += sizeof(chunk)) {
 		rnd_fill(&x->rnd, chunk, sizeof(chunk));
-		if (rnd_below(&x->rnd, 8) == 0)
+		data += sizeof(chunk);
+		if (rnd_below(&x->rnd, 8) == 0) {
 			memset(chunk, 0, sizeof(chunk));
+			data -= sizeof(chunk);
+		}
 		assert_int_equal(fwrite(chunk, sizeof(chunk), 1, f), 1);
 	}
 	assert_int_equal(fclose(f), 0);
+	return data;
 }
 
 static void image_change(struct fixture *x, unsigned times)
@@ -224,7 +229,7 @@ static void test_seed_and_deltas(void **state)
 	struct child t, s;
 	char port[8];
 
-	image_make(x, 20u << 20);
+	(void)image_make(x, 20u << 20);
 	t = target_start(x, "0", "0");
 	target_port(&t, port);
 	for (unsigned i = 0; i < 4; i++) {
@@ -293,7 +298,7 @@ static void test_memory(void **state)
 	struct child t;
 	char port[8];
 
-	image_make(x, 4u << 20);
+	(void)image_make(x, 4u << 20);
 	t = target_start(x, "0", "0");
 	target_port(&t, port);
 	memory_run(x, port, "1", full);
@@ -335,7 +340,7 @@ static void test_memory_kills(void **state)
 	unsigned long long last = 0;
 	char port[8], number[16];
 
-	image_make(x, 1u << 20);
+	(void)image_make(x, 1u << 20);
 	t = target_start(x, "0", "0");
 	target_port(&t, port);
 	s = memory_source(x, port, "1", "3", "0");
@@ -389,7 +394,7 @@ static void test_certificates(void **state)
 	struct child t;
 	char port[8];
 
-	image_make(x, 1u << 20);
+	(void)image_make(x, 1u << 20);
 	t = target_start(x, "0", "0");
 	target_port(&t, port);
 	refused(x, port, "expired", "certificate has expired");
@@ -414,7 +419,7 @@ static void test_kill_target(void **state)
 	unsigned long long held = 99;
 	char port[8], line[LINE], number[16];
 
-	image_make(x, 24u << 20);
+	(void)image_make(x, 24u << 20);
 	t = target_start(x, "0", "40");
 	target_port(&t, port);
 	s = source_start(x, port, "1", "0");
@@ -435,6 +440,63 @@ static void test_kill_target(void **state)
 	target_stop(&t);
 	(void)printf("%u kills, %llu parts sent again though held\n", kills, held);
 	assert_true(held <= 2);
+	check_newest(x, 1);
+}
+
+/* Bytes of parts that reached the target since it started, which ends it. */
+static unsigned long long target_taken(struct child *t)
+{
+	unsigned long long bytes = 0;
+	char line[LINE];
+
+	assert_int_equal(kill(t->pid, SIGTERM), 0);
+	assert_true(expect(t, "stats ", line));
+	assert_int_equal(sscanf(line, "stats records %*u bytes %llu", &bytes), 1);
+	assert_true(finish(t));
+	return bytes;
+}
+
+#define SEED_BYTES (40ull << 20)
+#define SEED_KILLS 20u
+#define CHANGES    30u /* blocks between two attempts */
+
+/* The source dies 20 times in its seed, the image changes each time: what stands at the target is
+ * not sent again, and the point is the last cut, bit by bit. */
+static void test_kill_seed(void **state)
+{
+	struct fixture *x = *state;
+	unsigned long long taken, kept = 0, data;
+	struct child t, s;
+	char port[8], line[LINE], number[16];
+
+	data = image_make(x, SEED_BYTES);
+	t = target_start(x, "0", "0");
+	target_port(&t, port);
+	for (unsigned run = 0; run <= SEED_KILLS; run++) {
+		/* A read of what is kept is one operation, a pack more is another. */
+		(void)snprintf(number, sizeof(number), "%u",
+			       run < SEED_KILLS ? (unsigned)(90 + 14 * run + rnd_below(&x->rnd, 60))
+						: 0);
+		s = start((const char *[]){"--points", "1", "--kill-at", number, "--seed-pack",
+					   "65536", "--window", "262144", "source", x->dir,
+					   in_dir(x, "image"), in_dir(x, "state"), port, NULL});
+		if (run == SEED_KILLS) {
+			assert_true(expect(&s, "blocks ", line));
+			assert_int_equal(sscanf(strstr(line, "kept"), "kept %llu", &kept), 1);
+		}
+		assert_true(finish(&s) == (run == SEED_KILLS));
+		assert_true(run == SEED_KILLS || killed(&s));
+		if (run < SEED_KILLS)
+			image_change(x, CHANGES);
+	}
+	taken = target_taken(&t);
+	(void)printf(
+		"%u kills: %llu KiB taken by the target, for %llu KiB of data; %llu KiB of them "
+		"stood there before the last attempt\n",
+		SEED_KILLS, taken >> 10, data >> 10, kept * 4);
+	/* Again only: what changed, the packs on their way at a kill, the ends that were told. */
+	assert_true(kept * 4096 > data / 2);
+	assert_true(taken < data + (uint64_t)SEED_KILLS * (CHANGES * 4096 + 3 * 262144));
 	check_newest(x, 1);
 }
 
@@ -505,6 +567,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_memory_kills, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_target, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kill_seed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_source, setup, teardown),
 	};
 

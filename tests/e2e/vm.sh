@@ -189,11 +189,6 @@ restart BOTH
 ! grep -q "ev=resync" "$work/tokyo/log" || lb_fail "changes were known from elsewhere: $(grep ev=resync "$work/tokyo/log")"
 restart WITHOUT-LOG
 [ "$n" -ge $((16 << 20)) ] || lb_fail "nothing says what changed, and the disk was not compared"
-before=$(ticks tokyo pay)
-
-say "tokyo is lost: machine and agent are killed"
-kill -9 "$p"
-kill9 tokyo
 cat > "$work/failover.yaml" <<'YAML'
 apiVersion: lifeboat/v1
 kind: Runbook
@@ -205,6 +200,15 @@ steps:
   - {id: pay, action: boot, machine: pay, needs: [fence], timeout: 60s, retries: 1,
      backoff: 1ms..1ms, probes: [{serial: "going on", within: 20s}]}
 YAML
+say "a drill from memory: the order in which memory was touched is kept for the next time"
+osaka drill "$work/failover.yaml" > "$work/run" 2>&1 || lb_fail "drill: $(cat "$work/run")"
+order() { od -An -v -tu4 -w64 "$work"/osaka/state/orders/*.pay | tr -s ' '; }
+[ "$(order)" = " 7 3" ] || lb_fail "the order of the drill is \"$(order)\""
+before=$(ticks tokyo pay)
+
+say "tokyo is lost: machine and agent are killed"
+kill -9 "$p"
+kill9 tokyo
 osaka run start "$work/failover.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 ||
 	lb_fail "failover: $(cat "$work/run")"
 state_is osaka pay running || lb_fail "the machine does not run at osaka"
@@ -213,6 +217,7 @@ osaka run show "$run" --json | grep -q "from memory" ||
 	lb_fail "the step does not say it went on from memory: $(osaka run show "$run")"
 osaka run show "$run" --json | grep -q "vmcore: as configured" || lb_fail "the step does not say what booted it"
 [ "$(vm osaka pay .restored)" = true ] || lb_fail "it was booted cold"
+[ "$(order)" = " 7 3 7 3" ] || lb_fail "the failover was not given the drill's order: \"$(order)\""
 after=$(ticks osaka pay)
 # the guest's counter went on from the acknowledged cut: not from 0, and far less than a whole second was lost
 [ "$after" -gt 100 ] || lb_fail "it counts from the beginning ($after, $before at tokyo)"

@@ -31,6 +31,7 @@
 #define TICK_NS     1000000L
 #define STATE_MAGIC 0x454b4146u /* "FAKE" */
 #define INPUT_BYTES 64u
+#define ORDER_MAX   16u
 
 /* No NIC leads anywhere; a hold counts what it would hold. */
 struct vm_net {
@@ -54,6 +55,8 @@ struct vm {
 	size_t typed;
 	struct lb_buf *saved;
 	uint64_t seq, held_ns;
+	uint32_t order[ORDER_MAX];
+	size_t order_count;
 };
 
 /* ---- the guest ---- */
@@ -160,6 +163,9 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 		rc = lb_err_errno(err, errno, "memory");
 	if (rc == 0 && cfg->restore != NULL)
 		rc = load_state(vm, cfg->restore, err);
+	for (size_t i = 0;
+	     rc == 0 && cfg->restore != NULL && i < ORDER_MAX && i < cfg->restore->order_count; i++)
+		vm->order[vm->order_count++] = cfg->restore->order[i];
 	if (rc != 0)
 		vm_destroy(vm);
 	else
@@ -386,11 +392,14 @@ int vm_state_peek(struct vm_state_info *out, const void *state, size_t len, stru
 
 size_t vm_restore_order(struct vm *vm, uint32_t *out, size_t cap)
 {
-	if (vm->cfg.restore == NULL || cap < 2)
+	size_t n = vm->order_count;
+
+	if (vm->cfg.restore == NULL || cap < n + 2)
 		return 0;
-	out[0] = 7;
-	out[1] = 3;
-	return 2;
+	memcpy(out, vm->order, n * sizeof(*out)); /* as a real one: what it was given comes first */
+	out[n] = 7;
+	out[n + 1] = 3;
+	return n + 2;
 }
 
 /* ---- net.h ---- */

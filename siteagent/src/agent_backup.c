@@ -131,6 +131,20 @@ static int index_point(struct sa_agent *a, const struct rep_point *p, struct lb_
 	return rc;
 }
 
+static void note_resumes(void *arg, const char *group, const char *machine,
+			 const struct lb_err *err)
+{
+	struct sa_agent *a = arg;
+
+	if (err == NULL)
+		return;
+	lb_log(LB_LOG_ERROR, "store", "memory_not_resumable", "group=%s", group, "machine=%s",
+	       machine, "err=%s", err->msg, NULL);
+	(void)snprintf(a->alarm, sizeof(a->alarm),
+		       "memory_not_resumable: machine %.64s of group %.64s would boot cold: %.100s",
+		       machine, group, err->msg);
+}
+
 static void on_point(void *arg, const struct rep_target_point *p)
 {
 	struct sa_agent *a = arg;
@@ -142,6 +156,9 @@ static void on_point(void *arg, const struct rep_target_point *p)
 		f->age_bound_ns = p->age_bound_ns;
 		f->received_bytes += p->point->stored_bytes;
 		f->manifest = p->point->manifest;
+		if (!f->resume_checked)
+			sa_point_resumes(a, &f->manifest, note_resumes, a);
+		f->resume_checked = true;
 	}
 	/* the catalog is only an index: a point is visible without it, and the next start repairs
 	 * it */

@@ -78,6 +78,7 @@ struct sa_freshness {
 	uint64_t age_bound_ns;
 	uint64_t received_bytes; /* stored bytes of all points taken since start */
 	struct lb_hash manifest;
+	bool resume_checked; /* that its memory points can be resumed here: resumable.c */
 };
 
 /* Whether a peer is connected to us, and since when. */
@@ -263,5 +264,17 @@ const char *sa_runs_mode(struct sa_runs *r);
 /* Where a run has booted @machine and it was not stopped since: "state" of @o becomes booted, "run"
  * and "domain" say which. */
 void sa_runs_note_boot(struct sa_runs *r, const char *machine, struct json_t *o);
+
+/* resumable.c: can machines of memory points go on here? @fn is called for each machine that has
+ * memory in the point (or in the newest point of each group kept here); @err NULL: yes, else why it
+ * would boot cold. A template's missing features are named. */
+typedef void (*sa_resumes_fn)(void *arg, const char *group, const char *machine,
+			      const struct lb_err *err);
+void sa_point_resumes(struct sa_agent *a, const struct lb_hash *point, sa_resumes_fn fn, void *arg);
+void sa_points_resume(struct sa_agent *a, sa_resumes_fn fn, void *arg);
+/* The same of the bytes of a device state and a host that can give @have. Errors: LB_ECORRUPT,
+ * LB_EVERSION, LB_EUNSUPPORTED. */
+struct vm_cpu;
+int sa_state_fits(const void *state, size_t bytes, const struct vm_cpu *have, struct lb_err *err);
 
 #endif

@@ -524,6 +524,15 @@ static void check_kvm(const struct sa_agent *a, json_t *list)
 	      "KVM is %s (%s); %s", vm_kvm_kind_name(host.kind), host.detail, where);
 }
 
+static void check_resumes(void *arg, const char *group, const char *machine,
+			  const struct lb_err *err)
+{
+	check(arg, "memory-resumes", err == NULL,
+	      err == NULL ? "machine %s of group %s can go on from memory here%.0s"
+			  : "machine %s of group %s would boot cold here: %s",
+	      machine, group, err != NULL ? err->msg : "");
+}
+
 struct json_t *sa_doctor_json(struct sa_agent *a)
 {
 	json_t *list = json_array();
@@ -549,6 +558,7 @@ struct json_t *sa_doctor_json(struct sa_agent *a)
 				    : "no hypervisor is configured: replicas cannot be booted%.0s",
 		      a->cfg->hv_uri);
 	check_kvm(a, list);
+	sa_points_resume(a, check_resumes, list);
 	check(list, "alarm", a->alarm[0] == '\0', "%s",
 	      a->alarm[0] == '\0' ? "no alarm stands" : a->alarm);
 	json_array_foreach(list, i, o)

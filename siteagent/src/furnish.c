@@ -111,12 +111,11 @@ static const struct rep_manifest_volume *ram_of(const struct rep_manifest *m, co
 	return NULL;
 }
 
-static int open_state(struct sa_agent *a, struct sa_boot *b, const struct rep_manifest *m,
-		      const struct lb_id *machine, struct sa_boot_memory *out, struct lb_err *err)
+int sa_open_state(struct sa_agent *a, const struct rep_manifest *m, const struct lb_id *machine,
+		  uint8_t **out, size_t *bytes, struct lb_err *err)
 {
 	struct lb_key dek;
-	int rc =
-		lb_err_set(err, LB_ENOTFOUND, 0, "the point has no device state of %s", b->machine);
+	int rc = lb_err_set(err, LB_ENOTFOUND, 0, "the point has no device state of the machine");
 
 	for (uint32_t i = 0; i < m->attachments && rc == LB_ENOTFOUND; i++) {
 		const struct rep_attachment *at = &m->attachment[i];
@@ -127,10 +126,10 @@ static int open_state(struct sa_agent *a, struct sa_boot *b, const struct rep_ma
 		if (rc != 0)
 			return lb_err_set(err, LB_ENOTFOUND, 0,
 					  "this site does not hold the key of the device state");
-		out->state = malloc(at->bytes + 1u);
-		rc = out->state == NULL ? lb_err_set(err, LB_ENOMEM, 0, "device state")
-					: rep_attachment_open(out->state, at, m, &dek, err);
-		out->state_bytes = at->bytes;
+		*out = malloc(at->bytes + 1u);
+		rc = *out == NULL ? lb_err_set(err, LB_ENOMEM, 0, "device state")
+				  : rep_attachment_open(*out, at, m, &dek, err);
+		*bytes = at->bytes;
 		lb_key_wipe(&dek);
 	}
 	return rc;
@@ -183,7 +182,7 @@ static void furnish_memory(struct sa_agent *a, struct sa_boot *b, const struct r
 		b->memory = false;
 	if (!b->memory)
 		return;
-	rc = open_state(a, b, m, &ram->machine, out, &why);
+	rc = sa_open_state(a, m, &ram->machine, &out->state, &out->state_bytes, &why);
 	if (rc == 0)
 		rc = serve_volume(a, b, ram, &view, &why);
 	b->memory = rc == 0;

@@ -150,6 +150,11 @@ struct rep_manifest;
 int sa_read_manifest(struct sa_agent *a, const struct lb_hash *point, struct lb_buf **bytes,
 		     struct rep_manifest **m, struct lb_err *err);
 
+/* The device state of @machine in a memory point; *out is the caller's (free), also after an error.
+ * LB_ENOTFOUND: it has none, or this site does not hold its key. */
+int sa_open_state(struct sa_agent *a, const struct rep_manifest *m, const struct lb_id *machine,
+		  uint8_t **out, size_t *bytes, struct lb_err *err);
+
 /* boots.c. Blocking: worker threads; sa_boots_load() at start. */
 /* "boots/<run8>/<step>" below the state directory; at least 32 bytes. */
 void sa_boot_path(char *out, size_t out_bytes, const char *run_id, uint32_t step);

@@ -76,6 +76,12 @@ judge() { # RUN
 	echo "wiki: $wiki"
 }
 
+say "it is known before anybody needs it: crm's memory cannot be resumed"
+osaka doctor > "$work/doctor" || true
+grep memory-resumes "$work/doctor" || lb_fail "doctor: $(cat "$work/doctor")"
+grep -q "machine crm of group erp would boot cold here: " "$work/doctor" || lb_fail "doctor does not say it"
+grep -q "ev=memory_not_resumable group=erp machine=crm" "$work/osaka/log" || lb_fail "the first point raised no alarm"
+
 say "drill: both boot cold, crm's memory is refused"
 osaka drill "$work/erp.yaml" > "$work/run" 2>&1 || lb_fail "drill: $(cat "$work/run")"
 judge "$(osaka run list --json | jq -r '.runs[0].id')"

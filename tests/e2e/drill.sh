@@ -108,6 +108,9 @@ runbook old "\"$(jq -r .id <<< "$point" | cut -c1-16)\"" '  - {id: wait, action:
 runbook long latest-good '  - {id: never, action: probe, machine: shop, needs: [shop], timeout: 25s, retries: 0, probes: [{serial: "never said", within: 20s}]}' > "$work/long.yaml"
 runbook lost latest-good "" > "$work/lost.yaml"
 
+osaka doctor > "$work/doctor" || true
+grep "machine shop of group erp can go on from memory here" "$work/doctor" || lb_fail "doctor: $(cat "$work/doctor")"
+
 # ---- a drill from an old point
 
 sleep 8 # the point is to be old enough for a clock to tell
@@ -153,9 +156,6 @@ done < "$work/store.before"
 now=$(tokyo status --json | jq '.groups[0].points_acked')
 echo "$(wc -l < "$work/store.before") files of the replica are as they were; points meanwhile: $((now - points)); frames in production: $(($(grep -c "^r " "$work/prod.seen") - production)), in the bubble: $(grep -c "^r " "$work/bubble.seen"), out of it: 0"
 [ "$now" -gt "$points" ] || lb_fail "no points came during the drill"
-order=$(echo "$work"/osaka/state/orders/*.shop)
-[ -s "$order" ] || lb_fail "the order in which the drill touched its memory was not kept"
-cp "$order" "$work/order"
 gone() { ! [ -d "/proc/$1" ]; }
 lb_wait_for 20 "the end of the drill's machine" gone "$vm"
 
@@ -184,8 +184,6 @@ say "tokyo is lost; failover"
 lb_pair_kill tokyo shop
 osaka run start "$work/lost.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 || lb_fail "failover: $(cat "$work/run")"
 lb_wait_for 30 "frames on osaka's own bridge" grep -q "^r " "$work/dr.seen"
-# what was fetched ahead in the kept order comes first in the new one
-head -c "$(stat -c %s "$work/order")" "$order" | cmp -s - "$work/order" || lb_fail "the failover did not fetch in the drill's order"
 grep -q "^announce $mac" "$work/dr.seen" || lb_fail "it did not announce itself"
 out() { [ "$(counted host)" -gt 0 ]; }
 lb_wait_for 10 "frames through osaka's cable" out

@@ -24,7 +24,7 @@ target_link_libraries(kvmguest PUBLIC testlib vmcore PRIVATE lb_flags)
 
 lb_test(vmcore.run vmcore/test_run.c DEPS kvmguest)
 lb_test(vmcore.payload vmcore/test_payload.c DEPS kvmguest)
-lb_test(vmcore.cut vmcore/test_cut.c DEPS kvmguest)
+lb_test(vmcore.cut vmcore/test_cut.c DEPS kvmguest TIMEOUT 120)
 lb_test(vmcore.commit vmcore/test_commit.c DEPS kvmguest TIMEOUT 180)
 lb_test(vmcore.records vmcore/test_records.c DEPS kvmguest imaging TIMEOUT 120)
 lb_test(vmcore.restore vmcore/test_restore.c DEPS kvmguest TIMEOUT 120)

@@ -24,6 +24,7 @@ foreach(mode native emulated)
 	add_test(NAME vmcore.linux_${mode} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vmcore/linux.sh
 		${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR} $<TARGET_FILE:vmcore_linux>
 		$<TARGET_FILE:plugin_view> ${mode})
-	set_tests_properties(vmcore.linux_${mode} PROPERTIES LABELS vmcore SKIP_RETURN_CODE 77
-		TIMEOUT 1200)
+	# its own label: ./dev test runs it once, without sanitizers; the cost lets it begin first
+	set_tests_properties(vmcore.linux_${mode} PROPERTIES LABELS "vmcore;linux" SKIP_RETURN_CODE 77
+		TIMEOUT 1200 COST 200)
 endforeach()

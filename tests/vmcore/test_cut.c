@@ -240,6 +240,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_order_of_calls, setup, teardown),
 	};
 
-	(void)kvm_guest_main(55);
+	(void)kvm_guest_main(110);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,10 +2,15 @@
 #ifndef TESTS_EMULATED_CMDLINE_H
 #define TESTS_EMULATED_CMDLINE_H
 
+/* Interrupts through the IOAPIC and its input 0 for the tick, or through the 8259s. In front of the
+ * rest. A timer in the local APIC would tick at full speed. */
+#define EMULATED_IOAPIC "maxcpus=1 nolapic_timer "
+#define EMULATED_8259   "noapic nolapic nosmp "
+
 /* What an emulated kernel must not do, because a thousand instructions take a millisecond:
  * docs/vmcore-linux.md says why each is here. No XSAVE and POPCNT: the emulator has none. */
 #define EMULATED_CMDLINE                                                                         \
-	"earlyprintk=serial,ttyS0,115200 console=ttyS0,115200 nokaslr noapic nolapic nosmp "     \
+	"earlyprintk=serial,ttyS0,115200 console=ttyS0,115200 nokaslr "                          \
 	"pci=nomsi tsc=reliable no_timer_check mitigations=off init_on_alloc=0 noxsave "         \
 	"clearcpuid=popcnt,ssse3,movbe,aes,pclmulqdq,xmm4_1,xmm4_2 io_delay=none audit=0 "       \
 	"random.trust_cpu=on 8250.nr_uarts=1 panic=-1 noreplace-smp rodata=off "                 \

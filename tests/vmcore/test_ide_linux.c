@@ -74,7 +74,7 @@ static void test_dma(void **state)
 	cfg.disk_count = 1;
 	cfg.kernel_fd = open_guest("vmlinuz");
 	cfg.initrd_fd = open_guest("ide.cpio");
-	cfg.cmdline = emulated ? EMULATED_CMDLINE : "console=ttyS0 panic=-1";
+	cfg.cmdline = emulated ? EMULATED_8259 EMULATED_CMDLINE : "console=ttyS0 panic=-1";
 	cfg.complement = emulated;
 	cfg.tick_stretch = emulated ? TICK_STRETCH : 0;
 	cfg.reset_stops = true;

@@ -87,6 +87,23 @@ static void test_lost(void **state)
 	vm_mem_fini(&m);
 }
 
+static void test_pages(void **state)
+{
+	_Alignas(4096) static uint8_t page[4096], copy[4096];
+
+	(void)state;
+	assert_true(vm_mem_page_zero(page));
+	for (size_t at = 0; at < sizeof(page); at++) {
+		page[at] = 1;
+		assert_false(vm_mem_page_zero(page));
+		page[at] = 0;
+	}
+	for (size_t at = 0; at < sizeof(page); at++)
+		page[at] = (uint8_t)(at * 7 / 3);
+	vm_mem_page_copy(copy, page);
+	assert_memory_equal(copy, page, sizeof(page));
+}
+
 /* What was written stays and is the base; what is written from here on is the machine's own. */
 static void test_aside(void **state)
 {
@@ -147,7 +164,7 @@ int main(void)
 		cmocka_unit_test(test_bounds),        cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_high_memory),   cmocka_unit_test(test_dirty),
 		cmocka_unit_test(test_sizes),         cmocka_unit_test(test_aside),
-		cmocka_unit_test(test_aside_refused),
+		cmocka_unit_test(test_aside_refused), cmocka_unit_test(test_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

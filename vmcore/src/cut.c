@@ -110,20 +110,12 @@ static uint64_t copy_fresh(struct vm *vm)
 		for (; bits != 0; bits &= bits - 1) {
 			uint64_t page = w * 64 + (uint64_t)__builtin_ctzll(bits);
 
-			memcpy(st->map + page * VM_PAGE_BYTES, vm->mem.base + page * VM_PAGE_BYTES,
-			       VM_PAGE_BYTES);
+			vm_mem_page_copy(st->map + page * VM_PAGE_BYTES,
+					 vm->mem.base + page * VM_PAGE_BYTES);
 			copied++;
 		}
 	}
 	return copied;
-}
-
-bool vm_page_zero(const uint8_t *p)
-{
-	uint64_t first;
-
-	memcpy(&first, p, sizeof(first));
-	return first == 0 && memcmp(p, p + 8, VM_PAGE_BYTES - 8) == 0;
 }
 
 /* The image reads as zero where nothing was written: memory in use is copied, the rest costs
@@ -131,8 +123,8 @@ bool vm_page_zero(const uint8_t *p)
 static void copy_region(struct vm *vm, uint64_t off, uint64_t end)
 {
 	for (; off < end; off += VM_PAGE_BYTES)
-		if (!vm_page_zero(vm->mem.base + off))
-			memcpy(vm->stage->map + off, vm->mem.base + off, VM_PAGE_BYTES);
+		if (!vm_mem_page_zero(vm->mem.base + off))
+			vm_mem_page_copy(vm->stage->map + off, vm->mem.base + off);
 }
 
 static void copy_all(struct vm *vm)

@@ -4,7 +4,6 @@
 #ifndef VMCORE_CUT_INT_H
 #define VMCORE_CUT_INT_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct lb_buf;
@@ -14,8 +13,6 @@ struct vm;
 /* The state bytes of a machine whose vCPUs are parked. The board's lock is held. *@out is the
  * caller's. */
 int vm_state_save(struct vm *vm, struct lb_buf **out, uint64_t seq, struct lb_err *err);
-/* The page at @p is all zero. */
-bool vm_page_zero(const uint8_t *p);
 /* Of a machine that has none: nothing. */
 void vm_stage_destroy(struct vm *vm);
 

@@ -24,7 +24,7 @@ static int copy_out(struct vm *vm, int *out, struct lb_err *err)
 	for (uint64_t off = 0; rc == 0 && off < bytes; off += VM_PAGE_BYTES) {
 		const uint8_t *p = vm->mem.base + off;
 
-		if (vm_page_zero(p))
+		if (vm_mem_page_zero(p))
 			continue;
 		if (pwrite(fd, p, VM_PAGE_BYTES, (off_t)off) != (ssize_t)VM_PAGE_BYTES)
 			rc = lb_err_errno(err, errno, "copy of memory at %" PRIu64, off);

@@ -90,6 +90,10 @@ bool vm_mem_settle(struct vm_mem *m, struct vm_gpa gpa, uint64_t len);
  * vm_mem_settle()). */
 bool vm_mem_read(struct vm_mem *m, void *to, struct vm_gpa gpa, uint64_t len);
 bool vm_mem_write(struct vm_mem *m, struct vm_gpa gpa, const void *from, uint64_t len);
+/* A whole page of the volume while the guest and devices may write it: what comes of that is torn,
+ * and the page is in a dirty map afterwards, so it is read again. Nothing else reads so. */
+void vm_mem_page_copy(uint8_t *to, const uint8_t *page);
+bool vm_mem_page_zero(const uint8_t *page);
 /* 16 to 64 bit little-endian values, one access each (a ring's index). False: not RAM, or not
  * aligned to its size. */
 bool vm_mem_read16(struct vm_mem *m, struct vm_gpa gpa, uint16_t *v);

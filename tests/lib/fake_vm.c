@@ -299,6 +299,8 @@ int vm_screen_pixels(struct vm *vm, uint8_t **out, uint32_t *width, uint32_t *he
 void vm_stats(const struct vm *vm, struct vm_stats *out)
 {
 	*out = (struct vm_stats){.exits = vm->counter, .cuts = vm->seq};
+	if (vm->net != NULL)
+		out->held_bytes = vm_net_held_bytes(vm->net);
 }
 
 /* ---- cut.h ---- */

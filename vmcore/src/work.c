@@ -186,9 +186,6 @@ static int take(struct vm_work *w, struct lb_err *err)
 	if (rc != 0)
 		return rc;
 	w->cut_state = CUT_TAKEN;
-	for (uint32_t i = 0; i < w->m->l.nics; i++)
-		if (w->m->hold[i] != NULL)
-			vm_net_hold_cut(w->m->hold[i], w->cut.seq);
 	return 0;
 }
 
@@ -240,7 +237,7 @@ static int do_alone(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 		rc = answer_cut(w, j, err);
 	}
 	if (rc != 0)
-		end_cut(w, false);
+		end_cut(w, NULL);
 	return rc;
 }
 

@@ -18,6 +18,8 @@ add_executable(boot_machine e2e/boot_machine.c)
 target_link_libraries(boot_machine PRIVATE siteagent lb_flags)
 lb_e2e(boot boot.sh TIMEOUT 900)
 
+lb_e2e(route route.sh TIMEOUT 450)
+
 # The main job, end to end: what ./dev demo runs, with this build's programs, and osaka driven by keys in the
 # terminal UI where ./dev demo gives commands: one run for both.
 add_executable(tui_story e2e/tui_story.c)

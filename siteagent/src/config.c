@@ -169,7 +169,8 @@ static const struct lb_conf_field hypervisor_fields[] = {
 	 .type = LB_CT_BOOL,
 	 IN(struct raw_hypervisor, kvm),
 	 .dflt = "true",
-	 .help = "use KVM where a machine asks for it; false: emulate"},
+	 .help = "libvirt: use KVM where a machine asks for it and this host's is native; false: "
+		 "emulate"},
 	{0},
 };
 static const struct lb_conf_field network_fields[] = {

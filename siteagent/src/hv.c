@@ -48,6 +48,19 @@ static int check_cfg(const struct sa_hv_cfg *cfg, enum sa_hv_prefer *prefer, str
 	return 0;
 }
 
+/* QEMU's own emulation is the faster one beside a KVM that emulates too (a kernel's boot: seconds
+ * against minutes), and the only one without /dev/kvm. One that just we may not open is libvirt's
+ * affair. */
+static bool kvm_is_worth_it(void)
+{
+	struct vm_host host;
+
+	if (access("/dev/kvm", F_OK) != 0)
+		return false;
+	vm_probe(&host);
+	return host.kind != VM_KVM_EMULATING;
+}
+
 int sa_hv_create(struct sa_hv **out, const struct sa_hv_cfg *cfg, struct lb_err *err)
 {
 	const char *firmware = cfg->firmware != NULL ? cfg->firmware : SEABIOS;
@@ -66,7 +79,7 @@ int sa_hv_create(struct sa_hv **out, const struct sa_hv_cfg *cfg, struct lb_err 
 		return lb_err_set(err, LB_ENOMEM, 0, "hypervisor");
 	}
 	hv->prefer = prefer;
-	hv->kvm = cfg->kvm;
+	hv->kvm = cfg->kvm && kvm_is_worth_it();
 	hv->complement = cfg->complement;
 	*out = hv;
 	return 0;

@@ -54,7 +54,9 @@ struct sa_hv_cfg {
 	 * files are never taken from foreign XML). NULL: such machines do not fit. */
 	const char *kernel;
 	const char *initrd;
-	bool kvm; /* allow <domain type='kvm'> where the stored XML asks for it; else emulation */
+	/* allow <domain type='kvm'> where the stored XML asks for it and KVM does not emulate here
+	 * anyway; else emulation */
+	bool kvm;
 };
 
 /* Errors: LB_EINPUT (unknown driver), LB_ENOMEM. Does not connect yet. @cfg is copied. */

@@ -522,7 +522,7 @@ int rep_draft_hold(struct rep_draft *d, const struct rep_admit *a, uint32_t i, s
 	for (uint32_t x = 0; x < a->extras; x++)
 		if (a->extra[x].layer == i)
 			d->extra[d->extras++] = a->extra[x].number;
-	if (d->first_missing == 0 && d->extras == 0)
+	if (d->first_missing == 0 && d->extras == 0 && !a->layer[i].header)
 		return lb_err_set(err, LB_ENOTFOUND, 0, "draft: the peer holds nothing of it");
 	for (uint32_t n = 0; n < d->first_missing && !REP_BUG(draft_unknown_taken); n++)
 		if (!is_known(d, d->known, n))

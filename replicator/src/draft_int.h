@@ -80,7 +80,7 @@ int rep_draft_discard(struct lb_fs *fs, const struct lb_id *volume, struct lb_er
 const struct lb_id *rep_draft_layer(const struct rep_draft *d);
 
 /* After resume: is what the peer holds of layer @i of @a known to the journal? LB_ENOTFOUND: no, or
- * nothing is held. */
+ * nothing at all is held. */
 int rep_draft_hold(struct rep_draft *d, const struct rep_admit *a, uint32_t i, struct lb_err *err);
 /* After hold: cut the torn tail, note the run, read what is where. */
 int rep_draft_go_on(struct rep_draft *d, struct lb_err *err);

@@ -34,6 +34,8 @@ struct group {
 	struct rep_cut_volume cut[2];
 	unsigned begun, ended, ended_acked, acked, abandoned, fenced, resync;
 	int begin_code; /* what the driver says */
+	bool halt;      /* the next check waits for x->go, and fails */
+	bool halted;    /* atomic: it does */
 	struct lb_hash last;
 	struct img_extmap *changed; /* what the driver says of all volumes, or NULL */
 	struct lb_hash kept;        /* what cut_end() heard last */
@@ -167,7 +169,20 @@ static void cut_end(void *arg, struct rep_cut *cut, bool acked)
 		g->kept = cut->point;
 }
 
-static const struct rep_cut_ops ops = {.begin = cut_begin, .end = cut_end};
+static int cut_check(void *arg, struct rep_cut *cut, struct lb_err *err)
+{
+	struct group *g = arg;
+
+	(void)cut;
+	if (!g->halt)
+		return 0;
+	g->halt = false;
+	__atomic_store_n(&g->halted, true, __ATOMIC_RELEASE);
+	(void)sem_wait(&g->x->go);
+	return lb_err_set(err, LB_ECHANGED, 0, "not frozen after all");
+}
+
+static const struct rep_cut_ops ops = {.begin = cut_begin, .check = cut_check, .end = cut_end};
 
 static void on_event(void *arg, const struct rep_source_event *e)
 {
@@ -274,8 +289,9 @@ static void scribble(struct fixture *x, unsigned times)
 		uint64_t at = rnd_below(&x->rnd, SIZE_BYTES / 4096) * 4096;
 
 		rnd_fill(&x->rnd, block, sizeof(block));
-		assert_int_equal(img_pwrite(g->dev[i % g->volumes], block, sizeof(block), at, NULL),
-				 0);
+		assert_int_equal(
+			img_pwrite(g->dev[i / GROUPS % g->volumes], block, sizeof(block), at, NULL),
+			0);
 	}
 }
 
@@ -566,6 +582,91 @@ static void test_lost_digests(void **state)
 	check_equal(x);
 }
 
+/* The source goes when the first cut of group 1, of two volumes, is all at the target but its
+ * manifest; what another process makes of it, of which the journals are as @harm left them. */
+static void draft(struct fixture *x, void (*harm)(struct fixture *x), struct rep_source_stats *st)
+{
+	struct group *g = &x->group[1];
+
+	rep_source_destroy(x->source); /* nothing was sent: the loop did not run yet */
+	assert_int_equal(sem_init(&x->go, 0, 0), 0);
+	g->halt = true;
+	source_start(x);
+	while (!__atomic_load_n(&g->halted, __ATOMIC_ACQUIRE))
+		until(x, 1);
+	until(x, 8); /* of the other group, behind it on the same connections */
+	(void)sem_post(&x->go);
+	rep_source_destroy(x->source);
+	(void)sem_destroy(&x->go);
+	assert_int_equal(g->acked, 0);
+	scribble(x, 20);
+	if (harm != NULL)
+		harm(x);
+	source_start(x);
+	while (g->acked < 1)
+		until(x, 1);
+	assert_true(rep_source_stats(x->source, &g->id, st));
+	while (x->group[0].last.b[0] == 0 || x->group[0].acked < 12)
+		until(x, 1);
+	rep_source_destroy(x->source);
+	x->source = NULL;
+	check_equal(x);
+}
+
+static void draft_path(char path[64], uint8_t volume)
+{
+	struct lb_id id = id_of(volume);
+	char hex[LB_ID_TEXT];
+
+	(void)snprintf(path, 64, "drafts/%s", lb_id_text(&id, hex));
+}
+
+static void remove_one(struct fixture *x)
+{
+	char path[64];
+
+	draft_path(path, 0x42);
+	assert_int_equal(lb_fs_unlink(x->state, path, NULL), 0);
+}
+
+/* In the first entry: the target holds what the journal does not know any more. */
+static void spoil_one(struct fixture *x)
+{
+	char path[64];
+
+	draft_path(path, 0x42);
+	assert_int_equal(lb_memfs_corrupt(x->state, path, 400, 1), 0);
+}
+
+static void test_draft(void **state)
+{
+	struct rep_source_stats whole, removed, spoilt;
+	void **other;
+	char path[64];
+	struct lb_file *f = NULL;
+
+	draft(*state, NULL, &whole);
+	assert_int_equal(((struct fixture *)*state)->group[1].abandoned, 0);
+	/* Acknowledged: of no use any more. */
+	draft_path(path, 0x43);
+	assert_int_equal(lb_fs_open(((struct fixture *)*state)->state, &f, path, LB_FS_READ, NULL),
+			 LB_ENOTFOUND);
+	other = &(void *){NULL};
+	assert_int_equal(setup(other), 0);
+	draft(*other, remove_one, &removed);
+	assert_int_equal(((struct fixture *)*other)->group[1].abandoned, 0);
+	assert_int_equal(teardown(other), 0);
+	assert_int_equal(setup(other), 0);
+	draft(*other, spoil_one, &spoilt);
+	assert_int_equal(((struct fixture *)*other)->group[1].abandoned, 1);
+	assert_int_equal(teardown(other), 0);
+	(void)printf("blocks kept: %llu; without one journal %llu, with a spoilt one %llu\n",
+		     (unsigned long long)whole.blocks_kept, (unsigned long long)removed.blocks_kept,
+		     (unsigned long long)spoilt.blocks_kept);
+	assert_true(whole.blocks_kept > removed.blocks_kept && removed.blocks_kept > 0);
+	assert_true(spoilt.blocks_kept > 0);
+}
+
 /* Every thread of the pool is held up; a group whose job still waits for one goes at once. */
 static void test_remove_while_busy(void **state)
 {
@@ -610,6 +711,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_changes_of_an_earlier_process, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_driver_refuses, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_draft, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_in_event, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_while_busy, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fence, setup, teardown),

@@ -60,6 +60,8 @@ static bool source_fault(struct sim *s, enum sim_fault f)
 		lb_memfs_fail_at(s->src.fs, op, sim_chance(s, 50) ? LB_EIO : LB_ENOSPC);
 	else if (!s->src.up)
 		return false;
+	else if (f == FAULT_SOURCE_BLANK && sim_chance(s, 60))
+		return false; /* seeds are not to crowd out deltas */
 	else if (f == FAULT_SOURCE_BLANK)
 		source_blank(s);
 	else

@@ -11,7 +11,8 @@
  *
  * Times in nanoseconds, one a line, behind a name. Before each measurement of milliseconds it waits
  * for a moment in which nobody else works: starting a machine asks kernel threads for help, which
- * on a busy host measures their turn in the queue.
+ * on a busy host measures their turn in the queue. Where there was no such moment, the name ends in
+ * "busy".
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -109,11 +110,13 @@ static unsigned idle_share(void)
 	return all == 0 ? 0 : (unsigned)(idle * 100 / all);
 }
 
-/* At most three seconds. */
-static void quiet_moment(void)
+/* Waits at most three seconds. What to append to a name: "" or "busy". */
+static const char *quiet_moment(void)
 {
-	for (unsigned i = 0; i < 60 && idle_share() < 85; i++)
-		;
+	for (unsigned i = 0; i < 60; i++)
+		if (idle_share() >= 85)
+			return "";
+	return "busy";
 }
 
 static void guest_init(struct guest *g, uint64_t ram_mib, const char *text)
@@ -287,15 +290,16 @@ static int restore(const char *path, unsigned runs)
 			.ram_fd = copy,
 			.clock = VM_CLOCK_FROZEN,
 		};
+		const char *when;
 		uint64_t begin;
 
 		g.cfg.restore = &r;
 		g.step_wanted = true;
-		quiet_moment();
+		when = quiet_moment();
 		begin = now();
 		start(&g);
 		wait_done(&g);
-		(void)printf("%s %" PRIu64 "\n", names[i % 3], now() - begin);
+		(void)printf("%s%s %" PRIu64 "\n", names[i % 3], when, now() - begin);
 		vm_destroy(g.vm);
 	}
 	return 0;
@@ -314,17 +318,18 @@ static void drills(const struct point *p, int base, unsigned runs)
 			.ram_fd = base,
 			.clock = VM_CLOCK_FROZEN,
 		};
+		const char *when;
 		uint64_t begin;
 
 		guest_init(&g, 512, NULL);
 		g.cfg.restore = &r;
 		g.step_wanted = true;
-		quiet_moment();
+		when = quiet_moment();
 		begin = now();
 		start(&g);
-		(void)printf("drill %" PRIu64 "\n", now() - begin);
+		(void)printf("drill%s %" PRIu64 "\n", when, now() - begin);
 		wait_done(&g);
-		(void)printf("step %" PRIu64 "\n", now() - begin);
+		(void)printf("step%s %" PRIu64 "\n", when, now() - begin);
 		vm_destroy(g.vm);
 	}
 }
@@ -342,6 +347,7 @@ static int fork_vm(const char *path, unsigned runs)
 	vm_destroy(g.vm);
 
 	for (unsigned i = 0; i < runs; i++) {
+		const char *when;
 		uint64_t begin;
 
 		guest_init(&g, 512, "filled");
@@ -349,11 +355,11 @@ static int fork_vm(const char *path, unsigned runs)
 		guest_init(&two, 512, NULL);
 		must(vm_pause(g.vm, LIMIT_NS, &err), &err);
 		two.step_wanted = true;
-		quiet_moment();
+		when = quiet_moment();
 		begin = now();
 		must(vm_fork(&two.vm, g.vm, &two.cfg, &err), &err);
 		must(vm_start(two.vm, &err), &err);
-		(void)printf("fork %" PRIu64 "\n", now() - begin);
+		(void)printf("fork%s %" PRIu64 "\n", when, now() - begin);
 		wait_done(&two);
 		vm_destroy(two.vm);
 		vm_destroy(g.vm);

@@ -1,5 +1,7 @@
 lb_test(unit.journal unit/test_journal.c DEPS replicator)
 lb_test(unit.src_block unit/test_src_block.c DEPS siteagent)
+lb_test(unit.source_cut unit/test_source_cut.c DEPS siteagent)
+target_include_directories(unit_source_cut PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 lb_test(unit.hv_xml unit/test_hv_xml.c DEPS siteagent)
 target_include_directories(unit_hv_xml PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 lb_fuzz(domain fuzz/fuzz_domain.c DEPS siteagent)

@@ -240,24 +240,63 @@ static int cut_alone(struct sa_source *s, uint64_t limit_ns, struct lb_err *err)
 	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
 }
 
+static void begin_all(struct sa_source *const *members, size_t count, enum sa_source_step step,
+		      uint64_t limit_ns)
+{
+	for (size_t i = 0; i < count; i++)
+		if (members[i]->ops->begin != NULL)
+			members[i]->ops->begin(members[i], step, limit_ns);
+}
+
+/* The step of one member. What an earlier one's failure made useless is only called where it was
+ * begun. */
+static int step_one(struct sa_source *s, enum sa_source_step step, uint64_t limit_ns, bool failed,
+		    struct lb_err *err)
+{
+	int rc;
+
+	if (failed && s->ops->begin == NULL)
+		return 0;
+	rc = step == SA_STEP_HOLD ? s->ops->hold(s, limit_ns, err) : s->ops->mark(s, err);
+	if (step == SA_STEP_MARK)
+		s->cut_open = rc == 0;
+	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
+}
+
+static int step_all(struct sa_source *const *members, size_t count, enum sa_source_step step,
+		    uint64_t limit_ns, struct lb_err *err)
+{
+	int rc = 0;
+
+	begin_all(members, count, step, limit_ns);
+	for (size_t i = 0; i < count; i++) {
+		bool failed = rc != 0;
+		int one = step_one(members[i], step, limit_ns, failed, failed ? NULL : err);
+
+		rc = failed ? rc : one; /* the first failure is told */
+	}
+	return rc;
+}
+
 static int hold_and_mark(struct sa_source *const *members, size_t count, uint64_t limit_ns,
 			 struct lb_err *err)
 {
-	const struct sa_source *s = NULL;
 	int rc = 0;
 
 	for (size_t i = 0; i < count && rc == 0; i++) {
-		s = members[i];
-		rc = check_ready(s, err);
-		if (rc == 0)
-			rc = s->ops->hold(members[i], limit_ns, err);
+		rc = check_ready(members[i], err);
+		if (rc != 0)
+			return lb_err_wrap(err, rc, "machine %s", members[i]->cfg.machine);
 	}
-	for (size_t i = 0; i < count && rc == 0; i++) {
-		s = members[i];
-		rc = s->ops->mark(members[i], err);
-		members[i]->cut_open = rc == 0;
-	}
-	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", s->cfg.machine) : 0;
+	rc = step_all(members, count, SA_STEP_HOLD, limit_ns, err);
+	return rc == 0 ? step_all(members, count, SA_STEP_MARK, limit_ns, err) : rc;
+}
+
+static void resume_all(struct sa_source *const *members, size_t count)
+{
+	begin_all(members, count, SA_STEP_RESUME, 0);
+	for (size_t i = 0; i < count; i++)
+		members[i]->ops->resume(members[i]);
 }
 
 static int settle(struct sa_source *const *members, size_t count, struct lb_err *err)
@@ -291,8 +330,7 @@ int sa_source_cut(struct sa_cut *out, struct sa_source *const *members, size_t c
 		rc = cut_alone(members[0], limit_ns, err);
 	} else {
 		rc = hold_and_mark(members, count, limit_ns, err);
-		for (size_t i = 0; i < count; i++)
-			members[i]->ops->resume(members[i]);
+		resume_all(members, count);
 	}
 	cut.held_ns = env->now_ns(env) - cut.boot_ns;
 	if (rc == 0)

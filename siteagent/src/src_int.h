@@ -13,12 +13,22 @@
 
 #include "siteagent/source.h"
 
+enum sa_source_step {
+	SA_STEP_HOLD,
+	SA_STEP_MARK,
+	SA_STEP_RESUME
+};
+
 struct sa_source_ops {
 	const char *driver;
 	int (*prepare)(struct sa_source *s, struct lb_err *err);
 	int (*hold)(struct sa_source *s, uint64_t limit_ns, struct lb_err *err);
 	int (*mark)(struct sa_source *s, struct lb_err *err); /* on success the cut is open */
 	void (*resume)(struct sa_source *s);
+	/* Ask for the step that is called next and do not wait for it, so that the members of a
+	 * group do it at the same time. What was begun is called, whatever became of others. NULL:
+	 * the call does all. */
+	void (*begin)(struct sa_source *s, enum sa_source_step step, uint64_t limit_ns);
 	/* After resume, the rest of mark: what nobody need stand still for; NULL: nothing. When it
 	 * fails the cut is given up. */
 	int (*settle)(struct sa_source *s, struct lb_err *err);

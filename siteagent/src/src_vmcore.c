@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/err.h"
 #include "imaging/dev.h"
 #include "imaging/extmap.h"
@@ -47,6 +48,9 @@ struct vmcore_source {
 	pthread_mutex_t lock; /* guards .ctl: readers of several volumes share it */
 	struct vm_ctl *ctl;
 	bool held;
+	uint32_t begun; /* type of a request whose answer was not waited for; 0: none */
+	int begun_rc;
+	struct lb_err begun_err;
 	struct vm_ctl_cut cut;
 	int taken[3]; /* descriptors of the cut that were not looked at yet; -1 */
 	uint8_t *state;
@@ -61,14 +65,30 @@ static struct vmcore_source *of(struct sa_source *s)
 	return (struct vmcore_source *)s;
 }
 
+static void begin(struct vmcore_source *v, const struct vm_ctl_msg *rq)
+{
+	v->begun = rq->type;
+	v->begun_err = (struct lb_err){0};
+	v->begun_rc = v->ctl != NULL ? vm_ctl_begin(v->ctl, rq, &v->begun_err)
+				     : lb_err_set(&v->begun_err, LB_ECLOSED, 0,
+						  "the machine does not run");
+}
+
+/* The request, or the answer to it when it was begun already. */
 static int call(struct vmcore_source *v, const struct vm_ctl_msg *rq, enum vm_ctl_type want,
 		struct vm_ctl_msg *answer, int fds[3], struct lb_err *err)
 {
 	int rc;
 
-	if (v->ctl == NULL)
-		return lb_err_set(err, LB_ECLOSED, 0, "the machine does not run");
-	rc = vm_ctl_call(v->ctl, rq, want, answer, fds, err);
+	LB_ASSERT(v->begun == 0 || v->begun == rq->type);
+	if (v->begun == 0)
+		begin(v, rq);
+	v->begun = 0;
+	rc = v->begun_rc;
+	if (rc != 0 && err != NULL)
+		*err = v->begun_err;
+	if (rc == 0)
+		rc = vm_ctl_finish(v->ctl, want, answer, fds, err);
 	if (rc == LB_ECLOSED || rc == LB_EPROTO || rc == LB_EIO)
 		sa_source_set_state(&v->base, SA_SRC_LOST);
 	return rc;
@@ -271,6 +291,23 @@ static void vmcore_resume(struct sa_source *s)
 	v->held = false;
 }
 
+static void vmcore_begin(struct sa_source *s, enum sa_source_step step, uint64_t limit_ns)
+{
+	static const enum vm_ctl_type types[] = {
+		[SA_STEP_HOLD] = VM_CTL_CUT_HOLD,
+		[SA_STEP_MARK] = VM_CTL_CUT_TAKE,
+		[SA_STEP_RESUME] = VM_CTL_CUT_RESUME,
+	};
+	const struct vm_ctl_msg rq = {.type = types[step], .n = limit_ns, .off = RESUME_NS};
+	struct vmcore_source *v = of(s);
+
+	if (step == SA_STEP_RESUME && !v->held)
+		return; /* vmcore_resume() asks for nothing either */
+	(void)pthread_mutex_lock(&v->lock);
+	begin(v, &rq);
+	(void)pthread_mutex_unlock(&v->lock);
+}
+
 static int vmcore_alone(struct sa_source *s, uint64_t limit_ns, struct lb_err *err)
 {
 	int rc = ask_cut(of(s), VM_CTL_CUT_ALONE, limit_ns, err);
@@ -453,6 +490,7 @@ static const struct sa_source_ops vmcore_ops = {
 	.hold = vmcore_hold,
 	.mark = vmcore_mark,
 	.resume = vmcore_resume,
+	.begin = vmcore_begin,
 	.settle = vmcore_settle,
 	.alone = vmcore_alone,
 	.dev = vmcore_dev,

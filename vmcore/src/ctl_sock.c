@@ -255,26 +255,40 @@ static int await_answer(struct vm_ctl *c, enum vm_ctl_type want, uint64_t until,
 			  vm_ctl_type_name(answer->type));
 }
 
-int vm_ctl_call(struct vm_ctl *c, const struct vm_ctl_msg *request, enum vm_ctl_type want,
-		struct vm_ctl_msg *answer, int fds[3], struct lb_err *err)
+int vm_ctl_begin(struct vm_ctl *c, const struct vm_ctl_msg *request, struct lb_err *err)
 {
-	uint64_t until = now_ns() + c->timeout_ns;
 	struct vm_ctl_msg m = *request;
-	int own[3], *to = fds != NULL ? fds : own;
-	int rc;
 
-	to[0] = to[1] = to[2] = -1;
 	if (c->broken)
 		return lb_err_set(err, LB_ETIMEDOUT, 0, "an earlier answer did not come");
 	if (++c->tag == 0)
 		c->tag = 1;
 	m.tag = c->tag;
-	rc = transmit(c, &m, until, err);
-	if (rc == 0)
-		rc = await_answer(c, want, until, answer, to, err);
+	return transmit(c, &m, now_ns() + c->timeout_ns, err);
+}
+
+int vm_ctl_finish(struct vm_ctl *c, enum vm_ctl_type want, struct vm_ctl_msg *answer, int fds[3],
+		  struct lb_err *err)
+{
+	int own[3] = {-1, -1, -1}, *to = fds != NULL ? fds : own;
+	int rc;
+
+	to[0] = to[1] = to[2] = -1;
+	rc = await_answer(c, want, now_ns() + c->timeout_ns, answer, to, err);
 	if (fds == NULL)
 		close_fds(own, 3);
 	return rc;
+}
+
+int vm_ctl_call(struct vm_ctl *c, const struct vm_ctl_msg *request, enum vm_ctl_type want,
+		struct vm_ctl_msg *answer, int fds[3], struct lb_err *err)
+{
+	int rc;
+
+	if (fds != NULL)
+		fds[0] = fds[1] = fds[2] = -1;
+	rc = vm_ctl_begin(c, request, err);
+	return rc == 0 ? vm_ctl_finish(c, want, answer, fds, err) : rc;
 }
 
 int vm_ctl_post(struct vm_ctl *c, const struct vm_ctl_msg *m, struct lb_err *err)

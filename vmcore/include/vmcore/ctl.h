@@ -174,6 +174,11 @@ int vm_ctl_fd(const struct vm_ctl *c);                         /* for poll(); li
  * until the next call. @request's tag is set here. */
 int vm_ctl_call(struct vm_ctl *c, const struct vm_ctl_msg *request, enum vm_ctl_type want,
 		struct vm_ctl_msg *answer, int fds[3], struct lb_err *err);
+/* Its two halves, for who asks several machines at the same time. Nothing else is asked of @c in
+ * between. */
+int vm_ctl_begin(struct vm_ctl *c, const struct vm_ctl_msg *request, struct lb_err *err);
+int vm_ctl_finish(struct vm_ctl *c, enum vm_ctl_type want, struct vm_ctl_msg *answer, int fds[3],
+		  struct lb_err *err);
 /* Without an answer: SERIAL_IN. */
 int vm_ctl_post(struct vm_ctl *c, const struct vm_ctl_msg *m, struct lb_err *err);
 /* The next SERIAL_OUT or EVENT; LB_ETIMEDOUT when none comes within @timeout_ns. What came while a

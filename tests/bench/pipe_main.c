@@ -371,7 +371,7 @@ struct source_run {
 	char state_text[LB_HASH_TEXT];
 	struct stat seen;
 	unsigned acked;
-	uint64_t from_ns, first_ns;
+	uint64_t from_ns, cut_ns;
 	struct lb_err err;
 };
 
@@ -413,6 +413,7 @@ static int cut_begin(void *arg, struct rep_cut *out, struct lb_err *err)
 	int64_t age_ns;
 	int rc;
 
+	r->cut_ns = mono_ns();
 	if (stat(r->image, &r->seen) != 0)
 		return lb_err_errno(err, errno, "stat %s", r->image);
 	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
@@ -484,8 +485,8 @@ static void on_event(void *arg, const struct rep_source_event *e)
 	if (e->type == REP_SOURCE_ACKED) {
 		uint64_t now = mono_ns();
 
-		(void)printf("acked %" PRIu64 " wall %.4f\n", e->seq,
-			     (double)(now - r->from_ns) / 1e9);
+		(void)printf("acked %" PRIu64 " wall %.4f of_cut %.4f\n", e->seq,
+			     (double)(now - r->from_ns) / 1e9, (double)(now - r->cut_ns) / 1e9);
 		r->from_ns = now;
 		if (++r->acked == r->o->points)
 			lb_loop_stop(r->loop);

@@ -2,6 +2,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +17,17 @@
  */
 
 struct rep_tls {
+	pthread_mutex_t lock; /* of ctx: another one after a renewal */
 	SSL_CTX *ctx;
 	bool server;
 	struct lb_id deployment;
 };
 
 #define READ_AHEAD_BYTES (64u << 10) /* see link.c */
+
+struct rep_tls_files {
+	const char *ca, *cert, *key;
+};
 
 /* "lifeboat:" hex ":site:" hex */
 #define SAN_BYTES (9 + 32 + 6 + 32)
@@ -109,17 +115,22 @@ static int on_verify(int ok, X509_STORE_CTX *store)
 	return 1;
 }
 
-/* Our own certificate is held against the same rules, so that a mistake is told here, not there. */
-static int check_own(struct rep_tls *t, const char *cert_path, struct lb_err *err)
+/* Our own certificate is held against the same rules, so that a mistake is told here, not there.
+ * All but its time: that is for the peer to judge, at each connection. A site whose certificate has
+ * ended, or whose clock is wrong, must still start and boot what it holds. */
+static int check_own(struct rep_tls *t, SSL_CTX *ctx, const char *cert_path, struct lb_err *err)
 {
 	X509_STORE_CTX *v = X509_STORE_CTX_new();
-	X509 *cert = SSL_CTX_get0_certificate(t->ctx);
+	X509 *cert = SSL_CTX_get0_certificate(ctx);
 	struct lb_id site;
 	int rc = 0;
 
-	if (v == NULL || X509_STORE_CTX_init(v, SSL_CTX_get_cert_store(t->ctx), cert, NULL) != 1)
-		rc = lb_err_set(err, LB_ENOMEM, 0, "allocate a certificate check");
-	else if (X509_verify_cert(v) != 1)
+	if (v == NULL || X509_STORE_CTX_init(v, SSL_CTX_get_cert_store(ctx), cert, NULL) != 1) {
+		X509_STORE_CTX_free(v);
+		return lb_err_set(err, LB_ENOMEM, 0, "allocate a certificate check");
+	}
+	X509_STORE_CTX_set_flags(v, X509_V_FLAG_NO_CHECK_TIME);
+	if (X509_verify_cert(v) != 1)
 		rc = lb_err_set(err, LB_EINPUT, 0, "%s: %s", cert_path,
 				verify_text(X509_STORE_CTX_get_error(v)));
 	else if (site_of_cert(&site, &t->deployment, cert, err) != 0)
@@ -151,38 +162,54 @@ static int ctx_profile(SSL_CTX *ctx, struct lb_err *err)
 	return 0;
 }
 
-static int ctx_load(struct rep_tls *t, const char *ca, const char *cert, const char *key,
+static int ctx_load(struct rep_tls *t, SSL_CTX *ctx, const struct rep_tls_files *f,
 		    struct lb_err *err)
 {
-	if (SSL_CTX_load_verify_file(t->ctx, ca) != 1)
-		return lb_err_set(err, LB_EINPUT, 0, "%s: no readable PEM certificate of a CA", ca);
-	if (SSL_CTX_use_certificate_chain_file(t->ctx, cert) != 1)
-		return lb_err_set(err, LB_EINPUT, 0, "%s: no readable PEM certificate", cert);
-	if (SSL_CTX_use_PrivateKey_file(t->ctx, key, SSL_FILETYPE_PEM) != 1)
+	if (SSL_CTX_load_verify_file(ctx, f->ca) != 1)
+		return lb_err_set(err, LB_EINPUT, 0, "%s: no readable PEM certificate of a CA",
+				  f->ca);
+	if (SSL_CTX_use_certificate_chain_file(ctx, f->cert) != 1)
+		return lb_err_set(err, LB_EINPUT, 0, "%s: no readable PEM certificate", f->cert);
+	if (SSL_CTX_use_PrivateKey_file(ctx, f->key, SSL_FILETYPE_PEM) != 1)
 		return lb_err_set(err, LB_EINPUT, 0, "%s: no readable PEM private key that fits %s",
-				  key, cert);
-	if (SSL_CTX_check_private_key(t->ctx) != 1)
-		return lb_err_set(err, LB_EINPUT, 0, "%s: key does not fit %s", key, cert);
-	return check_own(t, cert, err);
+				  f->key, f->cert);
+	if (SSL_CTX_check_private_key(ctx) != 1)
+		return lb_err_set(err, LB_EINPUT, 0, "%s: key does not fit %s", f->key, f->cert);
+	return check_own(t, ctx, f->cert, err);
+}
+
+static int ctx_make(SSL_CTX **out, struct rep_tls *t, const struct rep_tls_files *f,
+		    struct lb_err *err)
+{
+	SSL_CTX *ctx = SSL_CTX_new(t->server ? TLS_server_method() : TLS_client_method());
+	int rc = ctx == NULL ? lb_err_set(err, LB_ENOMEM, 0, "allocate a TLS context")
+			     : ctx_profile(ctx, err);
+
+	if (rc == 0)
+		rc = ctx_load(t, ctx, f, err);
+	ERR_clear_error();
+	if (rc == 0)
+		*out = ctx;
+	else
+		SSL_CTX_free(ctx);
+	return rc;
 }
 
 int rep_tls_create(struct rep_tls **out, bool server, const struct lb_id *deployment,
 		   const char *ca_path, const char *cert_path, const char *key_path,
 		   struct lb_err *err)
 {
+	const struct rep_tls_files files = {.ca = ca_path, .cert = cert_path, .key = key_path};
 	struct rep_tls *t = calloc(1, sizeof(*t));
 	int rc;
 
-	if (t == NULL)
+	if (t == NULL || pthread_mutex_init(&t->lock, NULL) != 0) {
+		free(t);
 		return lb_err_set(err, LB_ENOMEM, 0, "allocate a TLS context");
+	}
 	t->server = server;
 	t->deployment = *deployment;
-	t->ctx = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
-	rc = t->ctx == NULL ? lb_err_set(err, LB_ENOMEM, 0, "allocate a TLS context")
-			    : ctx_profile(t->ctx, err);
-	if (rc == 0)
-		rc = ctx_load(t, ca_path, cert_path, key_path, err);
-	ERR_clear_error();
+	rc = ctx_make(&t->ctx, t, &files, err);
 	if (rc == 0)
 		*out = t;
 	else
@@ -190,17 +217,39 @@ int rep_tls_create(struct rep_tls **out, bool server, const struct lb_id *deploy
 	return rc;
 }
 
+int rep_tls_reload(struct rep_tls *t, const char *ca_path, const char *cert_path,
+		   const char *key_path, struct lb_err *err)
+{
+	const struct rep_tls_files files = {.ca = ca_path, .cert = cert_path, .key = key_path};
+	SSL_CTX *ctx = NULL, *old;
+	int rc = ctx_make(&ctx, t, &files, err);
+
+	if (rc != 0)
+		return rc;
+	(void)pthread_mutex_lock(&t->lock);
+	old = t->ctx;
+	t->ctx = ctx;
+	(void)pthread_mutex_unlock(&t->lock);
+	SSL_CTX_free(old); /* connections that have it hold it */
+	return 0;
+}
+
 void rep_tls_destroy(struct rep_tls *t)
 {
 	if (t == NULL)
 		return;
 	SSL_CTX_free(t->ctx);
+	(void)pthread_mutex_destroy(&t->lock);
 	free(t);
 }
 
-int rep_tls_new(SSL **out, const struct rep_tls *t, struct rep_tls_peer *peer, struct lb_err *err)
+int rep_tls_new(SSL **out, struct rep_tls *t, struct rep_tls_peer *peer, struct lb_err *err)
 {
-	SSL *ssl = SSL_new(t->ctx);
+	SSL *ssl;
+
+	(void)pthread_mutex_lock(&t->lock);
+	ssl = SSL_new(t->ctx);
+	(void)pthread_mutex_unlock(&t->lock);
 
 	if (ssl == NULL || SSL_set_app_data(ssl, peer) != 1) {
 		SSL_free(ssl);
@@ -236,7 +285,7 @@ static const char *alert_text(int reason)
 	case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
 	case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
 	case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
-		return "peer refuses our certificate (of another deployment?)";
+		return "peer refuses our certificate (another deployment, or a wrong clock?)";
 	case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
 		return "peer gave no certificate";
 	default:

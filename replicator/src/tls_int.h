@@ -21,7 +21,7 @@ struct rep_tls_peer {
 };
 
 /* A new connection's SSL. *@out is the caller's: SSL_free(). @peer outlives it. */
-int rep_tls_new(SSL **out, const struct rep_tls *t, struct rep_tls_peer *peer, struct lb_err *err);
+int rep_tls_new(SSL **out, struct rep_tls *t, struct rep_tls_peer *peer, struct lb_err *err);
 bool rep_tls_is_server(const struct rep_tls *t);
 /* Say what OpenSSL's error queue holds, and clear it. @what: what we tried. */
 int rep_tls_error(struct lb_err *err, const struct rep_tls_peer *peer, const char *what);

@@ -298,9 +298,7 @@ static void test_own_certificate(void **state)
 {
 	static const struct {
 		const char *name, *text;
-	} bad[] = {{"expired", "expired"},
-		   {"early", "not valid yet"},
-		   {"nameless", "does not name a site"},
+	} bad[] = {{"nameless", "does not name a site"},
 		   {"elsewhere", "does not name a site"},
 		   {"foreign", "foreign CA"},
 		   {"missing", "no readable PEM certificate"}};
@@ -390,6 +388,57 @@ static void test_peer_certificate(void **state)
 	refused(x, "a", TLS1_2_VERSION, "unsupported protocol");
 }
 
+/* Connect a link of @client to one of @x->server until both are up or down. */
+static void pair_meets(struct fixture *x, struct rep_tls *client, struct end *c, struct end *s)
+{
+	struct rep_link_cfg cfg;
+
+	*c = (struct end){.x = x};
+	*s = (struct end){.x = x};
+	cfg = cfg_of(c, client);
+	assert_int_equal(rep_link_connect(&c->link, &cfg, "127.0.0.1", x->port, NULL), 0);
+	end_accept(s);
+	while (!(c->up || c->down) || !(s->up || s->down) || (s->down && !c->down))
+		assert_int_equal(lb_loop_run(x->loop, NULL), 0);
+	rep_link_destroy(c->link);
+	rep_link_destroy(s->link);
+}
+
+/* A site whose certificate has ended, or whose clock is wrong, starts all the same; peers refuse
+ * it, both ends are told why, and with another certificate it is let in by the same object. */
+static void test_out_of_time(void **state)
+{
+	static const struct {
+		const char *name, *there, *here;
+	} bad[] = {{"expired", "peer's certificate has expired", "our certificate has expired"},
+		   {"early", "peer's certificate is not valid yet (clock?)",
+		    "refuses our certificate"}};
+	struct fixture *x = *state;
+	struct rep_tls *t = NULL;
+	struct lb_err err = {0};
+	struct end c, s;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(tls(x, &t, false, bad[i].name, &err), 0);
+		pair_meets(x, t, &c, &s);
+		assert_true(s.down && c.down && !s.up);
+		assert_int_equal(s.err.code, LB_EAUTH);
+		assert_int_equal(c.err.code, LB_EAUTH);
+		if (strstr(s.err.msg, bad[i].there) == NULL ||
+		    strstr(c.err.msg, bad[i].here) == NULL)
+			fail_msg("%s: %s; %s", bad[i].name, s.err.msg, c.err.msg);
+		assert_int_equal(rep_tls_reload(t, path(x, "ca", "pem"), path(x, "foreign", "pem"),
+						path(x, "foreign", "key"), &err),
+				 LB_EINPUT);
+		assert_int_equal(rep_tls_reload(t, path(x, "ca", "pem"), path(x, "a", "pem"),
+						path(x, "a", "key"), &err),
+				 0);
+		pair_meets(x, t, &c, &s);
+		assert_true(s.up && c.up);
+		rep_tls_destroy(t);
+	}
+}
+
 /* The client learns by an alert what the server thinks of it. */
 static void test_told_by_alert(void **state)
 {
@@ -428,6 +477,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_queue_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_listens, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_own_certificate, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_out_of_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_peer_certificate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_told_by_alert, setup, teardown),
 	};

@@ -22,11 +22,15 @@ struct lb_buf;
 struct rep_tls;
 struct rep_link;
 
-/* PEM files. Errors: LB_EINPUT naming the file and what is wrong (expired, foreign CA, key does not
- * fit). */
+/* PEM files. Errors: LB_EINPUT naming the file and what is wrong (foreign CA, key does not fit). A
+ * certificate that has ended, or not begun, is taken: peers refuse it, at each connection. */
 int rep_tls_create(struct rep_tls **out, bool server, const struct lb_id *deployment,
 		   const char *ca_path, const char *cert_path, const char *key_path,
 		   struct lb_err *err);
+/* Connections that are made from now on use what the files hold now; those there are go on. After a
+ * failure nothing is changed. Thread: any. Errors: as above. */
+int rep_tls_reload(struct rep_tls *t, const char *ca_path, const char *cert_path,
+		   const char *key_path, struct lb_err *err);
 void rep_tls_destroy(struct rep_tls *t);
 
 struct rep_link_frame {

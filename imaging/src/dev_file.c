@@ -350,6 +350,15 @@ int img_file_create_fd(struct img_dev **out, int fd, const char *label, bool wri
 	return 0;
 }
 
+int img_file_length(struct img_dev *d, uint64_t *bytes, struct lb_err *err)
+{
+	const struct file_dev *f = file_of(d);
+
+	if (size_of(f->fd, f->is_block, bytes) != 0)
+		return lb_err_set(err, LB_ECHANGED, errno, "size of %s", f->path);
+	return 0;
+}
+
 int img_file_check(struct img_dev *d, struct lb_err *err)
 {
 	struct file_dev *f = file_of(d);

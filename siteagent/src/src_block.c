@@ -300,6 +300,23 @@ static int check_file(struct sa_source *s, size_t i, struct stat *st, struct lb_
 	return rc != 0 ? lb_err_wrap(err, rc, "volume %s", s->volume[i].name) : 0;
 }
 
+/* A disk that was made larger: a cut of its old size would leave out what the machine has put
+ * behind it. The next prepare() opens the new size. */
+static int check_growth(struct sa_source *s, size_t i, struct lb_err *err)
+{
+	struct img_dev *file = ((struct block_source *)s)->vol[i].scan.file;
+	uint64_t bytes = 0;
+	int rc = img_file_length(file, &bytes, err);
+
+	if (rc == 0 && bytes != file->size_bytes)
+		rc = lb_err_set(err, LB_ECHANGED, 0,
+				"volume %s: %s grew from %" PRIu64 " to %" PRIu64 " bytes",
+				s->volume[i].name, s->volume[i].path, file->size_bytes, bytes);
+	if (rc != 0)
+		sa_source_set_state(s, SA_SRC_LOST);
+	return rc;
+}
+
 static int block_mark(struct sa_source *s, struct lb_err *err)
 {
 	struct block_source *b = (struct block_source *)s;
@@ -309,6 +326,8 @@ static int block_mark(struct sa_source *s, struct lb_err *err)
 		struct scan_dev *d = &b->vol[i].scan;
 
 		rc = check_file(s, i, &b->vol[i].at_mark, err);
+		if (rc == 0)
+			rc = check_growth(s, i, err);
 		d->sum[0] = 0;
 		d->sum[1] = 0;
 		if (d->sums)

@@ -207,10 +207,15 @@ static void grown_is_not_changed(void **state)
 {
 	const struct fixture *f = *state;
 	struct img_dev *d = make(f->path, 64 * KIB);
+	uint64_t bytes = 0;
 	uint8_t b;
 
+	assert_int_equal(img_file_length(d, &bytes, NULL), 0);
+	assert_true(bytes == 64 * KIB);
 	assert_int_equal(truncate(f->path, 128 * KIB), 0);
 	assert_int_equal(img_file_check(d, NULL), 0);
+	assert_int_equal(img_file_length(d, &bytes, NULL), 0);
+	assert_true(bytes == 128 * KIB);
 	assert_int_equal(img_pread(d, &b, 1, 64 * KIB, NULL), LB_EINVAL); /* the size is fixed */
 	assert_int_equal(assert_extent(d, 0, true), 64 * KIB);
 	img_dev_destroy(d);

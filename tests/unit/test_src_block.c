@@ -199,6 +199,42 @@ static void test_shrunk_replaced_gone(void **state)
 	}
 }
 
+/* A disk that was made larger between two cuts: the first cut after it says so, the next one is of
+ * the new size. Without that the end of it would never be captured. */
+static void test_grown(void **state)
+{
+	(void)state;
+	for (int frozen = 0; frozen < 2; frozen++) {
+		struct fixture f;
+		struct img_dev *dev;
+		struct sa_cut cut;
+		struct lb_err err = {0};
+		char text[64];
+		uint8_t b = 0;
+
+		fixture_init(&f, frozen != 0);
+		begin(&f, &dev);
+		read_all(dev, 0);
+		assert_int_equal(sa_source_check(f.s, NULL), 0);
+		sa_source_release(f.s, SA_CUT_KEPT, NULL);
+		write_at(f.path, 60 * 4096, 'z');
+		assert_int_equal(sa_source_prepare(f.s, NULL), 0);
+		assert_int_equal(sa_source_cut(&cut, &f.s, 1, 0, &err), LB_ECHANGED);
+		(void)snprintf(text, sizeof(text), "grew from %u to %u bytes", SIZE,
+			       60 * 4096 + 100);
+		if (strstr(err.msg, text) == NULL || strstr(err.msg, f.path) == NULL)
+			fail_msg("%s", err.msg);
+		assert_int_equal(sa_source_prepare(f.s, NULL), 0);
+		assert_int_equal(sa_source_cut(&cut, &f.s, 1, 0, NULL), 0);
+		assert_int_equal(sa_source_volume(f.s, 0)->size_bytes, 60 * 4096 + 100);
+		assert_int_equal(sa_source_dev(f.s, 0, &dev, NULL), 0);
+		assert_int_equal(img_pread(dev, &b, 1, 60 * 4096, NULL),
+				 frozen != 0 ? 0 : LB_EINVAL); /* live: whole blocks only */
+		sa_source_release(f.s, SA_CUT_ABANDONED, NULL);
+		fixture_fini(&f);
+	}
+}
+
 static void test_refused_config(void **state)
 {
 	struct sa_source_volume v[2] = {{.name = "vda", .path = "/a"},
@@ -255,9 +291,10 @@ static void test_group(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_still),          cmocka_unit_test(test_written_while_read),
-		cmocka_unit_test(test_second_pass),    cmocka_unit_test(test_shrunk_replaced_gone),
-		cmocka_unit_test(test_refused_config), cmocka_unit_test(test_group),
+		cmocka_unit_test(test_still),       cmocka_unit_test(test_written_while_read),
+		cmocka_unit_test(test_second_pass), cmocka_unit_test(test_shrunk_replaced_gone),
+		cmocka_unit_test(test_grown),       cmocka_unit_test(test_refused_config),
+		cmocka_unit_test(test_group),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

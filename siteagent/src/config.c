@@ -144,7 +144,7 @@ static const struct lb_conf_field hypervisor_fields[] = {
 	 IN(struct raw_hypervisor, uri),
 	 .min = 1,
 	 .dflt = "qemu:///system",
-	 .help = "libvirt connection"},
+	 .help = "connection to a libvirtd of this host"},
 	{.key = "kernel",
 	 .type = LB_CT_STR,
 	 IN(struct raw_hypervisor, kernel),
@@ -220,7 +220,7 @@ static const struct lb_conf_field machine_fields[] = {
 	 .type = LB_CT_STR,
 	 IN(struct raw_machine, m.uri),
 	 .dflt = "",
-	 .help = "libvirt only: connection; empty: qemu:///system"},
+	 .help = "libvirt only: connection to a libvirtd of this host; empty: qemu:///system"},
 	{.key = "domain",
 	 .type = LB_CT_STR,
 	 IN(struct raw_machine, m.domain),
@@ -428,6 +428,22 @@ static void check_address(struct lb_conf *doc, const struct lb_conf_node *map)
 				lb_conf_text(n));
 }
 
+/* Where "qemu+ssh://host/system" names a host, "qemu:///system" none. Disks are mirrored and served
+ * over unix sockets of this host, which a QEMU elsewhere cannot reach. */
+static void check_uri(struct lb_conf *doc, const struct lb_conf_node *map)
+{
+	const struct lb_conf_node *n = written(map, "uri");
+	const char *text = n != NULL ? lb_conf_text(n) : "", *host = strstr(text, "://");
+
+	if (n != NULL && host == NULL)
+		lb_conf_problem(doc, n, "uri: \"%.64s\" is not a libvirt URI (qemu:///system)",
+				text);
+	else if (n != NULL && host[3] != '/')
+		lb_conf_problem(doc, n,
+				"uri: \"%.64s\" is on another host; run lifeboatd on that host",
+				text);
+}
+
 static void check_driver_keys(struct lb_conf *doc, const struct lb_conf_node *n, int driver)
 {
 	static const struct {
@@ -454,6 +470,7 @@ static void fill_machine(struct lb_conf *doc, const struct lb_conf_node *n,
 	lb_conf_fill(doc, n, machine_fields, machine_also, &raw);
 	check_absolute(doc, n, "xml");
 	check_address(doc, n);
+	check_uri(doc, n);
 	check_driver_keys(doc, n, raw.driver);
 	if (raw.driver >= 0)
 		(void)snprintf(raw.m.driver, sizeof(raw.m.driver), "%s", driver_names[raw.driver]);
@@ -519,6 +536,7 @@ static void fill_hypervisor(struct lb_conf *doc, const struct lb_conf_node *n, s
 	struct raw_hypervisor raw = {.driver = 0};
 
 	lb_conf_fill(doc, n, hypervisor_fields, NULL, &raw);
+	check_uri(doc, n);
 	check_absolute(doc, n, "kernel");
 	check_absolute(doc, n, "initrd");
 	check_absolute(doc, n, "firmware");

@@ -49,19 +49,19 @@ ask_ok() {
 }
 
 start_driver() { # KIND
-	coproc driver { lb_site_run a "$build/tests/source_cuts" "$LB_URI_a" "$1" "$dir/w-$1" "$plugin" "$dir/replica"; } 2>> "$dir/driver.log"
+	coproc driver { lb_site_run a "$build/tests/source_cuts" "$plugin" "$LB_URI_a" "$1" "$dir/w-$1" "$dir/replica"; } 2>> "$dir/driver.log"
 	driver_pid_saved=$driver_PID
 }
 
 # The replica as a machine would find it after a power cut, judged by the guest's own writer.
-judge() { # VOLUME KIND AT_LEAST
-	local img=$dir/judged.raw at=0 verdict records
+judge() { # VOLUME KIND AT_LEAST [REPLICA_PREFIX]
+	local img=$dir/judged.raw at=0 verdict records from=${4:-$dir/replica}.$1
 	[ "$2" = data ] || at=1048576
 	rm -f "$img" "$dir/records"
 	if [ $at -gt 0 ]; then
-		dd if="$dir/replica.$1" of="$img" bs=1M skip=1 conv=sparse status=none
+		dd if="$from" of="$img" bs=1M skip=1 conv=sparse status=none
 	else
-		cp --sparse=always "$dir/replica.$1" "$img"
+		cp --sparse=always "$from" "$img"
 	fi
 	e2fsck -fy "$img" > "$dir/fsck.log" 2>&1
 	e2fsck -fn "$img" > /dev/null 2>&1 || lb_fail "replica of $2 is no clean ext4: $(cat "$dir/fsck.log")"
@@ -188,4 +188,55 @@ rm -f "$dir/data.serial" "$dir"/replica.*
 run_kind data vda
 [ -s "$dir/replica.vdb" ] || lb_fail "the second disk was not captured"
 ! grep -aq 'LBW BAD' "$dir"/*.serial || lb_fail "$(grep -a 'LBW BAD' "$dir"/*.serial)"
+echo quit >&"${driver[1]}"
+wait "$driver_pid_saved"
+virsh -q -c "$LB_URI_a" destroy data > /dev/null
+
+# One group over two libvirtds of this host: one cut of both machines; without one of the two there is none, its
+# error names the machine, and the other guest never waits.
+unset LB_MIRROR
+dir_b=$LB_SITES_DIR/b
+lb_site_libvirtd b
+rm -f "$dir"/*.serial "$dir"/replica.*
+boot_b() {
+	lb_site_domain data second "$dir_b/second.raw" "$dir_b" > "$dir_b/second.xml"
+	virsh -q -c "$LB_URI_b" create "$dir_b/second.xml" > /dev/null || lb_fail "starting second"
+}
+cp --sparse=always "$LB_GUESTS/data.raw" "$dir/data.raw"
+cp --sparse=always "$LB_GUESTS/data.raw" "$dir_b/second.raw"
+boot data
+boot_b
+coproc driver { lb_site_run a "$build/tests/source_cuts" "$plugin" "$LB_URI_a" data "$dir/w-data" "$dir/replica" \
+	"$LB_URI_b" second "$dir_b/w-second" "$dir_b/replica"; } 2>> "$dir/driver.log"
+driver_pid_saved=$driver_PID
+for f in "$dir/data.serial" "$dir_b/second.serial"; do
+	lb_wait_for 240 "10 records in $f" records_reach "$f" 10
+done
+group_cuts() { # ROUNDS UNKNOWN_AT_FIRST
+	local i first second unknown=$2
+	for i in $(seq "$1"); do
+		first=$(lb_console_seq "$dir/data.serial") second=$(lb_console_seq "$dir_b/second.serial")
+		ask_ok "cut kept"
+		[[ $reply == *unknown=$unknown* ]] || lb_fail "cut $i of the group: $reply"
+		unknown=0
+		judge vda data "${first:-0}"
+		judge vda data "${second:-0}" "$dir_b/replica"
+		grows "$dir/data.serial"
+		grows "$dir_b/second.serial"
+	done
+	lb_say "two libvirtds: $1 cuts of both machines, the last: $reply"
+}
+ask_ok prepare
+group_cuts 3 2
+kill -9 "$(cat "$dir_b/libvirt/libvirtd.pid")"
+ask "cut kept"
+[[ $reply == "err LB_E"*"second"* ]] || lb_fail "cut without the second libvirtd: $reply"
+grows "$dir/data.serial"
+grows "$dir_b/second.serial"
+ask "prepare"
+[[ $reply == "err LB_EAGAIN machine second"* ]] || lb_fail "prepare without the second libvirtd: $reply"
+rm -f "$dir_b/libvirt/sock/libvirt-sock" "$dir_b/libvirt/libvirtd.pid"
+lb_site_libvirtd b
+ask_ok prepare
+group_cuts 2 1
 echo "ok"

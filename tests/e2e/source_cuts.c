@@ -1,14 +1,17 @@
 /*
- * tests/e2e/source_cuts.c - drives one libvirt source by commands on stdin, for
+ * tests/e2e/source_cuts.c - drives one group of libvirt sources by commands on stdin, for
  * tests/e2e/source.sh.
  *
- *   source_cuts URI DOMAIN WORK_DIR PLUGIN REPLICA_PREFIX
+ *   source_cuts PLUGIN (URI DOMAIN WORK_DIR REPLICA_PREFIX)...
  *
- *   prepare         arm the mirror
- *   cut kept|abandoned   take a cut; of every volume copy what changed() names (all when unknown)
- * into REPLICA_PREFIX.VOLUME, then compare the whole cut with it, twice with a pause for the guest
- * to write in between; check; release state           print the state quit Each answers with one
- * line: "ok ..." or "err LB_NAME message".
+ *   prepare              arm the mirrors
+ *   cut kept|abandoned   take one cut of all; of every volume copy what changed() names (all when
+ *                        unknown) into REPLICA_PREFIX.VOLUME, then compare the whole cut with it,
+ *                        twice with a pause for the guest to write in between; check; release
+ *   state                print the state of each
+ *   quit
+ *
+ * Each answers with one line: "ok ..." or "err LB_NAME message".
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,11 +26,18 @@
 #include "imaging/extmap.h"
 #include "siteagent/source.h"
 
-#define CHUNK (256u * 1024u)
+#define CHUNK       (256u * 1024u)
+#define MEMBERS_MAX 4u
 
 struct tally {
 	uint64_t bytes_copied;
 	unsigned unknown; /* volumes without a changed map */
+};
+
+struct group {
+	struct sa_source *member[MEMBERS_MAX];
+	const char *prefix[MEMBERS_MAX];
+	size_t members;
 };
 
 static uint8_t buf_a[CHUNK], buf_b[CHUNK];
@@ -137,74 +147,108 @@ static int ship_volume(struct sa_source *s, size_t vol, const char *prefix, stru
 	return rc;
 }
 
-static int do_cut(struct sa_source *s, const char *prefix, bool kept, struct lb_err *err)
+static int ship_member(struct sa_source *s, const char *prefix, struct tally *t, struct lb_err *err)
+{
+	int rc = 0;
+
+	for (size_t v = 0; v < sa_source_volume_count(s) && rc == 0; v++)
+		rc = ship_volume(s, v, prefix, t, err);
+	return rc;
+}
+
+static int do_cut(struct group *g, bool kept, struct lb_err *err)
 {
 	struct tally t = {0};
 	struct sa_cut cut;
-	int rc = sa_source_cut(&cut, &s, 1, 2000000000, err);
+	int rc = sa_source_cut(&cut, g->member, g->members, 2000000000, err);
 
 	if (rc != 0)
 		return rc;
-	for (size_t v = 0; v < sa_source_volume_count(s) && rc == 0; v++)
-		rc = ship_volume(s, v, prefix, &t, err);
-	if (rc == 0)
-		rc = sa_source_check(s, err);
-	sa_source_release(s, rc == 0 && kept ? SA_CUT_KEPT : SA_CUT_ABANDONED, NULL);
+	for (size_t i = 0; i < g->members && rc == 0; i++)
+		rc = ship_member(g->member[i], g->prefix[i], &t, err);
+	for (size_t i = 0; i < g->members && rc == 0; i++)
+		rc = sa_source_check(g->member[i], err);
+	for (size_t i = 0; i < g->members; i++)
+		sa_source_release(g->member[i], rc == 0 && kept ? SA_CUT_KEPT : SA_CUT_ABANDONED,
+				  NULL);
 	if (rc == 0)
 		printf("ok copied=%" PRIu64 " unknown=%u held_ms=%" PRIu64 "\n", t.bytes_copied,
 		       t.unknown, cut.held_ns / 1000000);
 	return rc;
 }
 
-static int command(struct sa_source *s, const char *line, const char *prefix, struct lb_err *err)
+static int prepare(struct group *g, struct lb_err *err)
 {
+	size_t volumes = 0, xml = 0;
 	int rc = 0;
 
-	if (strcmp(line, "state") == 0) {
-		printf("ok %s\n", sa_source_state_name(sa_source_state(s)));
-	} else if (strcmp(line, "prepare") == 0) {
-		rc = sa_source_prepare(s, err);
-		if (rc == 0)
-			printf("ok volumes=%zu xml=%zu\n", sa_source_volume_count(s),
-			       strlen(sa_source_machine_xml(s)));
-	} else if (strcmp(line, "cut kept") == 0 || strcmp(line, "cut abandoned") == 0) {
-		rc = do_cut(s, prefix, line[4] == 'k', err);
-	} else {
-		rc = lb_err_set(err, LB_EINPUT, 0, "unknown command %s", line);
+	for (size_t i = 0; i < g->members && rc == 0; i++) {
+		rc = sa_source_prepare(g->member[i], err);
+		volumes += sa_source_volume_count(g->member[i]);
+		xml += rc == 0 ? strlen(sa_source_machine_xml(g->member[i])) : 0;
 	}
+	if (rc == 0)
+		printf("ok volumes=%zu xml=%zu\n", volumes, xml);
+	return rc;
+}
+
+static int command(struct group *g, const char *line, struct lb_err *err)
+{
+	if (strcmp(line, "prepare") == 0)
+		return prepare(g, err);
+	if (strcmp(line, "cut kept") == 0 || strcmp(line, "cut abandoned") == 0)
+		return do_cut(g, line[4] == 'k', err);
+	if (strcmp(line, "state") != 0)
+		return lb_err_set(err, LB_EINPUT, 0, "unknown command %s", line);
+	printf("ok");
+	for (size_t i = 0; i < g->members; i++)
+		printf(" %s", sa_source_state_name(sa_source_state(g->member[i])));
+	printf("\n");
+	return 0;
+}
+
+static int add(struct group *g, const char *plugin, char **arg, struct lb_err *err)
+{
+	struct sa_source_cfg cfg = {.driver = "libvirt",
+				    .uri = arg[0],
+				    .machine = arg[1],
+				    .domain = arg[1],
+				    .work_dir = arg[2],
+				    .plugin = plugin};
+	int rc = sa_source_create(&g->member[g->members], &cfg, err);
+
+	g->prefix[g->members] = arg[3];
+	g->members += rc == 0 ? 1 : 0;
 	return rc;
 }
 
 int main(int argc, char **argv)
 {
-	struct sa_source_cfg cfg = {.driver = "libvirt"};
-	struct sa_source *s;
+	struct group g = {.members = 0};
 	struct lb_err err = {0};
 	char line[128];
+	int rc = 0;
 
-	if (argc != 6) {
-		fprintf(stderr, "usage: source_cuts URI DOMAIN WORK_DIR PLUGIN REPLICA_PREFIX\n");
+	if (argc < 6 || (argc - 2) % 4 != 0 || (argc - 2) / 4 > (int)MEMBERS_MAX) {
+		fprintf(stderr, "usage: source_cuts PLUGIN (URI DOMAIN WORK_DIR PREFIX)...\n");
 		return 2;
 	}
-	cfg.uri = argv[1];
-	cfg.machine = cfg.domain = argv[2];
-	cfg.work_dir = argv[3];
-	cfg.plugin = argv[4];
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
-	if (sa_source_create(&s, &cfg, &err) != 0) {
+	for (int i = 2; i < argc && rc == 0; i += 4)
+		rc = add(&g, argv[1], &argv[i], &err);
+	if (rc != 0)
 		printf("err %s %s\n", lb_err_name(err.code), err.msg);
-		return 1;
-	}
-	while (fgets(line, sizeof line, stdin) != NULL) {
-		int rc;
+	while (rc == 0 && fgets(line, sizeof line, stdin) != NULL) {
+		int one;
 
 		line[strcspn(line, "\n")] = '\0';
 		if (strcmp(line, "quit") == 0)
 			break;
-		rc = command(s, line, argv[5], &err);
-		if (rc != 0)
-			printf("err %s %s\n", lb_err_name(rc), err.msg);
+		one = command(&g, line, &err);
+		if (one != 0)
+			printf("err %s %s\n", lb_err_name(one), err.msg);
 	}
-	sa_source_destroy(s);
-	return 0;
+	for (size_t i = 0; i < g.members; i++)
+		sa_source_destroy(g.member[i]);
+	return rc != 0;
 }

@@ -45,6 +45,7 @@ struct token {
 	struct lb_id secret;
 	char name[SA_NAME_BYTES]; /* "": free */
 	uint64_t expires_ns;
+	bool renew; /* for a site that is enrolled, and stays who it is */
 	bool used;
 	bool busy; /* somebody is being admitted with it: its place is not given away */
 };
@@ -54,6 +55,7 @@ struct conn {
 	pthread_t thread;
 	bool started, done; /* started: to be joined */
 	int fd;
+	SSL_CTX *ctx; /* a reference */
 	char host[INET6_ADDRSTRLEN];
 };
 
@@ -85,7 +87,8 @@ struct sa_enrol {
 	bool stop;
 	uint64_t refill_ns; /* rate limit: when the bucket is full again */
 	/* */
-	SSL_CTX *ctx;
+	SSL_CTX *ctx; /* made of ctx_cert; under the lock */
+	X509 *ctx_cert;
 	int kick_fd;
 	pthread_t thread;
 	bool started;
@@ -178,6 +181,7 @@ struct visit {
 	struct sa_enrol_request request;
 	struct sa_enrol_answer answer;
 	struct sa_peer peer;
+	bool renew;
 	uint8_t body[SA_ENROL_FRAME_MAX];
 	size_t len;
 };
@@ -198,36 +202,67 @@ static int der_of(struct sa_der *out, X509 *cert, struct lb_err *err)
 	return rc;
 }
 
-/* Certificate and record of the new site. */
-static int admit(struct visit *v, struct lb_err *err)
+/* Who the site of @v is: a new one, or for a renewal the one that is enrolled. Its signing key is
+ * what it is known by. */
+static int identify(struct visit *v, struct lb_id *site, struct lb_err *err)
+{
+	const struct sa_peer *p;
+
+	if (!v->renew) {
+		lb_id_random(site, v->e->env);
+		return 0;
+	}
+	p = sa_ident_peer_by_name(v->e->id, v->request.name);
+	if (p == NULL)
+		return lb_err_set(err, LB_EAUTH, 0, "site %s is not enrolled any more",
+				  v->request.name);
+	if (memcmp(p->key.b, v->request.key.b, sizeof(p->key.b)) != 0)
+		return lb_err_set(
+			err, LB_EAUTH, 0,
+			"another site is enrolled as %s: this one has another signing key",
+			v->request.name);
+	*site = p->site;
+	return 0;
+}
+
+static void fill_answer(struct visit *v, const struct sa_x509_subject *s)
 {
 	struct sa_ident *id = v->e->id;
 	struct sa_enrol_answer *a = &v->answer;
+
+	a->deployment = s->deployment;
+	a->site = s->site;
+	a->other.site = *sa_ident_site(id);
+	(void)snprintf(a->other.name, sizeof(a->other.name), "%s", sa_ident_name(id));
+	lb_signer_pubkey(sa_ident_signer(id), &a->other.key);
+	a->other.addr = v->e->data_addr;
+	v->peer.site = s->site;
+	v->peer.key = v->request.key;
+	v->peer.addr = v->request.addr;
+	memcpy(v->peer.name, v->request.name, sizeof(v->peer.name));
+}
+
+/* Certificate and, of a new site, record. */
+static int admit(struct visit *v, struct lb_err *err)
+{
+	struct sa_ident *id = v->e->id;
 	struct sa_x509_subject s = {.deployment = *sa_ident_deployment(id),
 				    .name = v->request.name};
 	X509 *cert = NULL;
 	int rc = sa_x509_request_read(&s.key, v->request.csr.b, v->request.csr.len, v->request.name,
 				      err);
 
-	lb_id_random(&s.site, v->e->env);
+	if (rc == 0)
+		rc = identify(v, &s.site, err);
 	if (rc == 0)
 		rc = sa_x509_site_new(&cert, sa_ident_ca(id), sa_ident_ca_key(id), &s, v->e->env,
 				      err);
 	if (rc == 0)
-		rc = der_of(&a->cert, cert, err);
+		rc = der_of(&v->answer.cert, cert, err);
 	if (rc == 0)
-		rc = der_of(&a->ca, sa_ident_ca(id), err);
-	a->deployment = s.deployment;
-	a->site = s.site;
-	a->other.site = *sa_ident_site(id);
-	(void)snprintf(a->other.name, sizeof(a->other.name), "%s", sa_ident_name(id));
-	lb_signer_pubkey(sa_ident_signer(id), &a->other.key);
-	a->other.addr = v->e->data_addr;
-	v->peer.site = s.site;
-	v->peer.key = v->request.key;
-	v->peer.addr = v->request.addr;
-	memcpy(v->peer.name, v->request.name, sizeof(v->peer.name));
-	if (rc == 0)
+		rc = der_of(&v->answer.ca, sa_ident_ca(id), err);
+	fill_answer(v, &s);
+	if (rc == 0 && !v->renew)
 		rc = sa_ident_peer_add(id, &v->peer, err);
 	X509_free(cert);
 	EVP_PKEY_free(s.key);
@@ -251,6 +286,7 @@ static int decide(struct visit *v, struct lb_err *err)
 	OPENSSL_cleanse(exporter, sizeof(exporter));
 	if (t == NULL)
 		return LB_EAUTH;
+	v->renew = t->renew;
 	rc = admit(v, err);
 	(void)pthread_mutex_lock(&e->lock);
 	t->busy = false;
@@ -276,7 +312,8 @@ static int answer(struct visit *v, int rc, struct lb_err *err)
 	if (sent == 0)
 		sent = sa_pipe_send(&v->pipe, v->body, v->len, &why);
 	if (rc == 0 && sent != 0) {
-		(void)sa_ident_peer_remove(v->e->id, v->peer.name, NULL);
+		if (!v->renew)
+			(void)sa_ident_peer_remove(v->e->id, v->peer.name, NULL);
 		*err = why;
 		rc = sent;
 	}
@@ -338,11 +375,13 @@ static void *conn_main(void *arg)
 
 	if (rc == 0) {
 		v->e = e;
-		rc = sa_pipe_open(&v->pipe, e->ctx, true, c->fd, e->env, &err);
+		rc = sa_pipe_open(&v->pipe, c->ctx, true, c->fd, e->env, &err);
 	}
 	if (rc == 0)
 		rc = serve(v, &err);
-	if (rc == 0)
+	if (rc == 0 && v->renew)
+		lb_log(LB_LOG_INFO, "enrol", "peer_renewed", "site=%s", v->peer.name, NULL);
+	else if (rc == 0)
 		post_joined(e, &v->peer);
 	else
 		lb_log(LB_LOG_WARN, "enrol", "enrol_refused", "from=%s", c->host, "code=%s",
@@ -353,6 +392,8 @@ static void *conn_main(void *arg)
 	else
 		(void)close(c->fd);
 	c->fd = -1;
+	SSL_CTX_free(c->ctx);
+	c->ctx = NULL;
 	c->done = true;
 	(void)pthread_mutex_unlock(&e->lock);
 	free(v);
@@ -445,9 +486,12 @@ static void accept_one(struct sa_enrol *e, int listen_fd)
 	(void)pthread_mutex_lock(&e->lock);
 	c = rate_allows(e) ? free_conn(e, host) : NULL;
 	if (c != NULL) {
-		*c = (struct conn){.e = e, .fd = fd};
+		*c = (struct conn){.e = e, .fd = fd, .ctx = e->ctx};
 		memcpy(c->host, host, sizeof(host));
+		(void)SSL_CTX_up_ref(c->ctx);
 		c->started = pthread_create(&c->thread, NULL, conn_main, c) == 0;
+		if (!c->started)
+			SSL_CTX_free(c->ctx);
 	}
 	if (c == NULL || !c->started)
 		(void)close(fd);
@@ -552,7 +596,23 @@ void sa_enrol_destroy(struct sa_enrol *e)
 	free(e);
 }
 
-static int check_ask(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, struct lb_err *err)
+/* Is @peer_name somebody such a token can be for? */
+static int check_peer(struct sa_enrol *e, const char *peer_name, bool renew, struct lb_err *err)
+{
+	bool enrolled;
+
+	if (!rep_name_valid(peer_name) || strcmp(peer_name, sa_ident_name(e->id)) == 0)
+		return lb_err_set(err, LB_EINPUT, 0, "\"%.64s\" is not the name of another site",
+				  peer_name);
+	enrolled = sa_ident_peer_by_name(e->id, peer_name) != NULL;
+	if (enrolled && !renew)
+		return lb_err_set(err, LB_EEXIST, 0, "site %s is enrolled already", peer_name);
+	if (!enrolled && renew)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "no site %s is enrolled", peer_name);
+	return 0;
+}
+
+static int check_ask(struct sa_enrol *e, uint64_t ttl_ns, struct lb_err *err)
 {
 	if (!sa_ident_ready(e->id))
 		return lb_err_set(err, LB_EINPUT, 0,
@@ -567,24 +627,34 @@ static int check_ask(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns,
 			err, LB_EINPUT, 0,
 			"\"enrol_listen\" is not configured: joining sites have nowhere to "
 			"connect to");
-	if (!rep_name_valid(peer_name) || strcmp(peer_name, sa_ident_name(e->id)) == 0)
-		return lb_err_set(err, LB_EINPUT, 0, "\"%.64s\" is not the name of another site",
-				  peer_name);
-	if (sa_ident_peer_by_name(e->id, peer_name) != NULL)
-		return lb_err_set(err, LB_EEXIST, 0, "site %s is enrolled already", peer_name);
 	if (ttl_ns == 0 || ttl_ns > TTL_MAX_NS)
 		return lb_err_set(err, LB_EINPUT, 0, "a token is valid for at most 15 minutes");
+	return 0;
+}
+
+/* Under the lock: TLS of the certificate we have now. */
+static int renew_ctx(struct sa_enrol *e, struct lb_err *err)
+{
+	X509 *cert = sa_ident_cert(e->id);
+	SSL_CTX *ctx = NULL;
+	int rc;
+
+	if (e->ctx_cert == cert)
+		return 0;
+	rc = sa_enrol_tls_ctx(&ctx, cert, sa_ident_key(e->id), sa_ident_ca(e->id), err);
+	if (rc != 0)
+		return rc;
+	SSL_CTX_free(e->ctx);
+	e->ctx = ctx;
+	e->ctx_cert = cert;
 	return 0;
 }
 
 /* Under the lock: port and threads, if they are not there yet. */
 static int ensure_open(struct sa_enrol *e, struct lb_err *err)
 {
-	int rc = 0;
+	int rc = renew_ctx(e, err);
 
-	if (e->ctx == NULL)
-		rc = sa_enrol_tls_ctx(&e->ctx, sa_ident_cert(e->id), sa_ident_key(e->id),
-				      sa_ident_ca(e->id), err);
 	if (rc == 0 && e->listen_fd < 0)
 		rc = open_port(e, err);
 	if (rc == 0 && !e->started) {
@@ -598,15 +668,13 @@ static int ensure_open(struct sa_enrol *e, struct lb_err *err)
 	return rc;
 }
 
-int sa_enrol_token(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, char *out,
-		   size_t out_bytes, struct lb_err *err)
+static int make_token(struct sa_enrol *e, const struct token *is, char *out, size_t out_bytes,
+		      struct lb_err *err)
 {
 	struct sa_token text = {.addr = e->enrol_addr};
 	struct token *t;
-	int rc = check_ask(e, peer_name, ttl_ns, err);
+	int rc = sa_x509_hash(&text.ca, sa_ident_ca(e->id), err);
 
-	if (rc == 0)
-		rc = sa_x509_hash(&text.ca, sa_ident_ca(e->id), err);
 	if (rc != 0)
 		return rc;
 	(void)pthread_mutex_lock(&e->lock);
@@ -616,15 +684,38 @@ int sa_enrol_token(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, c
 		       : ensure_open(e, err);
 	if (rc == 0) {
 		lb_id_random(&text.secret, e->env);
-		*t = (struct token){.secret = text.secret,
-				    .expires_ns = e->env->now_ns(e->env) + ttl_ns};
-		(void)snprintf(t->name, sizeof(t->name), "%s", peer_name);
+		*t = *is;
+		t->secret = text.secret;
 		(void)sa_token_text(&text, out, out_bytes);
 		kick(e);
 	}
 	(void)pthread_mutex_unlock(&e->lock);
 	OPENSSL_cleanse(&text, sizeof(text));
 	return rc;
+}
+
+static int ask_token(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, bool renew,
+		     char *out, size_t out_bytes, struct lb_err *err)
+{
+	struct token is = {.expires_ns = e->env->now_ns(e->env) + ttl_ns, .renew = renew};
+	int rc = check_ask(e, ttl_ns, err);
+
+	if (rc == 0)
+		rc = check_peer(e, peer_name, renew, err);
+	(void)snprintf(is.name, sizeof(is.name), "%s", peer_name);
+	return rc == 0 ? make_token(e, &is, out, out_bytes, err) : rc;
+}
+
+int sa_enrol_token(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, char *out,
+		   size_t out_bytes, struct lb_err *err)
+{
+	return ask_token(e, peer_name, ttl_ns, false, out, out_bytes, err);
+}
+
+int sa_enrol_token_renew(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, char *out,
+			 size_t out_bytes, struct lb_err *err)
+{
+	return ask_token(e, peer_name, ttl_ns, true, out, out_bytes, err);
 }
 
 bool sa_enrol_listening(const struct sa_enrol *e)

@@ -19,6 +19,7 @@
 #define SITE_JSON  DIR_NAME "/site.json"
 #define FILE_BYTES 16384u
 #define SEED_BYTES 32u
+#define CERTS_MAX  64u /* renewals of one process */
 
 struct sa_ident {
 	struct lb_env *env;
@@ -26,9 +27,13 @@ struct sa_ident {
 	char name[SA_NAME_BYTES];
 	char ca_path[SA_PATH_BYTES + 32], cert_path[SA_PATH_BYTES + 32],
 		key_path[SA_PATH_BYTES + 32];
-	pthread_mutex_t change; /* one init or join at a time */
-	atomic_bool ready;      /* set last; then parts do not change any more */
+	pthread_mutex_t change; /* one init, join or renewal at a time */
+	atomic_bool ready;      /* set last; then of the parts only the certificate changes */
 	struct sa_ident_parts parts;
+	pthread_mutex_t cert_lock;
+	X509 *cert[CERTS_MAX]; /* under the lock; the last is ours, earlier ones are borrowed still
+				*/
+	size_t certs;
 	struct sa_peers *peers;
 };
 
@@ -167,6 +172,52 @@ int sa_ident_init(struct sa_ident *id, struct lb_err *err)
 	if (rc == 0)
 		rc = sa_ident_adopt(id, &p, NULL, err);
 	sa_ident_parts_clear(&p);
+	return rc;
+}
+
+/* ---- renewal ---- */
+
+int sa_ident_renewed(struct sa_ident *id, X509 *cert, struct lb_err *err)
+{
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&id->change);
+	if (id->certs == CERTS_MAX)
+		rc = lb_err_set(err, LB_EBUSY, 0,
+				"renewed %u times since the agent's start; restart it first",
+				CERTS_MAX);
+	if (rc == 0)
+		rc = write_cert(id->fs, DIR_NAME "/site.pem", cert, err);
+	(void)pthread_mutex_lock(&id->cert_lock);
+	if (rc == 0)
+		id->cert[id->certs++] = cert;
+	(void)pthread_mutex_unlock(&id->cert_lock);
+	(void)pthread_mutex_unlock(&id->change);
+	return rc;
+}
+
+int sa_ident_renew(struct sa_ident *id, struct lb_err *err)
+{
+	struct sa_x509_subject subject;
+	X509 *cert = NULL;
+	int rc;
+
+	if (!sa_ident_ready(id))
+		return lb_err_set(err, LB_ENOTFOUND, 0, "site %s has no identity yet", id->name);
+	if (id->parts.ca_key == NULL)
+		return lb_err_set(err, LB_EUNSUPPORTED, 0,
+				  "site %s does not hold the deployment's CA: it needs a token of "
+				  "the site that does",
+				  id->name);
+	subject = (struct sa_x509_subject){.deployment = id->parts.deployment,
+					   .site = id->parts.site,
+					   .name = id->name,
+					   .key = id->parts.key};
+	rc = sa_x509_site_new(&cert, id->parts.ca, id->parts.ca_key, &subject, id->env, err);
+	if (rc == 0)
+		rc = sa_ident_renewed(id, cert, err);
+	if (rc != 0)
+		X509_free(cert);
 	return rc;
 }
 
@@ -370,7 +421,8 @@ int sa_ident_open(struct sa_ident **out, struct lb_env *env, const char *state_d
 				  "\"%.64s\" is not a site's name or \"%.64s\" too long", site_name,
 				  state_dir);
 	id = calloc(1, sizeof(*id));
-	if (id == NULL || pthread_mutex_init(&id->change, NULL) != 0) {
+	if (id == NULL || pthread_mutex_init(&id->change, NULL) != 0 ||
+	    pthread_mutex_init(&id->cert_lock, NULL) != 0) {
 		free(id);
 		return lb_err_set(err, LB_ENOMEM, 0, "open the identity of %s", site_name);
 	}
@@ -397,8 +449,11 @@ void sa_ident_close(struct sa_ident *id)
 	if (id == NULL)
 		return;
 	sa_peers_close(id->peers);
+	for (size_t i = 0; i < id->certs; i++)
+		X509_free(id->cert[i]);
 	sa_ident_parts_clear(&id->parts);
 	lb_fs_destroy(id->fs);
+	(void)pthread_mutex_destroy(&id->cert_lock);
 	(void)pthread_mutex_destroy(&id->change);
 	free(id);
 }
@@ -449,7 +504,7 @@ const char *sa_ident_key_path(const struct sa_ident *id)
 
 int64_t sa_ident_cert_left_s(const struct sa_ident *id)
 {
-	return sa_ident_ready(id) ? sa_x509_left_s(id->parts.cert, id->env) : -1;
+	return sa_ident_ready(id) ? sa_x509_left_s(sa_ident_cert(id), id->env) : -1;
 }
 
 struct lb_env *sa_ident_env(const struct sa_ident *id)
@@ -474,7 +529,13 @@ EVP_PKEY *sa_ident_ca_key(const struct sa_ident *id)
 
 X509 *sa_ident_cert(const struct sa_ident *id)
 {
-	return id->parts.cert;
+	struct sa_ident *me = (struct sa_ident *)(uintptr_t)id; /* for its lock */
+	X509 *cert;
+
+	(void)pthread_mutex_lock(&me->cert_lock);
+	cert = me->certs > 0 ? me->cert[me->certs - 1] : me->parts.cert;
+	(void)pthread_mutex_unlock(&me->cert_lock);
+	return cert;
 }
 
 EVP_PKEY *sa_ident_key(const struct sa_ident *id)

@@ -43,6 +43,11 @@ bool sa_ident_ready(const struct sa_ident *id);
 /* Create a deployment: CA and this site's identity. LB_EEXIST when there is one. */
 int sa_ident_init(struct sa_ident *id, struct lb_err *err);
 
+/* Give this site another certificate, for the same key, by the CA that it holds. LB_EUNSUPPORTED:
+ * it holds none, sa_enrol_renew() asks the site that does. Who made a rep_tls of the files reloads
+ * it. */
+int sa_ident_renew(struct sa_ident *id, struct lb_err *err);
+
 const struct lb_id *sa_ident_deployment(const struct sa_ident *id);
 const struct lb_id *sa_ident_site(const struct sa_ident *id);
 const struct lb_signer *sa_ident_signer(const struct sa_ident *id);
@@ -88,10 +93,18 @@ int sa_enrol_create(struct sa_enrol **out, struct lb_env *env, struct lb_loop *l
 void sa_enrol_destroy(struct sa_enrol *e);
 int sa_enrol_token(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, char *out,
 		   size_t out_bytes, struct lb_err *err);
+/* A token by which enrolled site @peer_name gets another certificate: single use, as above.
+ * LB_ENOTFOUND: it is not enrolled. */
+int sa_enrol_token_renew(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, char *out,
+			 size_t out_bytes, struct lb_err *err);
 bool sa_enrol_listening(const struct sa_enrol *e);
 /* At the joining site, blocking (worker thread): on success @id is ready, the peer recorded. */
 int sa_enrol_join(struct sa_ident *id, const char *token_text, const struct sa_addr *listen,
 		  struct lb_err *err);
+
+/* At a site that joined, blocking: another certificate for its key, as sa_enrol_join(). It stays
+ * who it is; the answer of another deployment, or for another site, is LB_EAUTH. */
+int sa_enrol_renew(struct sa_ident *id, const char *token_text, struct lb_err *err);
 
 /* ---- data keys: one per machine, wrapped under the KEK in <state_dir>/keys/<key id>.key. Thread:
  * any ---- */

@@ -29,11 +29,14 @@ void sa_ident_parts_clear(struct sa_ident_parts *p); /* wipes; all members may b
 int sa_ident_adopt(struct sa_ident *id, struct sa_ident_parts *p, const struct sa_peer *first,
 		   struct lb_err *err);
 
+/* Use @cert from now on, durably. Takes it on success. LB_EBUSY. Thread: any. */
+int sa_ident_renewed(struct sa_ident *id, X509 *cert, struct lb_err *err);
+
 struct lb_env *sa_ident_env(const struct sa_ident *id);
 const char *sa_ident_name(const struct sa_ident *id);
 X509 *sa_ident_ca(const struct sa_ident *id);         /* borrowed; ready only, as those below */
 EVP_PKEY *sa_ident_ca_key(const struct sa_ident *id); /* NULL: not here */
-X509 *sa_ident_cert(const struct sa_ident *id);
+X509 *sa_ident_cert(const struct sa_ident *id);       /* good until close, after a renewal too */
 EVP_PKEY *sa_ident_key(const struct sa_ident *id);
 
 /* peers.c: who is enrolled, in "ident/peers", and who was, in "ident/retired". Thread: any. Peers

@@ -18,6 +18,7 @@
 struct join {
 	struct sa_ident *id;
 	struct lb_env *env;
+	bool renew; /* an identity is there, and stays */
 	struct sa_token token;
 	struct sa_ident_parts parts;
 	struct sa_enrol_request request;
@@ -135,6 +136,11 @@ static int ask(struct join *j, struct lb_err *err)
 	return rc;
 }
 
+static EVP_PKEY *request_key(const struct join *j)
+{
+	return j->renew ? sa_ident_key(j->id) : j->parts.key;
+}
+
 /* What came is held against what we know: the CA by its hash, the certificate by the CA. */
 static int check_answer(struct join *j, struct lb_err *err)
 {
@@ -150,7 +156,12 @@ static int check_answer(struct join *j, struct lb_err *err)
 		rc = lb_err_set(err, LB_EAUTH, 0, "the answer's CA is not the one of the token");
 	if (rc == 0)
 		rc = sa_x509_site_check(j->parts.ca, j->parts.cert, &a->deployment, &a->site,
-					j->parts.key, j->env, err);
+					request_key(j), j->env, err);
+	if (rc == 0 && j->renew &&
+	    (!lb_id_equal(&a->deployment, sa_ident_deployment(j->id)) ||
+	     !lb_id_equal(&a->site, sa_ident_site(j->id))))
+		rc = lb_err_set(err, LB_EAUTH, 0, "the answer is for another site than %s",
+				sa_ident_name(j->id));
 	if (rc == 0 && strcmp(a->other.name, sa_ident_name(j->id)) == 0)
 		rc = lb_err_set(err, LB_EINPUT, 0, "both sites are called %s", a->other.name);
 	j->parts.deployment = a->deployment;
@@ -163,10 +174,10 @@ static int make_request(struct join *j, const struct sa_addr *listen, struct lb_
 	struct sa_enrol_request *r = &j->request;
 	uint8_t *csr = NULL;
 	size_t len = 0;
-	int rc = sa_ident_parts_new(&j->parts, j->env, err);
+	int rc = j->renew ? 0 : sa_ident_parts_new(&j->parts, j->env, err);
 
 	if (rc == 0)
-		rc = sa_x509_request_new(&csr, &len, j->parts.key, sa_ident_name(j->id), err);
+		rc = sa_x509_request_new(&csr, &len, request_key(j), sa_ident_name(j->id), err);
 	if (rc == 0 && len > sizeof(r->csr.b))
 		rc = lb_err_set(err, LB_EINVAL, 0, "a signing request of %zu bytes", len);
 	if (rc != 0)
@@ -174,7 +185,7 @@ static int make_request(struct join *j, const struct sa_addr *listen, struct lb_
 	(void)snprintf(r->name, sizeof(r->name), "%s", sa_ident_name(j->id));
 	memcpy(r->csr.b, csr, len);
 	r->csr.len = len;
-	lb_signer_pubkey(j->parts.signer, &r->key);
+	lb_signer_pubkey(j->renew ? sa_ident_signer(j->id) : j->parts.signer, &r->key);
 	if (listen != NULL)
 		r->addr = *listen;
 out:
@@ -192,31 +203,47 @@ static int run(struct join *j, const struct sa_addr *listen, struct lb_err *err)
 		rc = ask(j, err);
 	if (rc == 0)
 		rc = check_answer(j, err);
-	if (rc == 0)
+	if (rc == 0 && j->renew) {
+		rc = sa_ident_renewed(j->id, j->parts.cert, err);
+		if (rc == 0)
+			j->parts.cert = NULL;
+	} else if (rc == 0) {
 		rc = sa_ident_adopt(j->id, &j->parts, &j->answer.other, err);
+	}
 	return rc;
 }
 
-int sa_enrol_join(struct sa_ident *id, const char *token_text, const struct sa_addr *listen,
-		  struct lb_err *err)
+/* The token must be of the CA that we have: another deployment's would be refused at the end
+ * anyway, after it was used up. */
+static int check_token(const struct join *j, struct lb_err *err)
 {
-	struct join *j;
+	struct lb_hash ours;
+	int rc = j->renew ? sa_x509_hash(&ours, sa_ident_ca(j->id), err) : 0;
+
+	if (rc == 0 && j->renew && !lb_hash_equal(&ours, &j->token.ca))
+		return lb_err_set(err, LB_EAUTH, 0, "the token is of another deployment");
+	return rc;
+}
+
+static int enrol(struct sa_ident *id, const char *token_text, const struct sa_addr *listen,
+		 bool renew, struct lb_err *err)
+{
+	struct join *j = calloc(1, sizeof(*j));
 	char addr[96];
 	int rc;
 
-	if (sa_ident_ready(id))
-		return lb_err_set(err, LB_EEXIST, 0, "site %s has an identity already",
-				  sa_ident_name(id));
-	j = calloc(1, sizeof(*j));
 	if (j == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "join");
 	j->id = id;
 	j->env = sa_ident_env(id);
+	j->renew = renew;
 	rc = sa_token_parse(&j->token, token_text, err);
+	if (rc == 0)
+		rc = check_token(j, err);
 	if (rc == 0) {
 		rc = run(j, listen, err);
 		if (rc != 0)
-			(void)lb_err_wrap(err, rc, "join at %s",
+			(void)lb_err_wrap(err, rc, "%s at %s", renew ? "renew" : "join",
 					  sa_addr_text(&j->token.addr, addr, sizeof(addr)));
 	}
 	sa_pipe_close(&j->pipe);
@@ -225,4 +252,21 @@ int sa_enrol_join(struct sa_ident *id, const char *token_text, const struct sa_a
 	OPENSSL_cleanse(j, sizeof(*j));
 	free(j);
 	return rc;
+}
+
+int sa_enrol_join(struct sa_ident *id, const char *token_text, const struct sa_addr *listen,
+		  struct lb_err *err)
+{
+	if (sa_ident_ready(id))
+		return lb_err_set(err, LB_EEXIST, 0, "site %s has an identity already",
+				  sa_ident_name(id));
+	return enrol(id, token_text, listen, false, err);
+}
+
+int sa_enrol_renew(struct sa_ident *id, const char *token_text, struct lb_err *err)
+{
+	if (!sa_ident_ready(id))
+		return lb_err_set(err, LB_ENOTFOUND, 0, "site %s has no identity yet",
+				  sa_ident_name(id));
+	return enrol(id, token_text, NULL, true, err);
 }

@@ -850,6 +850,111 @@ static void test_token_without_ca(void **state)
 	sa_enrol_destroy(NULL);
 }
 
+/* ---- renewal ---- */
+
+static void renew_refused(struct world *w, const char *token, int code, const char *says)
+{
+	struct lb_err err = {0};
+	int rc = sa_enrol_renew(w->osaka, token, &err);
+
+	if (rc != code || strstr(err.msg, says) == NULL)
+		fail_msg("expected %s \"%s\", got %s \"%s\"", lb_err_name(code), says,
+			 lb_err_name(rc), err.msg);
+}
+
+static void renewal_token(struct world *w, char *out)
+{
+	struct lb_err err = {0};
+
+	must(sa_enrol_token_renew(w->enrol, "osaka", 15 * MINUTE_NS, out, SA_TOKEN_TEXT_BYTES,
+				  &err),
+	     &err);
+}
+
+/* The same site, deployment and key; another certificate, also after a restart. */
+static void check_renewed(struct world *w, struct sa_ident **id, const char *home, const char *name)
+{
+	struct lb_id site = *sa_ident_site(*id);
+	struct lb_err err = {0};
+
+	for (int again = 0; again < 2; again++) {
+		assert_true(sa_ident_cert_left_s(*id) > 397 * 86400);
+		assert_true(lb_id_equal(&site, sa_ident_site(*id)));
+		must(sa_x509_site_check(sa_ident_ca(*id), sa_ident_cert(*id),
+					sa_ident_deployment(*id), &site, sa_ident_key(*id),
+					&w->env.env, &err),
+		     &err);
+		assert_int_equal(sa_ident_peer_count(*id), 1);
+		if (again == 0)
+			sa_ident_close(*id);
+		if (again == 0)
+			*id = open_ident(w, home, name);
+	}
+}
+
+/* Certificates of both sites have ended: the one with the CA gives itself another, then the other
+ * one. Nobody else gets in by that. */
+static void test_renew(void **state)
+{
+	struct world *w = *state;
+	char token[SA_TOKEN_TEXT_BYTES], wrong[SA_TOKEN_TEXT_BYTES], dir[96];
+	struct sa_ident *other;
+	struct lb_err err = {0};
+	X509 *before;
+
+	assert_int_equal(sa_ident_renew(w->osaka, NULL), LB_ENOTFOUND);
+	renew_refused(w, "", LB_ENOTFOUND, "no identity yet");
+	make_token(w, "osaka", token);
+	assert_int_equal(sa_enrol_join(w->osaka, token, NULL, NULL), 0);
+	atomic_store(&w->env.skew_ns, 399 * DAY_NS);
+	assert_int_equal(sa_ident_renew(w->osaka, &err), LB_EUNSUPPORTED);
+	assert_int_equal(
+		sa_enrol_token_renew(w->enrol, "kyoto", MINUTE_NS, token, sizeof(token), NULL),
+		LB_ENOTFOUND);
+	renewal_token(w, token);
+	renew_refused(w, token, LB_EAUTH, "certificate has expired"); /* the server's */
+	before = sa_ident_cert(w->tokyo);
+	must(sa_ident_renew(w->tokyo, &err), &err);
+	assert_true(sa_x509_left_s(before, &w->env.env) < 0); /* borrowed still */
+	renewal_token(w, token);
+	/* another site of that name, with a good token */
+	(void)snprintf(dir, sizeof(dir), "%s/other", w->dir);
+	other = open_ident(w, dir, "osaka");
+	assert_int_equal(sa_enrol_join(other, token, NULL, &err), LB_EAUTH);
+	assert_non_null(strstr(err.msg, "another site is enrolled as osaka"));
+	assert_false(sa_ident_ready(other));
+	sa_ident_close(other);
+	renew_refused(w, token, LB_EAUTH, "used already");
+	renewal_token(w, token);
+	memcpy(wrong, token, sizeof(wrong));
+	wrong[strlen(wrong) - 1] = wrong[strlen(wrong) - 1] == 'a' ? 'b' : 'a';
+	renew_refused(w, wrong, LB_EAUTH, "of another deployment");
+	must(sa_enrol_renew(w->osaka, token, &err), &err);
+	renew_refused(w, token, LB_EAUTH, "used already");
+	check_renewed(w, &w->osaka, w->home[1], "osaka");
+	assert_int_equal(sa_ident_peer_count(w->tokyo), 1);
+	assert_true(sa_ident_cert_left_s(w->tokyo) > 397 * 86400);
+	check_links(w->tokyo);
+	check_links(w->osaka);
+}
+
+/* A joining token is no renewal, and a removed site cannot renew. */
+static void test_renew_who(void **state)
+{
+	struct world *w = *state;
+	char token[SA_TOKEN_TEXT_BYTES], late[SA_TOKEN_TEXT_BYTES];
+	struct lb_err err = {0};
+
+	make_token(w, "osaka", token);
+	assert_int_equal(sa_enrol_join(w->osaka, token, NULL, NULL), 0);
+	make_token(w, "kyoto", token);
+	renew_refused(w, token, LB_EAUTH, "for site kyoto, not osaka");
+	renewal_token(w, late);
+	must(sa_ident_peer_retire(w->tokyo, "osaka", &err), &err);
+	renew_refused(w, late, LB_EAUTH, "not enrolled any more");
+	assert_int_equal(sa_ident_peer_count(w->tokyo), 0);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -876,6 +981,8 @@ int main(void)
 		T(test_destroy_busy),
 		T(test_joined_after_destroy),
 		T(test_token_without_ca),
+		T(test_renew),
+		T(test_renew_who),
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */

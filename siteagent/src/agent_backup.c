@@ -204,7 +204,9 @@ static void on_alarm(void *arg, const char *ev, const struct lb_err *err)
 {
 	struct sa_agent *a = arg;
 
-	(void)snprintf(a->alarm, sizeof(a->alarm), "%s: %.200s", ev, err->msg);
+	/* whoever reaches the port can be rejected there: that is told, but is no state of ours */
+	if (strcmp(ev, "peer_rejected") != 0)
+		(void)snprintf(a->alarm, sizeof(a->alarm), "%s: %.200s", ev, err->msg);
 	lb_log(LB_LOG_ERROR, "store", ev, "code=%s", lb_err_name(err->code), "err=%s", err->msg,
 	       NULL);
 }

@@ -70,7 +70,8 @@ def cli_md(all_verbs):
 
 `lifeboat NOUN [VERB] [ARG...] [--option...]` is a client of the agent's control API (control-api.md) on a unix
 socket: `--socket PATH`, else `$LIFEBOAT_SOCKET`, else `/run/lifeboat/control.sock`. Every verb takes `--json`,
-which prints the agent's answer as it is, and `--help`. This page is made from the program (tools/check-cli.py).
+which prints the agent's answer as it is, or `{"error": {"code", "message", "hint"}}`, and `--help`; `tui`, `vm console` and
+wrong usage have no JSON. This page is made from the program (tools/check-cli.py).
 
 Exit status: 0 done; 1 another failure; 2 wrong usage; 3 refused input or no such thing; 4 nobody answers, or
 try again; 5 not permitted (also: the typed site name is missing); 6 stored data is damaged; 7 fenced.

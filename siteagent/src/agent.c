@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "export_int.h"
+#include "replicator/link.h"
 #include "vms_int.h"
 
 #define POOL_THREADS 4u
@@ -122,12 +123,15 @@ static int open_state(struct sa_agent *a, struct lb_err *err)
 /* What needs an identity; called again when there is one. */
 static int start_roles(struct sa_agent *a, struct lb_err *err)
 {
+	char problem[120];
 	int rc = 0;
 
 	if (!sa_ident_ready(a->ident)) {
 		lb_log(LB_LOG_WARN, "agent", "not_enrolled", "site=%s", a->cfg->site, NULL);
 		return 0;
 	}
+	if (sa_cert_problem(a, problem, sizeof(problem)))
+		lb_log(LB_LOG_ERROR, "enrol", "certificate_ends", "err=%s", problem, NULL);
 	if (a->keyring == NULL)
 		rc = sa_keyring_open(&a->keyring, a->env, a->cfg->state_dir, sa_ident_kek(a->ident),
 				     err);
@@ -141,6 +145,22 @@ static int start_roles(struct sa_agent *a, struct lb_err *err)
 int sa_agent_enrolled(struct sa_agent *a, struct lb_err *err)
 {
 	return start_roles(a, err);
+}
+
+int sa_agent_renewed(struct sa_agent *a, struct lb_err *err)
+{
+	struct rep_tls *const tls[] = {a->tls_server, a->tls_client};
+	int rc = 0;
+
+	for (size_t i = 0; i < sizeof(tls) / sizeof(tls[0]) && rc == 0; i++)
+		if (tls[i] != NULL)
+			rc = rep_tls_reload(tls[i], sa_ident_ca_path(a->ident),
+					    sa_ident_cert_path(a->ident),
+					    sa_ident_key_path(a->ident), err);
+	if (rc == 0)
+		lb_log(LB_LOG_INFO, "enrol", "renewed", "days=%lld",
+		       (long long)(sa_ident_cert_left_s(a->ident) / 86400), NULL);
+	return rc;
 }
 
 static void on_joined(void *arg, const struct sa_peer *p)

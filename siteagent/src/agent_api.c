@@ -89,12 +89,32 @@ static void get_doctor(struct call *c)
 	sa_api_answer(c->rq, sa_doctor_json(c->agent));
 }
 
+/* The number that the query gives as @key; false: it is none, answered. */
+static bool query_number(struct call *c, const char *key, uint64_t *out)
+{
+	const char *text = sa_call_text(c, key);
+	size_t digits = text != NULL ? strspn(text, "0123456789") : 0;
+	struct lb_err err = {0};
+
+	if (text == NULL)
+		return true;
+	if (digits > 0 && digits <= 18 && text[digits] == '\0') {
+		*out = strtoull(text, NULL, 10);
+		return true;
+	}
+	(void)lb_err_set(&err, LB_EINPUT, 0, "%s: \"%.40s\" is not a number", key, text);
+	sa_api_fail(c->rq, &err, NULL);
+	return false;
+}
+
 static void get_points(struct call *c)
 {
-	const char *name = sa_call_text(c, "group"), *max = sa_call_text(c, "max");
-	unsigned long n = max != NULL ? strtoul(max, NULL, 10) : 100;
+	const char *name = sa_call_text(c, "group");
 	struct sa_role_record rec;
+	uint64_t n = 100;
 
+	if (!query_number(c, "max", &n))
+		return;
 	if (name != NULL && !sa_role_by_name(c->agent->roles, name, &rec)) {
 		sa_call_fail(c, LB_ENOTFOUND, "no group of that name at this site");
 		return;
@@ -170,12 +190,14 @@ static int add_event(void *arg, const struct sa_event *e)
 
 static void get_events(struct call *c)
 {
-	const char *after = sa_call_text(c, "after");
-	json_t *list = json_array();
+	json_t *list;
 	struct lb_err err = {0};
+	uint64_t after = 0;
 
-	if (sa_catalog_events(c->agent->catalog, after != NULL ? strtoull(after, NULL, 10) : 0, 500,
-			      add_event, list, &err) != 0) {
+	if (!query_number(c, "after", &after))
+		return;
+	list = json_array();
+	if (sa_catalog_events(c->agent->catalog, after, 500, add_event, list, &err) != 0) {
 		json_decref(list);
 		sa_api_fail(c->rq, &err, NULL);
 		return;
@@ -417,18 +439,24 @@ static void post_site_token(struct call *c)
 {
 	const char *name = sa_call_text(c, "name");
 	const json_t *ttl = json_object_get(c->api->body, "ttl_ns");
+	bool renew = json_is_true(json_object_get(c->api->body, "renew"));
+	uint64_t ttl_ns = UINT64_C(900000000000);
 	struct lb_err err = {0};
 	char token[256];
+	int rc;
 
 	if (name == NULL) {
 		sa_call_fail(c, LB_EINPUT, "\"name\" (of the site that will join) is missing");
 		return;
 	}
-	if (sa_enrol_token(c->agent->enrol, name,
-			   json_is_integer(ttl) ? (uint64_t)json_integer_value(ttl)
-						: UINT64_C(900000000000),
-			   token, sizeof(token), &err) != 0)
-		sa_api_fail(c->rq, &err, NULL);
+	if (json_is_integer(ttl))
+		ttl_ns = (uint64_t)json_integer_value(ttl);
+	rc = renew ? sa_enrol_token_renew(c->agent->enrol, name, ttl_ns, token, sizeof(token), &err)
+		   : sa_enrol_token(c->agent->enrol, name, ttl_ns, token, sizeof(token), &err);
+	if (rc != 0)
+		sa_api_fail(c->rq, &err,
+			    rc == LB_EEXIST ? "--renew makes a token for another certificate of it"
+					    : NULL);
 	else
 		sa_api_answer(c->rq, json_pack("{s:s}", "token", token));
 }
@@ -488,6 +516,7 @@ static void post_site_remove(struct call *c)
 
 struct sa_join {
 	struct call call;
+	bool renew;
 	char token[256];
 	int rc;
 	struct lb_err err;
@@ -497,7 +526,10 @@ static void join_work(void *arg)
 {
 	struct sa_join *j = arg;
 
-	j->rc = sa_enrol_join(j->call.agent->ident, j->token, &j->call.agent->cfg->listen, &j->err);
+	struct sa_agent *a = j->call.agent;
+
+	j->rc = j->renew ? sa_enrol_renew(a->ident, j->token, &j->err)
+			 : sa_enrol_join(a->ident, j->token, &a->cfg->listen, &j->err);
 }
 
 static void join_done(void *arg)
@@ -506,7 +538,7 @@ static void join_done(void *arg)
 	struct sa_agent *a = j->call.agent;
 
 	if (j->rc == 0)
-		j->rc = sa_agent_enrolled(a, &j->err);
+		j->rc = j->renew ? sa_agent_renewed(a, &j->err) : sa_agent_enrolled(a, &j->err);
 	if (j->rc != 0)
 		sa_api_fail(j->call.rq, &j->err, NULL);
 	else
@@ -522,9 +554,8 @@ void sa_join_drop(struct sa_agent *a)
 	a->join = NULL;
 }
 
-static void post_site_join(struct call *c)
+static void ask_ca(struct call *c, const char *token, bool renew)
 {
-	const char *token = sa_call_text(c, "token");
 	struct sa_join *j;
 
 	if (token == NULL || strlen(token) >= sizeof(j->token)) {
@@ -541,9 +572,39 @@ static void post_site_join(struct call *c)
 		return;
 	}
 	j->call = (struct call){.agent = c->agent, .rq = c->rq}; /* api is the request's */
+	j->renew = renew;
 	memcpy(j->token, token, strlen(token) + 1);
 	c->agent->join = j;
 	lb_pool_submit(c->agent->pool, join_work, join_done, j);
+}
+
+static void post_site_join(struct call *c)
+{
+	ask_ca(c, sa_call_text(c, "token"), false);
+}
+
+static void post_site_renew(struct call *c)
+{
+	const char *token = sa_call_text(c, "token");
+	struct sa_agent *a = c->agent;
+	struct lb_err err = {0};
+	int rc;
+
+	if (token != NULL) {
+		ask_ca(c, token, true);
+		return;
+	}
+	rc = sa_ident_renew(a->ident, &err);
+	if (rc == 0)
+		rc = sa_agent_renewed(a, &err);
+	if (rc != 0)
+		sa_api_fail(c->rq, &err,
+			    rc == LB_EUNSUPPORTED
+				    ? "there: lifeboat site token NAME --renew > token; "
+				      "here: lifeboat site renew token"
+				    : NULL);
+	else
+		sa_api_answer(c->rq, sa_sites_json(a));
 }
 
 static void post_group_cut(struct call *c)
@@ -587,6 +648,7 @@ static const struct path {
 	{"POST", "site/init", post_site_init},
 	{"POST", "site/token", post_site_token},
 	{"POST", "site/join", post_site_join},
+	{"POST", "site/renew", post_site_renew},
 	{"POST", "site/remove", post_site_remove},
 	{"POST", "groups/*/cut", post_group_cut},
 	{"POST", "points/*/verify", sa_post_point_verify},

@@ -137,6 +137,8 @@ int sa_agent_create(struct sa_agent **out, struct lb_env *env, struct lb_loop *l
 void sa_agent_destroy(struct sa_agent *a);
 /* The identity was made or completed (init, join): start what waited for it. */
 int sa_agent_enrolled(struct sa_agent *a, struct lb_err *err);
+/* Connections from now on show the certificate that the identity has now. */
+int sa_agent_renewed(struct sa_agent *a, struct lb_err *err);
 
 /* At most @out_bytes - 1 bytes of a small file (/proc, pid files), NUL-terminated; 0 when it cannot
  * be read. */
@@ -164,6 +166,8 @@ int sa_backup_take_over(struct sa_agent *a, const char *group, const char *why, 
 
 /* agent_status.c */
 struct json_t *sa_status_json(struct sa_agent *a);
+/* Has this site's certificate ended, or does it soon? @out: what to do. */
+bool sa_cert_problem(const struct sa_agent *a, char *out, size_t out_bytes);
 struct json_t *sa_groups_json(struct sa_agent *a);
 struct json_t *sa_sites_json(struct sa_agent *a);
 struct json_t *sa_machines_json(struct sa_agent *a);

@@ -237,6 +237,17 @@ static void set_shipping(struct sa_agent *a, const struct sa_protected *g, json_
 		set(json_object_get(o, "progress"), "eta_s", number(left / st.rate_bytes_per_s));
 }
 
+/* Why nothing moves: what the group met, else why its peer cannot be reached. */
+static void set_problem(const struct sa_agent *a, const struct sa_protected *g, json_t *o)
+{
+	const struct lb_err *why = &g->last_err;
+
+	for (size_t i = 0; i < a->links && why->code == 0; i++)
+		if (a->link[i].engine == g->engine && !a->link[i].up)
+			why = &a->link[i].last_err;
+	set_err(o, why);
+}
+
 static json_t *protected_json(struct sa_agent *a, const struct sa_protected *g)
 {
 	json_t *o = json_object(), *machines = json_array();
@@ -259,7 +270,7 @@ static json_t *protected_json(struct sa_agent *a, const struct sa_protected *g)
 	}
 	set(o, "machines", machines);
 	set_shipping(a, g, o);
-	set_err(o, &g->last_err);
+	set_problem(a, g, o);
 	return o;
 }
 
@@ -406,6 +417,37 @@ struct json_t *sa_sites_json(struct sa_agent *a)
 
 /* ---- status ---- */
 
+#define CERT_WARN_S (INT64_C(45) * 86400)
+
+bool sa_cert_problem(const struct sa_agent *a, char *out, size_t out_bytes)
+{
+	int64_t left = sa_ident_ready(a->ident) ? sa_ident_cert_left_s(a->ident) : INT64_MAX;
+
+	if (left > CERT_WARN_S)
+		return false;
+	if (left < 0)
+		(void)snprintf(out, out_bytes,
+			       "this site's certificate ended %lld days ago, peers refuse it: "
+			       "lifeboat site renew",
+			       (long long)(-left / 86400));
+	else
+		(void)snprintf(out, out_bytes,
+			       "this site's certificate ends in %lld days: lifeboat site renew",
+			       (long long)(left / 86400));
+	return true;
+}
+
+/* What a person must be told at once; the certificate's end behind what happened since. */
+static void set_alarm(json_t *o, const struct sa_agent *a)
+{
+	char cert[120] = "", both[sizeof(a->alarm) + sizeof(cert) + 2];
+	bool ends = sa_cert_problem(a, cert, sizeof(cert));
+
+	(void)snprintf(both, sizeof(both), "%s%s%s", a->alarm,
+		       ends && a->alarm[0] != '\0' ? "; " : "", cert);
+	set_text(o, "alarm", both);
+}
+
 static json_t *store_json(struct sa_agent *a)
 {
 	struct rep_target_stats st = {0};
@@ -439,7 +481,7 @@ struct json_t *sa_status_json(struct sa_agent *a)
 	set(o, "groups", json_incref(json_object_get(groups, "groups")));
 	set(o, "runs", json_incref(json_object_get(runs, "runs")));
 	set(o, "store", store_json(a));
-	set_text(o, "alarm", a->alarm);
+	set_alarm(o, a);
 	json_decref(groups);
 	json_decref(runs);
 	return o;
@@ -537,6 +579,7 @@ struct json_t *sa_doctor_json(struct sa_agent *a)
 {
 	json_t *list = json_array();
 	bool ready = sa_ident_ready(a->ident), all = true;
+	char cert[120];
 	size_t i;
 	json_t *o;
 
@@ -544,9 +587,10 @@ struct json_t *sa_doctor_json(struct sa_agent *a)
 	      ready ? "site %s has an identity"
 		    : "site %s: run `lifeboat site init` or `site join`",
 	      a->cfg->site);
-	if (ready)
-		check(list, "certificate", sa_ident_cert_left_s(a->ident) > 30 * 86400,
-		      "the certificate is valid for %lld more days",
+	if (ready && sa_cert_problem(a, cert, sizeof(cert)))
+		check(list, "certificate", false, "%s", cert);
+	else if (ready)
+		check(list, "certificate", true, "the certificate is valid for %lld more days",
 		      (long long)(sa_ident_cert_left_s(a->ident) / 86400));
 	check(list, "peers", sa_ident_peer_count(a->ident) > 0, "%zu peer sites enrolled",
 	      sa_ident_peer_count(a->ident));

@@ -31,7 +31,7 @@ static int post(struct cli *c, const char *path, json_t *body, const char *said)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	if (said != NULL)
 		(void)printf("%s\n", said);
 	json_decref(o);
@@ -58,6 +58,8 @@ int cli_site_token(struct cli *c)
 		rc = lb_parse_duration_ns(&ttl_ns, c->ttl, &c->err);
 		(void)json_object_set_new(body, "ttl_ns", json_integer((json_int_t)ttl_ns));
 	}
+	if (c->renew)
+		(void)json_object_set_new(body, "renew", json_true());
 	if (rc != 0) {
 		json_decref(body);
 		return rc;
@@ -66,7 +68,7 @@ int cli_site_token(struct cli *c)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	(void)printf("%s\n", json_string_value(json_object_get(o, "token")));
 	json_decref(o);
 	return 0;
@@ -74,11 +76,11 @@ int cli_site_token(struct cli *c)
 
 /* The token comes from a file or standard input: an argument would be seen by every user of the
  * host. */
-int cli_site_join(struct cli *c)
+static int post_token(struct cli *c, const char *path, const char *file, const char *said)
 {
 	json_t *body = json_object();
 	char *token = NULL;
-	int rc = cli_read_file(c, c->args > 0 ? c->arg[0] : "-", &token);
+	int rc = cli_read_file(c, file, &token);
 
 	if (rc != 0) {
 		json_decref(body);
@@ -88,7 +90,22 @@ int cli_site_join(struct cli *c)
 	put(body, "token", token);
 	explicit_bzero(token, strlen(token));
 	free(token);
-	return post(c, "/v1/site/join", body, "this site has joined the deployment");
+	return post(c, path, body, said);
+}
+
+int cli_site_join(struct cli *c)
+{
+	return post_token(c, "/v1/site/join", c->args > 0 ? c->arg[0] : "-",
+			  "this site has joined the deployment");
+}
+
+/* Where the CA is no token is needed. */
+int cli_site_renew(struct cli *c)
+{
+	static const char said[] = "this site has another certificate, for 398 days";
+
+	return c->args > 0 ? post_token(c, "/v1/site/renew", c->arg[0], said)
+			   : post(c, "/v1/site/renew", json_object(), said);
 }
 
 int cli_site_remove(struct cli *c)
@@ -118,7 +135,7 @@ static int print_scrub(struct cli *c, int rc, json_t *result)
 	json_t *d;
 
 	if (c->json && result != NULL) {
-		(void)cli_print_json(json_incref(result));
+		(void)cli_print_json(c, json_incref(result));
 	} else if (result != NULL) {
 		json_array_foreach(json_object_get(result, "damage"), i, d)
 		{
@@ -171,7 +188,7 @@ int cli_point_export(struct cli *c)
 	cli_point_path(c, path, "/export");
 	rc = cli_run_job(c, path, body, &result);
 	if (rc == 0 && c->json)
-		return cli_print_json(result);
+		return cli_print_json(c, result);
 	if (rc == 0)
 		(void)printf("%s written, %s\n", full,
 			     lb_human_bytes(size, cli_u64(result, "size_bytes")));
@@ -185,7 +202,9 @@ int cli_catalog_rebuild(struct cli *c)
 	int rc = cli_run_job(c, "/v1/catalog/rebuild", json_object(), &result);
 
 	json_decref(result);
-	if (rc == 0 && !c->json)
+	if (rc == 0 && c->json)
+		return cli_print_json(c, json_pack("{s:b}", "rebuilt", 1));
+	if (rc == 0)
 		(void)printf("catalog rebuilt from the store\n");
 	return rc;
 }
@@ -208,6 +227,16 @@ static json_t *runbook_body(struct cli *c, char **text)
 	return body;
 }
 
+static void print_checked(struct cli *c, int rc, const char *problems)
+{
+	json_t *o = json_pack("{s:b, s:s}", "ok", rc == 0, "problems",
+			      problems != NULL ? problems : "");
+
+	if (rc != 0)
+		(void)json_object_set_new(o, "error", cli_error_json(c, rc));
+	(void)cli_print_json(c, o);
+}
+
 /* Lint needs no agent: the language is in this program too. */
 int cli_runbook_lint(struct cli *c)
 {
@@ -219,8 +248,7 @@ int cli_runbook_lint(struct cli *c)
 		return rc;
 	rc = rb_runbook_parse(&rb, c->arg[0], text, strlen(text), &problems, &c->err);
 	if (c->json)
-		(void)cli_print_json(json_pack("{s:b, s:s}", "ok", rc == 0, "problems",
-					       problems != NULL ? problems : ""));
+		print_checked(c, rc, problems);
 	else if (problems != NULL)
 		(void)fputs(problems, stderr);
 	else if (rc == 0)
@@ -241,7 +269,7 @@ int cli_runbook_plan(struct cli *c)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	(void)fputs(json_string_value(json_object_get(o, "text")), stdout);
 	json_decref(o);
 	return 0;
@@ -339,7 +367,7 @@ static int follow(struct cli *c, const char *id)
 		(void)snprintf(c->hint, sizeof(c->hint),
 			       "lifeboat run continue|retry|skip %.8s [STEP]", id);
 	if (c->json)
-		(void)cli_print_json(json_incref(o));
+		(void)cli_print_json(c, json_incref(o));
 	json_decref(o);
 	return rc;
 }
@@ -388,7 +416,7 @@ int cli_run_list(struct cli *c)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	t = cli_table_new(head);
 	json_array_foreach(json_object_get(o, "runs"), i, r)
 	{
@@ -416,7 +444,7 @@ int cli_run_show(struct cli *c)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	print_run(o);
 	json_decref(o);
 	return 0;
@@ -457,7 +485,7 @@ int cli_run_console(struct cli *c)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	print_lines(json_string_value(json_object_get(o, "text")));
 	json_decref(o);
 	return 0;
@@ -478,7 +506,7 @@ static int command(struct cli *c, const char *name)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	print_run(o);
 	json_decref(o);
 	return 0;
@@ -518,8 +546,7 @@ int cli_config_check(struct cli *c)
 	int rc = sa_config_load(&cfg, c->arg[0], &problems, &c->err);
 
 	if (c->json)
-		(void)cli_print_json(json_pack("{s:b, s:s}", "ok", rc == 0, "problems",
-					       problems != NULL ? problems : ""));
+		print_checked(c, rc, problems);
 	else if (problems != NULL)
 		(void)fputs(problems, stderr);
 	else if (rc == 0)
@@ -529,13 +556,37 @@ int cli_config_check(struct cli *c)
 	return rc;
 }
 
+/* Each key is a line "name: type, range, default", and what it is for under it. */
+static json_t *keys_json(char *text)
+{
+	json_t *list = json_array();
+	char *save = NULL;
+
+	for (char *line = strtok_r(text, "\n", &save); line != NULL;
+	     line = strtok_r(NULL, "\n", &save)) {
+		const char *help = strtok_r(NULL, "\n", &save);
+		char *value = strstr(line, ": ");
+
+		if (value == NULL || help == NULL)
+			break;
+		*value = '\0';
+		(void)json_array_append_new(list,
+					    json_pack("{s:s, s:s, s:s}", "key", line, "value",
+						      value + 2, "help", help + strspn(help, " ")));
+	}
+	return json_pack("{s:o}", "keys", list);
+}
+
 int cli_config_keys(struct cli *c)
 {
 	char *text = sa_config_keys_text();
 
 	if (text == NULL)
 		return lb_err_set(&c->err, LB_ENOMEM, 0, "keys");
-	(void)fputs(text, stdout);
+	if (c->json)
+		(void)cli_print_json(c, keys_json(text));
+	else
+		(void)fputs(text, stdout);
 	free(text);
 	return 0;
 }

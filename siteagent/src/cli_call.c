@@ -1,8 +1,9 @@
 #include <errno.h>
 #include <jansson.h>
-#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -56,11 +57,41 @@ void cli_point_path(const struct cli *c, char out[CLI_PATH_BYTES], const char *t
 		       cli_part(group, c->group != NULL ? c->group : ""));
 }
 
-int cli_print_json(struct json_t *o)
+int cli_print_json(struct cli *c, struct json_t *o)
 {
+	c->printed = true;
 	(void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_SORT_KEYS);
 	(void)fputc('\n', stdout);
 	json_decref(o);
+	return 0;
+}
+
+struct json_t *cli_error_json(const struct cli *c, int rc)
+{
+	json_t *e = json_pack("{s:s, s:s}", "code", lb_err_name(rc), "message", c->err.msg);
+
+	if (c->hint[0] != '\0')
+		(void)json_object_set_new(e, "hint", json_string(c->hint));
+	return e;
+}
+
+void cli_print_json_error(struct cli *c, int rc)
+{
+	if (c->json && !c->printed)
+		(void)cli_print_json(c, json_pack("{s:o}", "error", cli_error_json(c, rc)));
+}
+
+int cli_count(struct cli *c, const char *what, const char *text, uint64_t dflt, uint64_t *out)
+{
+	size_t digits = text != NULL ? strspn(text, "0123456789") : 0;
+
+	*out = dflt;
+	if (text == NULL)
+		return 0;
+	if (digits == 0 || digits > 18 || text[digits] != '\0')
+		return lb_err_set(&c->err, LB_EINPUT, 0, "%s: \"%.40s\" is not a number", what,
+				  text);
+	*out = strtoull(text, NULL, 10);
 	return 0;
 }
 
@@ -106,18 +137,36 @@ static int job_ended(struct cli *c, json_t *job, json_t **result)
 	return rc;
 }
 
-int cli_run_job(struct cli *c, const char *path, struct json_t *body, struct json_t **result)
+/* Wait a moment, or until somebody wants to end this. */
+static bool interrupted(const sigset_t *signals)
 {
-	bool tty = isatty(2) != 0 && !c->json;
-	json_t *started = NULL, *job = NULL;
-	char where[64];
-	int rc = cli_call(c, "POST", path, body, &started);
+	const struct timespec moment = {.tv_nsec = POLL_MS * 1000000};
 
-	if (rc != 0)
-		return rc;
-	(void)snprintf(where, sizeof(where), "/v1/jobs/%.20s",
-		       json_string_value(json_object_get(started, "job")));
-	json_decref(started);
+	return sigtimedwait(signals, NULL, &moment) > 0;
+}
+
+/* A job that nobody waits for any more would hold one of the agent's few places, and go on writing.
+ */
+static int cancel(struct cli *c, const char *where)
+{
+	json_t *o = NULL;
+	char path[80];
+	int rc;
+
+	(void)fprintf(stderr, "%slifeboat: stopping it; ^C again leaves it to the agent\n",
+		      isatty(2) != 0 ? "\n" : "");
+	(void)snprintf(path, sizeof(path), "%s/cancel", where);
+	rc = cli_call(c, "POST", path, NULL, &o);
+	json_decref(o);
+	return rc;
+}
+
+static int follow_job(struct cli *c, const char *where, const sigset_t *signals, json_t **out)
+{
+	bool tty = isatty(2) != 0 && !c->json, cancelled = false;
+	json_t *job = NULL;
+	int rc;
+
 	for (;;) {
 		const char *state;
 
@@ -129,11 +178,43 @@ int cli_run_job(struct cli *c, const char *path, struct json_t *body, struct jso
 		if (state == NULL || strcmp(state, "running") != 0)
 			break;
 		json_decref(job);
-		(void)poll(NULL, 0, POLL_MS);
+		if (!interrupted(signals))
+			continue;
+		if (cancelled)
+			return lb_err_set(&c->err, LB_ECANCELED, 0,
+					  "the agent goes on with it (%s)", where);
+		cancelled = true;
+		rc = cancel(c, where);
+		if (rc != 0)
+			return rc;
 	}
 	if (tty)
 		(void)fputc('\n', stderr);
-	return job_ended(c, job, result);
+	*out = job;
+	return 0;
+}
+
+int cli_run_job(struct cli *c, const char *path, struct json_t *body, struct json_t **result)
+{
+	json_t *started = NULL, *job = NULL;
+	sigset_t signals, before;
+	char where[64];
+	int rc;
+
+	(void)sigemptyset(&signals);
+	(void)sigaddset(&signals, SIGINT);
+	(void)sigaddset(&signals, SIGTERM);
+	(void)sigaddset(&signals, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &signals, &before);
+	rc = cli_call(c, "POST", path, body, &started);
+	if (rc == 0) {
+		(void)snprintf(where, sizeof(where), "/v1/jobs/%.20s",
+			       json_string_value(json_object_get(started, "job")));
+		json_decref(started);
+		rc = follow_job(c, where, &signals, &job);
+	}
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	return rc == 0 ? job_ended(c, job, result) : rc;
 }
 
 int cli_read_file(struct cli *c, const char *path, char **text)

@@ -133,14 +133,20 @@ static const char fish[] =
 
 int cli_completion(struct cli *c)
 {
+	const char *script;
+
 	if (strcmp(c->arg[0], "bash") == 0)
-		(void)fputs(bash, stdout);
+		script = bash;
 	else if (strcmp(c->arg[0], "zsh") == 0)
-		(void)fputs(zsh, stdout);
+		script = zsh;
 	else if (strcmp(c->arg[0], "fish") == 0)
-		(void)fputs(fish, stdout);
+		script = fish;
 	else
 		return lb_err_set(&c->err, LB_EINPUT, 0, "shell %.40s: bash, zsh or fish",
 				  c->arg[0]);
+	if (c->json)
+		return cli_print_json(
+			c, json_pack("{s:s, s:s}", "shell", c->arg[0], "script", script));
+	(void)fputs(script, stdout);
 	return 0;
 }

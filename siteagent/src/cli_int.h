@@ -1,7 +1,7 @@
 /*
  * siteagent/src/cli_int.h - the `lifeboat` program: noun verb, a client of the control API only.
  *
- * Every verb takes --json (the API's answer as it is) and --socket. Exit status:
+ * Every verb takes --json (the API's answer as it is, or {"error": ...}) and --socket. Exit status:
  * lb_err_exit_status(), 2 for wrong usage. One table (sa_ctl_verbs) drives dispatch, help,
  * completion and the man page.
  */
@@ -26,6 +26,8 @@ struct sa_ctl;
 struct cli {
 	const char *socket;
 	bool json;
+	bool printed; /* an answer, as JSON */
+	bool renew;
 	bool deep, watch, once, plain, yes_unattended, ascii, read_only;
 	const char *mode, *confirm, *reason, *group, *machine, *volume, *format, *png, *name, *ttl,
 		*after, *max, *theme;
@@ -33,6 +35,7 @@ struct cli {
 	size_t args;
 	struct sa_ctl *ctl;
 	char hint[512];
+	char waiting[256]; /* for what a watcher said last that it waits */
 	struct lb_err err;
 };
 
@@ -48,9 +51,16 @@ int cli_call(struct cli *c, const char *method, const char *path, struct json_t 
 const char *cli_part(char out[CLI_PART_BYTES], const char *text);
 /* "/v1/points/POINT<tail>" of the first argument, with --group. */
 void cli_point_path(const struct cli *c, char out[CLI_PATH_BYTES], const char *tail);
-/* Start a job, show its progress with rate and ETA until it ends, print its result. */
+/* A count given as an option's value, @dflt when it was not. LB_EINPUT naming @what. */
+int cli_count(struct cli *c, const char *what, const char *text, uint64_t dflt, uint64_t *out);
+/* Start a job, show its progress with rate and ETA until it ends. ^C (or SIGTERM) cancels the job,
+ * which ends as LB_ECANCELED; a second one leaves it to the agent. */
 int cli_run_job(struct cli *c, const char *path, struct json_t *body, struct json_t **result);
-int cli_print_json(struct json_t *o); /* takes o; 0 */
+int cli_print_json(struct cli *c, struct json_t *o); /* takes o; 0 */
+/* With --json: tell the error of @rc on standard output too, unless an answer was printed there. */
+void cli_print_json_error(struct cli *c, int rc);
+/* {"code", "message", "hint"} of @rc. */
+struct json_t *cli_error_json(const struct cli *c, int rc);
 /* Read a file ("-": standard input) of at most 256 KiB; free it. */
 int cli_read_file(struct cli *c, const char *path, char **text);
 
@@ -79,6 +89,7 @@ int cli_site_list(struct cli *c);
 int cli_site_init(struct cli *c);
 int cli_site_token(struct cli *c);
 int cli_site_join(struct cli *c);
+int cli_site_renew(struct cli *c);
 int cli_site_remove(struct cli *c);
 int cli_machine_list(struct cli *c);
 int cli_group_list(struct cli *c);

@@ -17,7 +17,7 @@ static int get(struct cli *c, const char *path, json_t **out)
 	int rc = cli_call(c, "GET", path, NULL, out);
 
 	if (rc == 0 && c->json) {
-		(void)cli_print_json(*out);
+		(void)cli_print_json(c, *out);
 		*out = NULL;
 	}
 	return rc;
@@ -79,12 +79,31 @@ static void print_status(const json_t *o)
 	print_groups(json_object_get(o, "groups"));
 }
 
+/* An agent that is started again must not end who watches it: once it has answered, a watcher waits
+ * for it, and says so once. */
+static bool waits(struct cli *c, int rc, bool *answered)
+{
+	if (rc == 0)
+		*answered = true;
+	if (rc == 0 || !*answered || lb_err_class(rc) != LB_CLASS_RETRY)
+		return false;
+	if (strcmp(c->waiting, c->err.msg) != 0)
+		(void)fprintf(stderr, "lifeboat: %s: %s; waiting\n", lb_err_name(rc), c->err.msg);
+	(void)snprintf(c->waiting, sizeof(c->waiting), "%s", c->err.msg);
+	(void)poll(NULL, 0, 1000);
+	return true;
+}
+
 int cli_status(struct cli *c)
 {
+	bool answered = false;
+
 	for (;;) {
 		json_t *o = NULL;
 		int rc = get(c, "/v1/status", &o);
 
+		if (c->watch && waits(c, rc, &answered))
+			continue;
 		if (rc != 0)
 			return rc;
 		if (c->watch && !c->plain && !c->json && isatty(1) != 0)
@@ -118,15 +137,20 @@ static void print_plain(const json_t *e)
  * newest). */
 int cli_watch(struct cli *c)
 {
-	uint64_t after = c->after != NULL ? strtoull(c->after, NULL, 10) : 0;
+	uint64_t after;
 	char path[64], line[2048];
 	size_t i, n;
 	json_t *o, *e;
+	bool answered = false;
+	int rc = cli_count(c, "--after", c->after, 0, &after);
 
-	for (;;) {
+	while (rc == 0) {
 		(void)snprintf(path, sizeof(path), "/v1/events?after=%" PRIu64, after);
-		int rc = cli_call(c, "GET", path, NULL, &o);
-
+		rc = cli_call(c, "GET", path, NULL, &o);
+		if (!c->once && waits(c, rc, &answered)) {
+			rc = 0;
+			continue;
+		}
 		if (rc != 0)
 			return rc;
 		json_array_foreach(json_object_get(o, "events"), i, e)
@@ -148,6 +172,7 @@ int cli_watch(struct cli *c)
 		if (n == 0)
 			(void)poll(NULL, 0, 500);
 	}
+	return rc;
 }
 
 int cli_doctor(struct cli *c)
@@ -162,7 +187,7 @@ int cli_doctor(struct cli *c)
 		return rc;
 	ok = json_is_true(json_object_get(o, "ok"));
 	if (c->json) {
-		(void)cli_print_json(json_incref(o));
+		(void)cli_print_json(c, json_incref(o));
 	} else {
 		json_array_foreach(json_object_get(o, "checks"), i, k)
 		{
@@ -180,8 +205,8 @@ int cli_doctor(struct cli *c)
 
 int cli_site_list(struct cli *c)
 {
-	static const char *const head[] = {"SITE", "ID", "ADDRESS", "LINK", NULL};
-	char name[CELL], id[CELL], addr[CELL], link[CELL];
+	static const char *const head[] = {"SITE", "ID", "ADDRESS", "LINK", "NOTE", NULL};
+	char name[CELL], id[CELL], addr[CELL], link[CELL], note[300];
 	struct cli_table *t;
 	json_t *o = NULL, *s;
 	size_t i;
@@ -194,11 +219,15 @@ int cli_site_list(struct cli *c)
 	{
 		bool self = json_is_true(json_object_get(s, "self"));
 
+		/* who ships to us has no link of ours, but a connection */
+		if (cli_text(link, sizeof(link), s, "link")[0] == '\0')
+			(void)cli_text(link, sizeof(link), s, "inbound");
+		(void)cli_text(note, sizeof(note), json_object_get(s, "problem"), "message");
 		cli_table_row(t, (const char *[]){cli_text(name, sizeof(name), s, "name"),
 						  cli_text(id, sizeof(id), s, "id"),
 						  self ? "(this site)"
 						       : cli_text(addr, sizeof(addr), s, "address"),
-						  cli_text(link, sizeof(link), s, "link")});
+						  link, note});
 	}
 	cli_table_print(t, stdout);
 	json_decref(o);
@@ -259,16 +288,17 @@ int cli_point_list(struct cli *c)
 {
 	static const char *const head[] = {"POINT", "GROUP",  "SEQ",   "CAPTURED",
 					   "CLASS", "STORED", "MARKS", NULL};
-	char path[2 * CLI_PART_BYTES + 64], max[CLI_PART_BYTES], of[CLI_PART_BYTES], id[CELL],
-		group[CELL], seq[24], when[LB_HUMAN_BYTES], cls[CELL], size[LB_HUMAN_BYTES],
-		marks[CELL];
+	char path[CLI_PART_BYTES + 64], of[CLI_PART_BYTES], id[CELL], group[CELL], seq[24],
+		when[LB_HUMAN_BYTES], cls[CELL], size[LB_HUMAN_BYTES], marks[CELL];
 	struct cli_table *t;
 	json_t *o = NULL, *p;
 	size_t i;
-	int rc;
+	uint64_t max;
+	int rc = cli_count(c, "--max", c->max, 20, &max);
 
-	(void)snprintf(path, sizeof(path), "/v1/points?max=%s%s%s",
-		       cli_part(max, c->max != NULL ? c->max : "20"),
+	if (rc != 0)
+		return rc;
+	(void)snprintf(path, sizeof(path), "/v1/points?max=%" PRIu64 "%s%s", max,
 		       c->group != NULL ? "&group=" : "",
 		       cli_part(of, c->group != NULL ? c->group : ""));
 	rc = get(c, path, &o);

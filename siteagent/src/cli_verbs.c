@@ -16,6 +16,7 @@ static const struct {
 	{"site", "init", cli_site_init},
 	{"site", "token", cli_site_token},
 	{"site", "join", cli_site_join},
+	{"site", "renew", cli_site_renew},
 	{"site", "remove", cli_site_remove},
 	{"machine", "list", cli_machine_list},
 	{"group", "list", cli_group_list},

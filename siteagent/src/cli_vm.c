@@ -82,7 +82,7 @@ int cli_vm_list(struct cli *c)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	print_vms(json_object_get(o, "vms"));
 	json_decref(o);
 	return 0;
@@ -117,7 +117,7 @@ int cli_vm_show(struct cli *c)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	print_one(o);
 	json_decref(o);
 	return 0;
@@ -138,7 +138,7 @@ static int command(struct cli *c, const char *name)
 	if (rc != 0)
 		return rc;
 	if (c->json)
-		return cli_print_json(o);
+		return cli_print_json(c, o);
 	print_one(o);
 	json_decref(o);
 	return 0;
@@ -299,7 +299,9 @@ int cli_vm_console(struct cli *c)
 	const struct vm_ctl_msg attach = {.type = VM_CTL_SERIAL_ATTACH, .n = VM_CTL_REPLAY_BYTES};
 	struct console k = {.c = c};
 	struct vm_ctl_msg answer;
-	int rc = open_machine(c, &k.ctl);
+	int rc = c->json ? lb_err_set(&c->err, LB_EINPUT, 0,
+				      "a console is a stream of bytes, not JSON")
+			 : open_machine(c, &k.ctl);
 
 	if (rc == 0)
 		rc = vm_ctl_call(k.ctl, &attach, VM_CTL_OK, &answer, NULL, &c->err);
@@ -332,8 +334,8 @@ static int shoot_text(struct cli *c, struct vm_ctl *ctl)
 	size_t at = 0;
 
 	if (rc == 0 && c->json)
-		return cli_print_json(json_pack("{s:s, s:s%}", "vm", c->arg[0], "text",
-						answer.bytes, (size_t)answer.len));
+		return cli_print_json(c, json_pack("{s:s, s:s%}", "vm", c->arg[0], "text",
+						   answer.bytes, (size_t)answer.len));
 	while (rc == 0 && at < answer.len) { /* a guest's bytes: escaped, line by line */
 		const uint8_t *nl = memchr(answer.bytes + at, '\n', answer.len - at);
 		size_t n = (nl != NULL ? (size_t)(nl - answer.bytes) : answer.len) - at;
@@ -398,6 +400,8 @@ int cli_vm_screenshot(struct cli *c)
 
 	if (rc == 0)
 		rc = c->png != NULL ? shoot_png(c, ctl) : shoot_text(c, ctl);
+	if (rc == 0 && c->png != NULL && c->json)
+		(void)cli_print_json(c, json_pack("{s:s, s:s}", "vm", c->arg[0], "png", c->png));
 	vm_ctl_close(ctl);
 	return rc;
 }

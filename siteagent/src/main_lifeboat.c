@@ -30,6 +30,7 @@ enum {
 	OPT_ASCII,
 	OPT_READ_ONLY,
 	OPT_THEME,
+	OPT_RENEW,
 	OPT_VERSION
 };
 
@@ -57,6 +58,7 @@ static const struct option options[] = {
 	{"once", no_argument, NULL, OPT_ONCE},
 	{"format", required_argument, NULL, OPT_FORMAT},
 	{"png", required_argument, NULL, OPT_PNG},
+	{"renew", no_argument, NULL, OPT_RENEW},
 	{NULL, 0, NULL, 0},
 };
 
@@ -120,6 +122,9 @@ static void take_option(struct cli *c, int opt)
 		break;
 	case OPT_ASCII:
 		c->ascii = true;
+		break;
+	case OPT_RENEW:
+		c->renew = true;
 		break;
 	case OPT_READ_ONLY:
 		c->read_only = true;
@@ -248,6 +253,8 @@ static int unknown(const char *noun, const char *verb)
 	(void)fprintf(stderr, "lifeboat: unknown %s \"%s\"%s%s%s\n", known ? "verb" : "noun",
 		      known ? verb : noun, near != NULL ? ", did you mean \"" : "",
 		      near != NULL ? near : "", near != NULL ? "\"?" : "");
+	(void)fprintf(stderr, "`lifeboat %s%s--help` lists what there is\n", known ? noun : "",
+		      known ? " " : "");
 	return 2;
 }
 
@@ -256,6 +263,8 @@ static int run(struct cli *c, const struct sa_verb *v)
 	int rc = cli_verb_fn(v)(c);
 
 	if (rc != 0) {
+		cli_print_json_error(c, rc);
+		(void)fflush(stdout);
 		(void)fprintf(stderr, "lifeboat: %s: %s\n", lb_err_name(rc), c->err.msg);
 		if (c->hint[0] != '\0')
 			(void)fprintf(stderr, "%s\n", c->hint);
@@ -290,6 +299,10 @@ int main(int argc, char **argv)
 		}
 		want_help = want_help || opt == 'h';
 		take_option(&c, opt);
+	}
+	if (optind < argc && strcmp(argv[optind], "help") == 0) {
+		want_help = true;
+		optind++;
 	}
 	if (optind >= argc) {
 		usage(want_help ? stdout : stderr, NULL);

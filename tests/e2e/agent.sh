@@ -7,7 +7,7 @@
 set -euo pipefail
 top=$1 bin=$2/bin
 if [ "${3:-}" != inside ]; then
-	for tool in unshare jq qemu-img nbdkit mkfs.ext4 cmp; do
+	for tool in unshare jq qemu-img nbdkit mkfs.ext4 cmp openssl curl; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
 	done
 	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces, a small file system)"; exit 77; }
@@ -51,8 +51,17 @@ refused() {
 	rm -f "$work/said"
 }
 
+# json_error CODE COMMAND...: with --json standard output is one object, with that error.
+json_error() {
+	local want=$1
+	shift
+	! "$@" --json > "$work/said" 2> /dev/null || lb_fail "expected $want: $*"
+	[ "$(jq -r .error.code "$work/said")" = "$want" ] || lb_fail "no JSON of $want: $*"
+	rm -f "$work/said"
+}
+
 start() { # SITE
-	"$bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
+	PATH=$work/tools:$PATH "$bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
 	pid[$1]=$!
 	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
 }
@@ -100,8 +109,13 @@ same_as_source() {
 # ---- what is refused before anything runs
 
 say "no agent; configurations that are wrong"
-mkdir -p "$work/tokyo" "$work/osaka"
+mkdir -p "$work/tokyo" "$work/osaka" "$work/tools"
 refused 4 "is lifeboatd running?" tokyo status
+json_error LB_EAGAIN tokyo status
+json_error LB_EAGAIN tokyo point export latest "$work/x"
+json_error LB_ENOTFOUND tokyo config check "$work/none.yaml"
+json_error LB_ENOTFOUND tokyo runbook lint "$work/none.yaml"
+json_error LB_EINPUT tokyo completion tcsh
 refused 4 "$work/tokyo/s" tokyo point list
 truncate -s 48M "$work/disk.raw"
 scribble 12 0
@@ -152,6 +166,7 @@ listeners() { awk 'FNR > 1 && $4 == "0A"' /proc/net/tcp /proc/net/tcp6 2> /dev/n
 [ "$(listeners)" = 0 ] || lb_fail "something listens before enrolment"
 osaka site init > /dev/null
 refused 3 LB_EEXIST osaka site init
+json_error LB_EEXIST osaka site init
 osaka site token tokyo > "$work/token"
 sed 's/:[0-9a-f]\{32\}:/:00000000000000000000000000000000:/' "$work/token" > "$work/forged"
 refused 1 LB_EAUTH tokyo site join "$work/forged"
@@ -199,6 +214,42 @@ refused 3 LB_ENOTFOUND osaka point show latest --group nosuch
 refused 3 LB_ENOTFOUND tokyo point list --group nosuch
 refused 3 LB_ENOTFOUND "$bin/lifeboat" --socket "$work/osaka/s" point show "$(printf 'a/b?c%%00')"
 
+json_error LB_ENOTFOUND osaka point show 00000000
+json_error LB_EEXIST osaka point export latest "$work/out.raw"
+json_error LB_EDENIED osaka site remove tokyo
+refused 3 'is not a number' osaka point list --max many
+refused 3 'is not a number' osaka watch --once --after yesterday
+for verb in status doctor "site list" "machine list" "group list" "point list" "point show latest" "point verify latest" \
+	"verify --deep" "catalog dump" "catalog rebuild" "runbook list" "runbook schema" "run list" "vm list" "config keys" \
+	"config check $work/osaka/lifeboat.yaml" "completion bash"; do
+	osaka $verb --json > "$work/said" 2> /dev/null || [ "$verb" = doctor ] || lb_fail "osaka $verb --json fails"
+	jq -e 'type == "object" and length > 0' "$work/said" > /dev/null || lb_fail "no JSON object: $verb"
+done
+
+# ---- an operator who does not want to wait
+
+say "an export is interrupted: it ends at the agent too"
+mkfifo "$work/hold"
+cat > "$work/tools/qemu-img" <<-SH
+	#!/bin/sh
+	[ ! -e $work/hold ] || read -r _ < $work/hold
+	exec $(command -v qemu-img) "\$@"
+SH
+chmod +x "$work/tools/qemu-img"
+"$bin/lifeboat" --socket "$work/osaka/s" point export latest "$work/never.qcow2" --format qcow2 > "$work/said" 2>&1 &
+cli=$!
+jobs_running() { curl -s --unix-socket "$work/osaka/s" http://x/v1/jobs | jq '[.jobs[] | select(.state == "running")] | length'; }
+running_is() { [ "$(jobs_running)" = "$1" ]; }
+lb_wait_for 30 "the export to run" running_is 1
+kill -TERM $cli # as ^C, which shells hide from what they run in the background
+rc=0
+wait $cli || rc=$?
+[ $rc = 4 ] && grep -q 'LB_ECANCELED: export was cancelled' "$work/said" || { cat "$work/said"; lb_fail "exit $rc of an interrupted export"; }
+running_is 0 || lb_fail "the job goes on"
+[ -z "$(ls "$work/osaka/state/exports")" ] || lb_fail "the export left its view"
+! compgen -G "$work/never.qcow2*" || lb_fail "the export left a file"
+rm "$work/hold" "$work/tools/qemu-img" "$work/said"
+
 # ---- a source that is away for a while
 
 say "the source disappears and comes back"
@@ -208,6 +259,19 @@ lb_wait_for 30 "a problem in the status" has_problem
 tokyo status | grep -q "$work/disk.raw" || lb_fail "the status does not name the source"
 mv "$work/disk.away" "$work/disk.raw"
 fresh_point
+
+say "the source grows, and shrinks again: points follow its size"
+size_is() { [ "$(osaka point show latest --json | jq '.volumes[0].size_bytes')" = "$1" ]; }
+truncate -s 56M "$work/disk.raw"
+scribble 2 53
+lb_wait_for 60 "a point of the new size" size_is $((56 << 20))
+fresh_point
+same_as_source
+truncate -s 48M "$work/disk.raw"
+lb_wait_for 60 "a point of the old size" size_is $((48 << 20))
+fresh_point
+same_as_source
+osaka verify --deep > /dev/null
 
 # ---- the catalog is only an index
 
@@ -228,12 +292,25 @@ fresh_point
 
 # ---- a dead peer, SIGKILL
 
+say "who watches an agent sees it again when it was started again"
+"$bin/lifeboat" --socket "$work/osaka/s" watch --json > "$work/watched" 2> /dev/null &
+watcher=$!
+starts() { [ "$(jq -s '[.[] | select(.ev == "started")] | length' "$work/watched")" -ge "$1" ]; }
+starts_before=$(osaka watch --once --json | jq -s '[.[] | select(.ev == "started")] | length')
+lb_wait_for 30 "the watcher" starts "$starts_before"
+stop osaka
+start osaka
+lb_wait_for 30 "the watcher to see the start" starts $((starts_before + 1))
+kill $watcher
+wait $watcher 2> /dev/null || true
+
 say "the peer dies: said, and repaired by itself"
 rpo() { group tokyo .rpo_ns; }
 kill9 osaka
 link_is() { [ "$(group tokyo .link)" = "$1" ]; }
 lb_wait_for 60 "the link to be down" link_is down
 lb_wait_for 20 "an RPO over two seconds" is_over rpo 2000000000
+tokyo status | grep -q '^erp .* down .*Connection refused' || { tokyo status; lb_fail "the status does not say why"; }
 refused 4 "no agent answers on $work/osaka/s" osaka status
 start osaka
 lb_wait_for 60 "the link to be up" link_is up
@@ -276,6 +353,39 @@ lb_wait_for 90 "a point after the store was full" is_over newest "$before"
 fresh_point
 osaka verify --deep > /dev/null
 same_as_source
+
+# ---- certificates that have ended
+
+say "certificates have ended: said, both sites work on what they hold, and are renewed"
+certificate_ends() { # SITE: its certificate, as it was until yesterday
+	local id=$work/$1/state/ident ca=$work/osaka/state/ident
+	stop "$1"
+	openssl x509 -x509toreq -in "$id/site.pem" -signkey "$id/site.key" -copy_extensions copyall -out "$work/request" 2> /dev/null
+	openssl x509 -req -in "$work/request" -CA "$ca/ca.pem" -CAkey "$ca/ca.key" -copy_extensions copyall -days -1 -set_serial 7 \
+		-out "$id/site.pem" 2> /dev/null
+	start "$1"
+	"$1" status | grep -q "^ALARM: this site's certificate ended 1 days ago" || lb_fail "the status of $1 hides it"
+	{ "$1" doctor 2> /dev/null || true; } | grep -q "^BAD  certificate .* lifeboat site renew" || lb_fail "the doctor of $1 hides it"
+}
+link_error() { tokyo site list --json | jq -r '.sites[] | select(.name == "osaka") | .problem.message' | grep -qF "$1"; }
+certificate_ends tokyo
+lb_wait_for 60 "osaka to refuse tokyo" link_error "our certificate has expired"
+certificate_ends osaka
+osaka point verify latest > /dev/null
+same_as_source
+refused 3 "needs a token" tokyo site renew
+refused 3 LB_ENOTFOUND osaka site token kyoto --renew
+osaka site renew > /dev/null
+osaka site token tokyo --renew > "$work/token"
+tokyo site renew "$work/token" > /dev/null
+for s in tokyo osaka; do
+	! $s status | grep ALARM || lb_fail "$s still alarms"
+done
+lb_wait_for 60 "the link to be up" link_is up
+fresh_point
+stop tokyo # it lasts
+start tokyo
+fresh_point
 
 # ---- a peer that must not come back
 

@@ -355,6 +355,39 @@ int sa_enrol_token(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, c
 	return 0;
 }
 
+int sa_enrol_token_renew(struct sa_enrol *e, const char *peer_name, uint64_t ttl_ns, char *out,
+			 size_t out_bytes, struct lb_err *err)
+{
+	(void)e;
+	(void)ttl_ns;
+	did("token-renew", peer_name);
+	(void)snprintf(out, out_bytes, "secret");
+	return strcmp(peer_name, "tokyo") == 0
+		       ? 0
+		       : lb_err_set(err, LB_ENOTFOUND, 0, "no site of that name is enrolled");
+}
+
+int sa_enrol_renew(struct sa_ident *id, const char *token_text, struct lb_err *err)
+{
+	(void)id;
+	did("renew-by", token_text);
+	return strcmp(token_text, "good") == 0 ? 0 : lb_err_set(err, LB_EAUTH, 0, "bad token");
+}
+
+int sa_ident_renew(struct sa_ident *id, struct lb_err *err)
+{
+	(void)id;
+	did("renew", NULL);
+	return lb_err_set(err, LB_EUNSUPPORTED, 0, "the CA is elsewhere");
+}
+
+int sa_agent_renewed(struct sa_agent *a, struct lb_err *err)
+{
+	(void)a;
+	(void)err;
+	return 0;
+}
+
 int sa_enrol_join(struct sa_ident *id, const char *token_text, const struct sa_addr *listen,
 		  struct lb_err *err)
 {

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/thread.h"
 
 enum {
 	MAX_THREADS = 64
@@ -95,7 +96,7 @@ static void *worker(void *arg)
 int lb_pool_create(struct lb_pool **out, struct lb_loop *l, unsigned threads, struct lb_err *err)
 {
 	struct lb_pool *p;
-	int e = 0;
+	int rc = 0;
 
 	LB_ASSERT(lb_loop_mine(l));
 	if (threads == 0 || threads > MAX_THREADS)
@@ -112,14 +113,14 @@ int lb_pool_create(struct lb_pool **out, struct lb_loop *l, unsigned threads, st
 	p->tail = &p->head;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	(void)pthread_cond_init(&p->more, NULL);
-	while (e == 0 && p->n < threads) {
-		e = pthread_create(&p->threads[p->n], NULL, worker, p);
-		if (e == 0)
+	while (rc == 0 && p->n < threads) {
+		rc = lb_thread_start(&p->threads[p->n], worker, p, "a pool", err);
+		if (rc == 0)
 			p->n++;
 	}
-	if (e != 0) {
+	if (rc != 0) {
 		lb_pool_destroy(p);
-		return lb_err_errno(err, e, "make a pool of %u threads", threads);
+		return rc;
 	}
 	*out = p;
 	return 0;

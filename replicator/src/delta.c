@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "delta_int.h"
 #include "draft_int.h"
 #include "imaging/extmap.h"
@@ -520,7 +521,7 @@ static void workers_run(struct rep_scan_worker *w, unsigned n)
 	bool started[REP_DELTA_MAX_WORKERS] = {false};
 
 	for (unsigned i = 1; i < n; i++)
-		started[i] = pthread_create(&thread[i], NULL, worker_main, &w[i]) == 0;
+		started[i] = lb_thread_start(&thread[i], worker_main, &w[i], "a scan", NULL) == 0;
 	rep_scan_run(&w[0]);
 	for (unsigned i = 1; i < n; i++) {
 		if (started[i])

@@ -8,7 +8,6 @@
 #include <openssl/err.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "tls_int.h"
 
 /*
@@ -624,13 +624,8 @@ static void *link_main(void *arg)
 	struct rep_link *l = arg;
 	uint64_t deadline = now_ns() + l->cfg.connect_timeout_ns;
 	struct lb_err e = {0}, why;
-	sigset_t quiet;
 	int rc = 0;
 
-	/* OpenSSL writes without MSG_NOSIGNAL; here a broken connection is an error, no signal. */
-	(void)sigemptyset(&quiet);
-	(void)sigaddset(&quiet, SIGPIPE);
-	(void)pthread_sigmask(SIG_BLOCK, &quiet, NULL);
 	if (l->fd < 0)
 		rc = connect_host(l, deadline, &e);
 	if (rc == 0)
@@ -686,11 +681,10 @@ static int link_start(struct rep_link **out, const struct rep_link_cfg *cfg, con
 		rc = lb_err_set(err, LB_ENOMEM, 0, "allocate a link");
 		goto out;
 	}
-	rc = pthread_create(&l->thread, NULL, link_main, l);
-	if (rc != 0) {
-		rc = lb_err_set(err, LB_ENOMEM, rc, "start a link's thread");
+	/* It blocks SIGPIPE too: OpenSSL writes without MSG_NOSIGNAL. */
+	rc = lb_thread_start(&l->thread, link_main, l, "a link", err);
+	if (rc != 0)
 		goto out;
-	}
 	*out = l;
 	return 0;
 out:

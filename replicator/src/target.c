@@ -18,6 +18,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "replicator/ingest.h"
 #include "replicator/link.h"
 #include "replicator/receiver.h"
@@ -571,11 +572,11 @@ static int thread_start(struct rep_target *t, struct lb_err *err)
 	(void)pthread_cond_init(&t->more, &attr);
 	(void)pthread_condattr_destroy(&attr);
 	(void)pthread_mutex_init(&t->lock, NULL);
-	rc = pthread_create(&t->thread, NULL, store_main, t);
+	rc = lb_thread_start(&t->thread, store_main, t, "the store", err);
 	if (rc != 0) {
 		(void)pthread_cond_destroy(&t->more);
 		(void)pthread_mutex_destroy(&t->lock);
-		return lb_err_set(err, LB_ENOMEM, rc, "start the store's thread");
+		return rc;
 	}
 	t->started = true;
 	return 0;

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "enrol_int.h"
 #include "ident_priv.h"
 #include "replicator/manifest.h"
@@ -489,7 +490,7 @@ static void accept_one(struct sa_enrol *e, int listen_fd)
 		*c = (struct conn){.e = e, .fd = fd, .ctx = e->ctx};
 		memcpy(c->host, host, sizeof(host));
 		(void)SSL_CTX_up_ref(c->ctx);
-		c->started = pthread_create(&c->thread, NULL, conn_main, c) == 0;
+		c->started = lb_thread_start(&c->thread, conn_main, c, "a visit", NULL) == 0;
 		if (!c->started)
 			SSL_CTX_free(c->ctx);
 	}
@@ -658,11 +659,11 @@ static int ensure_open(struct sa_enrol *e, struct lb_err *err)
 	if (rc == 0 && e->listen_fd < 0)
 		rc = open_port(e, err);
 	if (rc == 0 && !e->started) {
-		e->started = pthread_create(&e->thread, NULL, listen_main, e) == 0;
+		rc = lb_thread_start(&e->thread, listen_main, e, "enrolment", err);
+		e->started = rc == 0;
 		if (!e->started) {
 			(void)close(e->listen_fd);
 			e->listen_fd = -1;
-			rc = lb_err_set(err, LB_ENOMEM, 0, "start a thread");
 		}
 	}
 	return rc;

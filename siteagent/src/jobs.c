@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/env.h"
 #include "base/loop.h"
+#include "base/thread.h"
 
 #define JOBS_KEPT 100u
 #define JOBS_MAX  4u /* at once */
@@ -115,6 +116,7 @@ int sa_job_start(struct sa_jobs *j, const char *what, sa_job_fn work, void *arg,
 {
 	struct sa_job *job;
 	unsigned running = 0;
+	int rc;
 
 	for (job = j->first; job != NULL; job = job->next)
 		running += job->ended ? 0 : 1;
@@ -131,9 +133,10 @@ int sa_job_start(struct sa_jobs *j, const char *what, sa_job_fn work, void *arg,
 	job->started_ns = j->agent->env->now_ns(j->agent->env);
 	(void)snprintf(job->what, sizeof(job->what), "%s", what);
 	(void)snprintf(job->id, sizeof(job->id), "j%" PRIu64, j->next_id++ % 1000000000u);
-	if (pthread_create(&job->thread, NULL, run, job) != 0) {
+	rc = lb_thread_start(&job->thread, run, job, what, err);
+	if (rc != 0) {
 		free(job);
-		return lb_err_set(err, LB_ENOMEM, 0, "thread for job %s", what);
+		return rc;
 	}
 	job->free_arg = free_arg;
 	job->next = j->first;

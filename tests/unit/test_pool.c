@@ -1,3 +1,5 @@
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -115,6 +117,29 @@ static void test_loop_destroyed_first_to_run(void **state)
 	assert_int_equal(x->done, 0);
 }
 
+static void note_mask(void *arg)
+{
+	assert_int_equal(pthread_sigmask(SIG_BLOCK, NULL, arg), 0);
+}
+
+/* Or a child's end cuts short what its starter's thread waits for, and a stop reaches nobody. */
+static void test_signals_are_for_the_first_thread(void **state)
+{
+	struct fixture *x = *state;
+	sigset_t theirs, mine;
+
+	(void)sigemptyset(&theirs);
+	lb_pool_submit(x->p, note_mask, NULL, &theirs);
+	lb_pool_destroy(x->p);
+	x->p = NULL;
+	assert_int_equal(sigismember(&theirs, SIGCHLD), 1);
+	assert_int_equal(sigismember(&theirs, SIGTERM), 1);
+	assert_int_equal(sigismember(&theirs, SIGPIPE), 1);
+	assert_int_equal(sigismember(&theirs, SIGSEGV), 0);
+	assert_int_equal(pthread_sigmask(SIG_BLOCK, NULL, &mine), 0);
+	assert_int_equal(sigismember(&mine, SIGTERM), 0);
+}
+
 static void test_refused_sizes(void **state)
 {
 	struct fixture *x = *state;
@@ -133,6 +158,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_work_and_done, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_destroy_finishes_silently, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loop_destroyed_first_to_run, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_signals_are_for_the_first_thread, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_refused_sizes, setup, teardown),
 	};
 

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "link_int.h"
 #include "siteagent/ctl.h"
 
@@ -94,8 +95,8 @@ int ui_link_create(struct ui_link **out, struct lb_loop *loop, const char *socke
 	(void)pthread_mutex_init(&l->lock, NULL);
 	(void)pthread_cond_init(&l->more, NULL);
 	rc = sa_ctl_open(&l->ctl, socket_path, timeout_ns, err);
-	if (rc == 0 && pthread_create(&l->thread, NULL, ask_all, l) != 0)
-		rc = lb_err_set(err, LB_ENOMEM, 0, "thread for %s", socket_path);
+	if (rc == 0)
+		rc = lb_thread_start(&l->thread, ask_all, l, socket_path, err);
 	if (rc != 0) {
 		sa_ctl_close(l->ctl);
 		free(l);

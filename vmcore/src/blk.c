@@ -2,13 +2,13 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "board.h"
 #include "imaging/dev.h"
 
@@ -211,24 +211,18 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* Signals are for the threads that know what to do with them. */
 static int start_worker(struct worker *w, struct lb_err *err)
 {
-	sigset_t all, old;
-	int e;
+	int rc;
 
 	w->bounce = malloc(BOUNCE_BYTES);
 	if (w->bounce == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "disk buffer of %" PRIu64 " bytes",
 				  BOUNCE_BYTES);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	e = pthread_create(&w->thread, NULL, worker_main, w);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (e == 0)
-		return 0;
-	free(w->bounce);
-	return lb_err_errno(err, e, "thread of a disk");
+	rc = lb_thread_start(&w->thread, worker_main, w, "a disk", err);
+	if (rc != 0)
+		free(w->bounce);
+	return rc;
 }
 
 int vm_blk_create(struct vm_blk **out, struct vm_board *b, struct img_dev *dev, unsigned threads,

@@ -1,6 +1,5 @@
 #include "vmcore/net.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,18 +22,6 @@ void vm_net_fini(struct vm_net *n)
 {
 	(void)pthread_mutex_destroy(&n->receiving);
 	(void)pthread_mutex_destroy(&n->rooming);
-}
-
-int vm_net_thread(pthread_t *out, void *(*body)(void *), void *arg, struct lb_err *err)
-{
-	sigset_t all, old;
-	int e;
-
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	e = pthread_create(out, NULL, body, arg);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return e == 0 ? 0 : lb_err_errno(err, e, "thread of a network backend");
 }
 
 void vm_net_destroy(struct vm_net *n)

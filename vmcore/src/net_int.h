@@ -14,7 +14,7 @@
 
 struct vm_net_ops {
 	bool (*send)(struct vm_net *n, const void *frame, size_t len); /* any thread, never waits */
-	uint64_t (*held_bytes)(struct vm_net *n); /* NULL: none ever are */
+	uint64_t (*held_bytes)(struct vm_net *n);                      /* NULL: none ever are */
 	void (*destroy)(struct vm_net *n);
 };
 
@@ -35,7 +35,5 @@ void vm_net_fini(struct vm_net *n);
 void vm_net_deliver(struct vm_net *n, const void *frame, size_t len);
 /* There is room again. The board's lock not held. */
 void vm_net_room(struct vm_net *n);
-/* A thread that leaves all signals to others. */
-int vm_net_thread(pthread_t *out, void *(*body)(void *), void *arg, struct lb_err *err);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "net_int.h"
 
 /*
@@ -201,7 +202,7 @@ int vm_switch_create(struct vm_switch **out, struct lb_err *err)
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)pthread_mutex_init(&s->plugging, NULL);
 	(void)pthread_cond_init(&s->changed, NULL);
-	rc = vm_net_thread(&s->thread, switch_main, s, err);
+	rc = lb_thread_start(&s->thread, switch_main, s, "a switch", err);
 	if (rc != 0)
 		free(s);
 	else

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/thread.h"
 #include "net_int.h"
 
 struct net_tap {
@@ -91,7 +92,7 @@ int vm_net_tap(struct vm_net **out, int fd, struct lb_err *err)
 		goto out;
 	}
 	vm_net_init(&t->net, &ops, NULL);
-	rc = vm_net_thread(&t->reader, tap_main, t, err);
+	rc = lb_thread_start(&t->reader, tap_main, t, "a tap", err);
 	if (rc != 0) {
 		vm_net_fini(&t->net);
 		goto out;

@@ -5,7 +5,6 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/thread.h"
 #include "imaging/dev.h"
 #include "mem.h"
 #include "uffd.h"
@@ -267,17 +267,10 @@ static int watch(struct vm_pager *p, struct lb_err *err)
 
 static int start_thread(struct vm_pager *p, struct lb_err *err)
 {
-	sigset_t all, before;
-	int rc;
+	int rc = lb_thread_start(&p->thread, pager_main, p, "the pager", err);
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&p->thread, NULL, pager_main, p);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (rc != 0)
-		return lb_err_errno(err, rc, "thread of the pager");
-	p->started = true;
-	return 0;
+	p->started = rc == 0;
+	return rc;
 }
 
 static int alloc(struct vm_pager *p, struct lb_err *err)

@@ -1,13 +1,13 @@
 #include "rtc.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/env.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "board.h"
 
 /*
@@ -574,20 +574,12 @@ static const struct vm_dev_ops rtc_ops = {
 	.destroy = rtc_destroy,
 };
 
-/* Signals are the embedding program's: the thread blocks all. */
 static int start_thread(struct vm_rtc *r, struct lb_err *err)
 {
-	sigset_t all, old;
-	int e;
+	int rc = lb_thread_start(&r->thread, rtc_main, r, "the clock", err);
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	e = pthread_create(&r->thread, NULL, rtc_main, r);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (e != 0)
-		return lb_err_errno(err, e, "thread of the clock");
-	r->has_thread = true;
-	return 0;
+	r->has_thread = rc == 0;
+	return rc;
 }
 
 int vm_rtc_create(struct vm_rtc **out, struct vm_board *b, const struct vm_rtc_cfg *cfg,

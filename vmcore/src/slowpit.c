@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/err.h"
+#include "base/thread.h"
 #include "board.h"
 
 #define PIT_HZ     UINT64_C(1193182)
@@ -304,12 +305,11 @@ int vm_slowpit_create(struct vm_board *b, uint32_t stretch, struct lb_err *err)
 	if (rc != 0)
 		goto out;
 	p->irq_source = vm_irq_source(b);
-	rc = pthread_create(&p->thread, NULL, pit_main, p);
+	rc = lb_thread_start(&p->thread, pit_main, p, "the timer", err);
 	if (rc == 0) {
 		vm_board_add(b, &p->dev, &pit_ops);
 		return 0;
 	}
-	rc = lb_err_errno(err, rc, "timer thread");
 	vm_pio_unmap(b, PORT_PIT, p);
 	vm_pio_unmap(b, PORT_61, p);
 out:

@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "hub.h"
 #include "machine.h"
 #include "vmcore/cut.h"
@@ -545,7 +546,7 @@ int vm_work_create(struct vm_work **out, struct vm_machine *m, struct vm_hub *hu
 {
 	struct vm_work *w = calloc(1, sizeof(*w));
 	pthread_condattr_t attr;
-	int e;
+	int rc;
 
 	if (w == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "a machine's worker");
@@ -558,12 +559,12 @@ int vm_work_create(struct vm_work **out, struct vm_machine *m, struct vm_hub *hu
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&w->more, &attr);
 	(void)pthread_condattr_destroy(&attr);
-	e = pthread_create(&w->thread, NULL, work_thread, w);
-	if (e != 0) {
+	rc = lb_thread_start(&w->thread, work_thread, w, "a machine's worker", err);
+	if (rc != 0) {
 		(void)pthread_cond_destroy(&w->more);
 		(void)pthread_mutex_destroy(&w->lock);
 		free(w);
-		return lb_err_errno(err, e, "start a machine's worker");
+		return rc;
 	}
 	*out = w;
 	return 0;

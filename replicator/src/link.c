@@ -95,6 +95,12 @@ struct post {
 	struct lb_err err;
 };
 
+/* What a frame that waits for the loop holds of UNREAD_MAX: an empty one holds memory too. */
+static uint64_t unread_cost(const struct lb_buf *payload)
+{
+	return payload->len + sizeof(struct post) + sizeof(*payload);
+}
+
 static uint64_t now_ns(void)
 {
 	struct lb_env *env = lb_env_real();
@@ -125,10 +131,10 @@ static void wake(struct rep_link *l)
 
 static void deliver_frame(struct rep_link *l, struct post *p)
 {
-	size_t bytes = p->frame.payload->len;
-	uint64_t before = __atomic_fetch_sub(&l->unread_bytes, bytes, __ATOMIC_ACQ_REL);
+	uint64_t cost = unread_cost(p->frame.payload);
+	uint64_t before = __atomic_fetch_sub(&l->unread_bytes, cost, __ATOMIC_ACQ_REL);
 
-	if (before > UNREAD_MAX && before - bytes <= UNREAD_MAX)
+	if (before > UNREAD_MAX && before - cost <= UNREAD_MAX)
 		wake(l);
 	if (l->dropped)
 		lb_buf_unref(p->frame.payload);
@@ -189,11 +195,12 @@ static void post(struct rep_link *l, enum post_kind kind, const struct rep_link_
 
 /* ---- waiting ---- */
 
-/* Wait for @events on the socket (-1: the wake-up only) until @deadline_ns. */
+/* Wait for @events on the socket (0, or no socket: the wake-up only) until @deadline_ns. */
 static int wait_for(struct rep_link *l, short events, uint64_t deadline_ns, struct lb_err *err)
 {
 	struct pollfd p[2] = {{.fd = l->wake_fd, .events = POLLIN},
-			      {.fd = l->fd, .events = events}};
+			      /* a peer that hung up is an event whether asked for or not */
+			      {.fd = events != 0 ? l->fd : -1, .events = events}};
 	uint64_t now = now_ns(), left_ms, drop;
 	int n;
 
@@ -272,9 +279,8 @@ static int connect_addr(struct rep_link *l, const struct addrinfo *a, uint64_t d
 
 static int connect_host(struct rep_link *l, uint64_t deadline_ns, struct lb_err *err)
 {
-	const struct addrinfo hints = {.ai_family = AF_UNSPEC,
-				       .ai_socktype = SOCK_STREAM,
-				       .ai_flags = AI_NUMERICSERV};
+	const struct addrinfo hints = {
+		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
 	struct addrinfo *list = NULL;
 	char service[8];
 	int rc;
@@ -444,7 +450,7 @@ static bool has_leaf(enum rep_record_kind kind)
 static int frame_done(struct rep_link *l, struct lb_err *err)
 {
 	struct rep_link_frame out = {.type = l->type, .payload = l->payload};
-	size_t bytes = l->payload->len;
+	uint64_t cost = unread_cost(l->payload);
 
 	if (l->type == REP_FRAME_RECORD) {
 		struct rep_frame f;
@@ -458,7 +464,7 @@ static int frame_done(struct rep_link *l, struct lb_err *err)
 	}
 	l->payload = NULL;
 	l->head_got = 0;
-	(void)__atomic_add_fetch(&l->unread_bytes, bytes, __ATOMIC_ACQ_REL);
+	(void)__atomic_add_fetch(&l->unread_bytes, cost, __ATOMIC_ACQ_REL);
 	post(l, POST_FRAME, &out, NULL);
 	return 0;
 }

@@ -225,6 +225,10 @@ static int transmit(struct vm_ctl *c, const struct vm_ctl_msg *m, uint64_t until
 		if (rc != LB_EAGAIN)
 			break;
 		rc = wait_for(c->sock, POLLOUT, until, err);
+		/* out of buffers it is writable and still takes nothing */
+		if (rc == 0 && now_ns() >= until)
+			rc = lb_err_set(err, LB_ETIMEDOUT, 0,
+					"the machine's process takes no request");
 	}
 	return rc;
 }

@@ -30,6 +30,8 @@ struct net_hold {
 	bool refused; /* the card waits for room */
 };
 
+#define FRAME_MIN 60u /* what Ethernet pads shorter ones to */
+
 static const struct vm_net_ops hold_ops;
 
 static struct net_hold *hold_of(struct vm_net *n)
@@ -38,10 +40,17 @@ static struct net_hold *hold_of(struct vm_net *n)
 	return (struct net_hold *)n;
 }
 
+/* Of the bound: a guest that sends frames of a byte must not fill our memory with their heads. */
+static uint64_t cost_of(size_t len)
+{
+	return len < FRAME_MIN ? FRAME_MIN : len;
+}
+
 /* One frame always has room, however small the bound. */
 static bool hold_send(struct vm_net *n, const void *frame, size_t len)
 {
 	struct net_hold *h = hold_of(n);
+	uint64_t cost = cost_of(len);
 	struct held *f = malloc(sizeof(*f) + len);
 	bool ok;
 
@@ -51,13 +60,13 @@ static bool hold_send(struct vm_net *n, const void *frame, size_t len)
 	}
 	(void)pthread_mutex_lock(&h->lock);
 	ok = f != NULL &&
-	     (h->bytes == 0 || (len <= h->max_bytes && h->bytes <= h->max_bytes - len));
+	     (h->bytes == 0 || (cost <= h->max_bytes && h->bytes <= h->max_bytes - cost));
 	if (ok) {
 		*h->tail = f;
 		h->tail = &f->next;
 		if (h->uncut == NULL)
 			h->uncut = f;
-		h->bytes += len;
+		h->bytes += cost;
 		f = NULL;
 	}
 	h->refused |= !ok;
@@ -86,7 +95,7 @@ static struct held *release(struct net_hold *h, uint64_t seq, bool *room)
 	while (h->head != NULL && h->head->seq != 0 && h->head->seq <= seq) {
 		*end = h->head;
 		end = &h->head->next;
-		h->bytes -= h->head->len;
+		h->bytes -= cost_of(h->head->len);
 		h->head = h->head->next;
 	}
 	*end = NULL;

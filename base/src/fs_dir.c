@@ -460,3 +460,33 @@ int lb_fs_dir_create(struct lb_fs **out, const char *dir, struct lb_err *err)
 	*out = &d->fs;
 	return 0;
 }
+
+/* Some file systems (NFS) know no flags. There a look just before is all there is. */
+static int rename_new(const char *part, const char *path)
+{
+	if (renameat2(AT_FDCWD, part, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return errno;
+	if (access(path, F_OK) == 0)
+		return EEXIST;
+	return rename(part, path) == 0 ? 0 : errno;
+}
+
+int lb_fs_publish(const char *part, const char *path, struct lb_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[PATH_MAX] = ".";
+	int fd, e = rename_new(part, path);
+
+	if (e != 0)
+		return lb_err_errno(err, e, "rename %s to %s", part, path);
+	if (slash != NULL) /* "/x" lies in "/" */
+		(void)snprintf(dir, sizeof(dir), "%.*s", slash == path ? 1 : (int)(slash - path),
+			       path);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	e = fd < 0 || fsync(fd) != 0 ? errno : 0;
+	if (fd >= 0)
+		(void)close(fd);
+	return e != 0 ? lb_err_errno(err, e, "sync directory %s", dir) : 0;
+}

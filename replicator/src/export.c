@@ -1,7 +1,5 @@
 #include "replicator/export.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fs.h"
 #include "imaging/dev.h"
 
 #define CHUNK_BYTES (UINT64_C(1) << 20)
@@ -46,27 +45,6 @@ static int copy_all(struct img_dev *out, struct img_dev *view, uint8_t *buf,
 	return img_flush(out, err);
 }
 
-/* The name must survive a power cut as well as the bytes. */
-static int sync_parent(const char *path, struct lb_err *err)
-{
-	char dir[PATH_MAX];
-	char *slash;
-	int fd, rc = 0;
-
-	(void)snprintf(dir, sizeof(dir), "%s", path);
-	slash = strrchr(dir, '/');
-	if (slash == NULL)
-		(void)snprintf(dir, sizeof(dir), ".");
-	else
-		slash[slash == dir ? 1 : 0] = '\0';
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd) != 0)
-		rc = lb_err_errno(err, errno, "sync directory %s", dir);
-	if (fd >= 0)
-		(void)close(fd);
-	return rc;
-}
-
 int rep_export_raw(struct img_dev *view, const char *path,
 		   void (*progress)(void *arg, uint64_t done, uint64_t all), void *arg,
 		   struct lb_err *err)
@@ -89,11 +67,9 @@ int rep_export_raw(struct img_dev *view, const char *path,
 	rc = buf == NULL ? lb_err_set(err, LB_ENOMEM, 0, "export of %s", path)
 			 : copy_all(out, view, buf, progress, arg, err);
 	img_dev_destroy(out);
-	if (rc == 0 && rename(part, path) != 0)
-		rc = lb_err_errno(err, errno, "rename %s", part);
 	if (rc == 0)
-		rc = sync_parent(path, err);
-	else
+		rc = lb_fs_publish(part, path, err);
+	if (rc != 0)
 		(void)unlink(part);
 	free(buf);
 	return rc;

@@ -168,30 +168,27 @@ static int convert(struct sa_job *job, const char *dir, const struct sa_view *vi
 	return rc;
 }
 
+/* Of our mode, and nobody else's: qemu-img would write into what is there. */
+static int reserve(const char *part, struct lb_err *err)
+{
+	int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return lb_err_errno(err, errno, "create %s", part);
+	(void)close(fd);
+	return 0;
+}
+
 /* qemu-img leaves its output in the cache. */
 static int publish(const char *part, const char *path, struct lb_err *err)
 {
-	char dir[PATH_MAX], *slash;
 	int rc = 0, fd = open(part, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || fsync(fd) != 0)
 		rc = lb_err_errno(err, errno, "sync %s", part);
 	if (fd >= 0)
 		(void)close(fd);
-	if (rc == 0 && rename(part, path) != 0)
-		rc = lb_err_errno(err, errno, "rename %s", part);
-	if (rc != 0)
-		return rc;
-	(void)snprintf(dir, sizeof(dir), "%s", path);
-	slash = strrchr(dir, '/');
-	if (slash != NULL)
-		slash[slash == dir ? 1 : 0] = '\0';
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd) != 0)
-		rc = lb_err_errno(err, errno, "sync directory %s", dir);
-	if (fd >= 0)
-		(void)close(fd);
-	return rc;
+	return rc == 0 ? lb_fs_publish(part, path, err) : rc;
 }
 
 int sa_export_qcow2(struct sa_agent *a, struct sa_job *job, const struct lb_hash *point,
@@ -203,11 +200,16 @@ int sa_export_qcow2(struct sa_agent *a, struct sa_job *job, const struct lb_hash
 	int rc;
 
 	(void)snprintf(part, sizeof(part), "%s.part", path);
-	if (access(path, F_OK) == 0 || access(part, F_OK) == 0)
-		return lb_err_set(err, LB_EEXIST, 0, "%s or %s is there already", path, part);
-	rc = make_dir(a, dir, err);
+	if (access(path, F_OK) == 0)
+		return lb_err_set(err, LB_EEXIST, 0, "%s is there already", path);
+	rc = reserve(part, err);
 	if (rc != 0)
 		return rc;
+	rc = make_dir(a, dir, err);
+	if (rc != 0) {
+		(void)unlink(part);
+		return rc;
+	}
 	rc = sa_view_serve(a->views, dir, point, volume, "disk", &view, err);
 	if (rc == 0)
 		rc = convert(job, dir, &view, part, err);

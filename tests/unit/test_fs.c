@@ -1,4 +1,5 @@
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -255,6 +256,40 @@ static void test_replace_and_read_all(void **state)
 	assert_int_equal(lb_fs_open(x->fs, &f, "d.tmp", LB_FS_READ, NULL), LB_ENOTFOUND);
 }
 
+static void put(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "we");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void test_publish(void **state)
+{
+	struct fixture *x = *state;
+	char part[PATH_MAX], path[PATH_MAX];
+	struct lb_err err = {0};
+	uint8_t *p = NULL;
+	size_t len = 0;
+
+	(void)snprintf(part, sizeof(part), "%s/x.part", x->dir);
+	(void)snprintf(path, sizeof(path), "%s/x", x->dir);
+	assert_int_equal(lb_fs_publish(part, path, &err), LB_ENOTFOUND);
+	put(part, "new");
+	put(path, "made meanwhile");
+	assert_int_equal(lb_fs_publish(part, path, &err), LB_EEXIST);
+	assert_int_equal(lb_fs_read_all(x->fs, "x", 100, &p, &len, NULL), 0);
+	assert_string_equal((char *)p, "made meanwhile");
+	free(p);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(lb_fs_publish(part, path, &err), 0);
+	assert_int_equal(lb_fs_read_all(x->fs, "x", 100, &p, &len, NULL), 0);
+	assert_string_equal((char *)p, "new");
+	free(p);
+	assert_int_equal(access(part, F_OK), -1);
+}
+
 static void test_create_root(void **state)
 {
 	struct fixture *x = *state;
@@ -282,6 +317,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_list_stops, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replace_and_read_all, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_publish, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_create_root, setup, teardown),
 	};
 

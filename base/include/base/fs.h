@@ -112,4 +112,9 @@ int lb_fs_replace(struct lb_fs *fs, const char *path, const void *p, size_t len,
 int lb_fs_read_all(struct lb_fs *fs, const char *path, size_t max, uint8_t **out, size_t *len,
 		   struct lb_err *err);
 
+/* Give the synced file @part its name @path: never in place of something that is there by now, and
+ * so that a power cut keeps the name too. Both are paths of the process, in one directory.
+ * Errors: LB_EEXIST. */
+int lb_fs_publish(const char *part, const char *path, struct lb_err *err);
+
 #endif

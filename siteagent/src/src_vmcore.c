@@ -385,7 +385,11 @@ static int map_of(struct img_extmap **out, int fd, uint64_t blocks, struct lb_er
 		if (pread(fd, chunk, n, (off_t)at) != (ssize_t)n)
 			rc = lb_err_set(err, LB_EPROTO, 0, "a map of changes is too short");
 		for (uint64_t b = at * 8; rc == 0 && b < (at + n) * 8 && b < blocks; b++) {
-			if ((chunk[(b / 8 - at)] >> (b % 8) & 1) == 0)
+			uint8_t byte = chunk[b / 8 - at];
+
+			if (byte == 0 && b % 8 == 0) /* most are: a map has a bit a block */
+				b += 7;
+			if ((byte >> (b % 8) & 1) == 0)
 				continue;
 			if (count > 0 && start + count == b) {
 				count++;

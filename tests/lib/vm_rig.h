@@ -1,6 +1,6 @@
 /*
  * tests/lib/vm_rig.h - a lifeboat-vm process in a directory of its own, started as the agent starts
- * it. Watchdog: the process is killed by vm_rig_stop(), and by the kernel when the test dies.
+ * it. Watchdog: the process is killed by vm_rig_fini(), and by the kernel when the test dies.
  */
 #ifndef TESTS_VM_RIG_H
 #define TESTS_VM_RIG_H

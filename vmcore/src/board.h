@@ -5,7 +5,7 @@
  * interrupt controllers and its accesses come from vCPU exits; in a unit test or a fuzzer they are
  * a recorder and a script. So every device is tested without a guest, and a guest without a device.
  *
- *   vCPU thread: exit ─► lock ─► vm_board_pio/mmio ─► device's read/write ─► unlock
+ *   vCPU thread: exit ─► lock ─► vm_board_pio_*, vm_board_mmio_* ─► device's read/write ─► unlock
  *   disk or net thread: completion ─► lock ─► device's ring, line up ─► unlock
  *
  * One lock a machine: devices are short, a lock a device would have to be ordered. Nothing that

@@ -3,9 +3,9 @@
  *
  * Model (what a power cut keeps): bytes written and then covered by lb_file_sync(); a created,
  * renamed or removed name once lb_fs_sync_dir() of its directory returned. Everything else may be
- * lost, and the last unsynced writes may be torn at 512 bytes. Two implementations: lb_fs_dir (a
- * real directory; paths are resolved beneath it, symlinks refused) and lb_memfs (tests/lib: RAM,
- * power cuts and k-th failures on demand).
+ * lost, and the last unsynced writes may be torn at 512 bytes. Two implementations:
+ * lb_fs_dir_create() (a real directory; paths are resolved beneath it, symlinks refused) and
+ * tests/lib/memfs.h (RAM; power cuts and k-th failures on demand).
  *
  * Thread: a struct lb_file may be used by several threads; the caller orders writes and syncs.
  * Errors: LB_EIO, LB_ENOSPC, LB_ENOTFOUND, LB_EEXIST, LB_EDENIED; each message names the path.

@@ -156,6 +156,5 @@ void spart_forget(struct rep_sender *s, struct sgroup *g);
 void spart_held_before(struct sgroup *g, const struct rep_admit *a);
 /* What is in limbo is dropped or queued again. False: the peer lost what it had credited. */
 bool spart_reconcile(struct rep_sender *s, struct sgroup *g, const struct rep_admit *a);
-void spart_room(struct rep_sender *s);
 
 #endif

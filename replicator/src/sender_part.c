@@ -53,7 +53,7 @@ uint64_t rep_sender_room(struct rep_sender *s)
 }
 
 /* Half of the window free again is worth a wake-up; one part is not. */
-void spart_room(struct rep_sender *s)
+static void room(struct rep_sender *s)
 {
 	if (!s->want_room || s->parts >= REP_SENDER_MAX_PARTS / 2 ||
 	    s->stats.unacked_bytes > s->cfg.window_bytes / 2)
@@ -183,7 +183,7 @@ bool spart_credit(struct rep_sender *s, unsigned conn, uint64_t total)
 			sgroup_advance(s, g);
 	}
 	k->credited_bytes = total;
-	spart_room(s);
+	room(s);
 	return true;
 }
 
@@ -225,7 +225,7 @@ void spart_forget(struct rep_sender *s, struct sgroup *g)
 		forget_in(s, &s->conn[c].flight, g, true);
 	LB_ASSERT(g->parts == 0);
 	g->limbo = 0;
-	spart_room(s);
+	room(s);
 }
 
 static bool is_held(const struct rep_admit *a, const struct spart *p)
@@ -302,6 +302,6 @@ bool spart_reconcile(struct rep_sender *s, struct sgroup *g, const struct rep_ad
 		TAILQ_INSERT_HEAD(&s->queue, p, link); /* before what was never sent */
 	}
 	LB_ASSERT(g->limbo == 0);
-	spart_room(s);
+	room(s);
 	return true;
 }

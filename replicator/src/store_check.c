@@ -41,8 +41,8 @@ int rep_layer_header_read(struct rep_store *s, const struct lb_id *layer,
 	return rc;
 }
 
-int rep_layer_footer_read(struct rep_store *s, const struct lb_id *layer, struct rep_footer *f,
-			  struct lb_err *err)
+static int footer_read(struct rep_store *s, const struct lb_id *layer, struct rep_footer *f,
+		       struct lb_err *err)
 {
 	struct lb_buf *b = NULL;
 	int rc = rep_store_read_part(s, layer, REP_RECORD_FOOTER, 0, &b, err);
@@ -90,7 +90,7 @@ int rep_layer_leaves(struct rep_store *s, const struct lb_id *layer, const struc
 	struct lb_hash *v = NULL;
 	struct lb_hash got;
 	uint64_t n = 0;
-	int rc = rep_layer_footer_read(s, layer, f, err);
+	int rc = footer_read(s, layer, f, err);
 
 	for (uint32_t i = 0; rc == 0 && i < f->leaf_parts; i++)
 		rc = add_leaves(s, layer, i, &v, &n, err);
@@ -151,7 +151,7 @@ static int read_sources(struct rep_store *s, struct rep_layer *l, struct lb_err 
 
 	rc = rep_layer_header_read(s, &l->id, &h, err);
 	if (rc == 0)
-		rc = rep_layer_footer_read(s, &l->id, &f, err);
+		rc = footer_read(s, &l->id, &f, err);
 	for (uint32_t i = 0; rc == 0 && i < f.index_parts; i++) {
 		struct rep_index ix;
 		struct lb_buf *b = NULL;

@@ -431,7 +431,7 @@ void rep_point_show(struct rep_store *s, uint32_t index)
 		h->point = index;
 }
 
-struct rep_spoint *rep_point_of_layer(struct rep_store *s, const struct lb_id *layer)
+static struct rep_spoint *point_of_layer(struct rep_store *s, const struct lb_id *layer)
 {
 	for (uint32_t i = 0; i < s->points; i++)
 		for (uint32_t k = 0; k < s->point[i]->layers; k++)
@@ -556,7 +556,7 @@ void rep_damage_text(struct rep_store *s, struct rep_damage *d, const char *why)
 	if (!lb_hash_is_zero(&d->manifest))
 		p = rep_point_lookup(s, &d->manifest, NULL);
 	else if (!lb_id_is_zero(&d->layer))
-		p = rep_point_of_layer(s, &d->layer);
+		p = point_of_layer(s, &d->layer);
 	if (p != NULL)
 		(void)snprintf(of, sizeof(of), "%.40s seq %" PRIu64 " ", p->pub.group_name,
 			       p->pub.seq);

@@ -267,7 +267,6 @@ int rep_point_create(struct rep_spoint **out, const struct rep_manifest *m,
 		     const struct lb_hash *hash, struct rep_loc loc, struct lb_err *err);
 /* Make point @index visible: its layers, its group's head. Reserved before. */
 void rep_point_show(struct rep_store *s, uint32_t index);
-struct rep_spoint *rep_point_of_layer(struct rep_store *s, const struct lb_id *layer);
 bool rep_point_damaged(struct rep_store *s, struct rep_spoint *p);
 void rep_damage_add(struct rep_store *s, const struct rep_damage *d);
 void rep_damage_text(struct rep_store *s, struct rep_damage *d, const char *why);
@@ -312,8 +311,6 @@ int rep_layer_leaves(struct rep_store *s, const struct lb_id *layer, const struc
 		     struct rep_footer *f, struct lb_hash **leaves, struct lb_err *err);
 int rep_layer_header_read(struct rep_store *s, const struct lb_id *layer,
 			  struct rep_layer_header *h, struct lb_err *err);
-int rep_layer_footer_read(struct rep_store *s, const struct lb_id *layer, struct rep_footer *f,
-			  struct lb_err *err);
 
 /* ---- store_open.c ---- */
 

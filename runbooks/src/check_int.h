@@ -25,9 +25,6 @@ void rb_fill(struct rb_check *k, const struct lb_conf_node *map, enum rb_sec sec
 	     void *into);
 /* The next choice of "a|b|c" into @out; returns the rest or NULL at the end. */
 const char *rb_next_choice(const char *choices, char out[RB_NAME_BYTES]);
-/* Position of @text in @choices, or -1 after noting a problem at @n. */
-int rb_pick(struct rb_check *k, const struct lb_conf_node *n, const char *key, const char *choices,
-	    const char *text);
 bool rb_name_ok(const char *text);
 /* Text of a scalar that is a NAME, or NULL after noting a problem. */
 const char *rb_name_of(struct rb_check *k, const struct lb_conf_node *n, const char *key);
@@ -36,8 +33,6 @@ const char *rb_text_of(struct rb_check *k, const struct lb_conf_node *n, const c
 
 void rb_check_document(struct rb_check *k, const struct lb_conf_node *root);
 void rb_lint(struct rb_check *k, const struct lb_conf_node *root);
-/* Node of value @key of step @i, or of the step itself. */
-const struct lb_conf_node *rb_step_node(const struct rb_check *k, uint32_t i, const char *key);
 
 /* vars.c: the name behind "${" at @text, copied to @out; *rest is what follows "}". */
 bool rb_var_name(const char *text, char out[RB_NAME_BYTES], const char **rest);

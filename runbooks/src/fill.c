@@ -33,8 +33,9 @@ static void choices_for_people(char *out, size_t out_bytes, const char *key, con
 						len != 0 ? ", " : "", word);
 }
 
-int rb_pick(struct rb_check *k, const struct lb_conf_node *n, const char *key, const char *choices,
-	    const char *text)
+/* Position of @text in @choices, or -1 after noting a problem at @n. */
+static int pick_of(struct rb_check *k, const struct lb_conf_node *n, const char *key,
+		   const char *choices, const char *text)
 {
 	char words[RB_ACTION_COUNT + 1][RB_NAME_BYTES];
 	const char *list[RB_ACTION_COUNT + 2] = {NULL};
@@ -187,7 +188,7 @@ static void fill_set(struct rb_check *k, const struct lb_conf_node *n, const str
 	for (size_t i = 0; i < lb_conf_count(n); i++) {
 		const struct lb_conf_node *item = lb_conf_item(n, i);
 		const char *text = scalar_of(k, item, row->key);
-		int at = text != NULL ? rb_pick(k, item, row->key, row->choices, text) : -1;
+		int at = text != NULL ? pick_of(k, item, row->key, row->choices, text) : -1;
 
 		if (at >= 0 && (bits & (1u << at)) != 0)
 			lb_conf_problem(k->c, item, "%s: \"%s\" is there twice", row->key, text);
@@ -292,7 +293,7 @@ static void fill_one(struct rb_check *k, const struct lb_conf_node *n, const str
 		break;
 	case RB_KT_ENUM:
 		text = scalar_of(k, n, row->key);
-		pick = text != NULL ? rb_pick(k, n, row->key, row->choices, text) : -1;
+		pick = text != NULL ? pick_of(k, n, row->key, row->choices, text) : -1;
 		if (pick >= 0)
 			*(int *)at = pick;
 		break;

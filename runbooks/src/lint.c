@@ -4,7 +4,8 @@
 
 #include "check_int.h"
 
-const struct lb_conf_node *rb_step_node(const struct rb_check *k, uint32_t i, const char *key)
+/* Node of value @key of step @i, or of the step itself. */
+static const struct lb_conf_node *step_node(const struct rb_check *k, uint32_t i, const char *key)
 {
 	const struct lb_conf_node *n = key != NULL ? lb_conf_get(k->step_nodes[i], key) : NULL;
 
@@ -18,7 +19,7 @@ static void lint_ids(struct rb_check *k)
 	for (uint32_t i = 0; i < rb->step_count; i++)
 		for (uint32_t j = 0; j < i && rb->steps[i].id[0] != '\0'; j++)
 			if (strcmp(rb->steps[i].id, rb->steps[j].id) == 0) {
-				lb_conf_problem(k->c, rb_step_node(k, i, "id"),
+				lb_conf_problem(k->c, step_node(k, i, "id"),
 						"step \"%s\" is there already, in line %u",
 						rb->steps[i].id, rb->steps[j].line);
 				break;
@@ -105,11 +106,11 @@ static void lint_modes(struct rb_check *k, uint32_t i)
 	if (k->step_bad[i] || (s->modes & ~k->rb->modes) == 0)
 		return;
 	if ((s->modes & k->rb->modes) == 0)
-		lb_conf_problem(k->c, rb_step_node(k, i, "modes"),
+		lb_conf_problem(k->c, step_node(k, i, "modes"),
 				"step \"%s\" is never reached: the runbook has none of its modes",
 				s->id);
 	else
-		lb_conf_problem(k->c, rb_step_node(k, i, "modes"),
+		lb_conf_problem(k->c, step_node(k, i, "modes"),
 				"modes: the runbook itself does not have all of them");
 }
 
@@ -142,7 +143,7 @@ static void tell_cycle(struct walk *w, size_t from)
 					i == from ? "" : (need ? " needs " : " comes after "),
 					rb->steps[s].id);
 	}
-	lb_conf_problem(w->k->c, rb_step_node(w->k, w->path[from], "needs"),
+	lb_conf_problem(w->k->c, step_node(w->k, w->path[from], "needs"),
 			"step \"%s\" waits for itself: %s%s", rb->steps[w->path[from]].id, text,
 			by_group ? " (by the priority of their groups)" : "");
 	w->told = true;
@@ -227,12 +228,12 @@ static void lint_machine(struct rb_check *k, uint32_t i, bool *seen)
 		    strcmp(b->machine, s->machine) != 0 || (b->modes & s->modes) == 0)
 			continue;
 		if (s->action == RB_BOOT && j < i)
-			lb_conf_problem(k->c, rb_step_node(k, i, "machine"),
+			lb_conf_problem(k->c, step_node(k, i, "machine"),
 					"machine \"%s\" is booted by step \"%s\" already",
 					s->machine, b->id);
 		if (s->action == RB_PROBE && !seen[j])
 			lb_conf_problem(
-				k->c, rb_step_node(k, i, "machine"),
+				k->c, step_node(k, i, "machine"),
 				"probe of \"%s\" does not wait for step \"%s\", which boots it",
 				s->machine, b->id);
 	}

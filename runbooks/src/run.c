@@ -661,25 +661,3 @@ void rb_run_step_status(const struct rb_run *r, uint32_t step, struct rb_step_st
 	rb_engine_step_view(r->p.engine, step, &out->view);
 	out->note = r->slots[step].note;
 }
-
-struct each {
-	rb_record_fn fn;
-	void *arg;
-};
-
-static int each_record(void *arg, const struct rb_record *rec, const struct rb_log_begin *begin,
-		       struct lb_err *err)
-{
-	const struct each *e = arg;
-
-	(void)begin;
-	(void)err;
-	return e->fn(e->arg, rec);
-}
-
-int rb_run_each_record(const struct rb_run *r, rb_record_fn fn, void *arg, struct lb_err *err)
-{
-	struct each e = {fn, arg};
-
-	return rb_log_each(r->log, each_record, &e, err);
-}

@@ -149,9 +149,6 @@ size_t sa_read_text(const char *path, char *out, size_t out_bytes);
 int sa_protect_start(struct sa_agent *a, struct lb_err *err);
 void sa_protect_stop(struct sa_agent *a);
 struct sa_protected *sa_protect_find(struct sa_agent *a, const char *group_name);
-/* A higher epoch of @group was heard of: record FENCED durably, stop its cuts and its machines. */
-void sa_protect_fence(struct sa_agent *a, const struct lb_id *group, uint64_t epoch,
-		      const char *why);
 
 /* agent_backup.c: the target role. */
 int sa_backup_start(struct sa_agent *a, struct lb_err *err);

@@ -65,8 +65,8 @@ static void on_acked(struct sa_agent *a, struct sa_protected *g, const struct re
 	       e->seq, NULL);
 }
 
-void sa_protect_fence(struct sa_agent *a, const struct lb_id *group, uint64_t epoch,
-		      const char *why)
+/* A higher epoch of @group was heard of: record FENCED durably, stop its cuts and its machines. */
+static void fence(struct sa_agent *a, const struct lb_id *group, uint64_t epoch, const char *why)
 {
 	struct sa_protected *g = find_by_id(a, group);
 	struct sa_role_record rec;
@@ -100,7 +100,7 @@ static void on_group_event(struct sa_agent *a, struct sa_protected *g,
 		on_acked(a, g, e);
 		break;
 	case REP_SOURCE_FENCED:
-		sa_protect_fence(a, &e->group, e->epoch, "the peer knows a higher epoch");
+		fence(a, &e->group, e->epoch, "the peer knows a higher epoch");
 		break;
 	case REP_SOURCE_RESYNC:
 		lb_log(LB_LOG_ERROR, "protect", "resync", "group=%s", g->cfg->name, "err=%s",

@@ -150,8 +150,9 @@ static bool from_json(struct sa_boot *b, const json_t *o)
 	return true;
 }
 
-int sa_boot_read(struct sa_agent *a, const char *run_id, uint32_t step, struct sa_boot *out,
-		 struct lb_err *err)
+/* LB_ENOTFOUND: no record of that step. LB_ECORRUPT: it is not one of ours. */
+static int boot_read(struct sa_agent *a, const char *run_id, uint32_t step, struct sa_boot *out,
+		     struct lb_err *err)
 {
 	struct sa_boot b = {.step = step};
 	char dir[40], path[64];
@@ -222,7 +223,7 @@ static int make_dirs(struct sa_agent *a, const struct sa_boot *b, struct lb_err 
 int sa_boot_begin(struct sa_agent *a, struct sa_boot *b, struct lb_err *err)
 {
 	struct sa_boot old;
-	int rc = sa_boot_read(a, b->run, b->step, &old, err);
+	int rc = boot_read(a, b->run, b->step, &old, err);
 
 	if (rc == 0 && old.attempt > b->attempt)
 		return lb_err_set(err, LB_EBUSY, 0, "attempt %u of this boot was made already",
@@ -244,7 +245,7 @@ void sa_boots_load(struct sa_run *s, uint32_t steps)
 		struct lb_err err = {0};
 		struct sa_boot *b = malloc(sizeof(*b));
 		int rc = b == NULL ? lb_err_set(&err, LB_ENOMEM, 0, "boot")
-				   : sa_boot_read(s->runs->agent, s->id, i, b, &err);
+				   : boot_read(s->runs->agent, s->id, i, b, &err);
 
 		if (rc == 0) {
 			b->next = s->boots;

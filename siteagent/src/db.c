@@ -28,7 +28,8 @@ static enum lb_code code_of(int sqlite_code)
 	}
 }
 
-int sa_db_err(struct sa_db *db, const char *what, struct lb_err *err)
+/* What the last call on @db says, as one of our codes. */
+static int db_err(struct sa_db *db, const char *what, struct lb_err *err)
 {
 	int code = db->h != NULL ? sqlite3_extended_errcode(db->h) : SQLITE_NOMEM;
 
@@ -39,14 +40,14 @@ int sa_db_err(struct sa_db *db, const char *what, struct lb_err *err)
 int sa_db_exec(struct sa_db *db, const char *sql, struct lb_err *err)
 {
 	if (sqlite3_exec(db->h, sql, NULL, NULL, NULL) != SQLITE_OK)
-		return sa_db_err(db, "run", err);
+		return db_err(db, "run", err);
 	return 0;
 }
 
 int sa_db_prepare(struct sa_db *db, sqlite3_stmt **out, const char *sql, struct lb_err *err)
 {
 	if (sqlite3_prepare_v2(db->h, sql, -1, out, NULL) != SQLITE_OK)
-		return sa_db_err(db, "prepare", err);
+		return db_err(db, "prepare", err);
 	return 0;
 }
 
@@ -55,7 +56,7 @@ int sa_db_step(struct sa_db *db, sqlite3_stmt *s, int *row, struct lb_err *err)
 	int rc = sqlite3_step(s);
 
 	*row = rc == SQLITE_ROW;
-	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : sa_db_err(db, "run", err);
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : db_err(db, "run", err);
 }
 
 int sa_db_run(struct sa_db *db, sqlite3_stmt *s, struct lb_err *err)
@@ -121,7 +122,7 @@ int sa_db_open(struct sa_db *db, const char *path, const char *schema, int versi
 	db->h = NULL;
 	(void)snprintf(db->path, sizeof(db->path), "%s", path);
 	if (sqlite3_open_v2(path, &db->h, flags, NULL) != SQLITE_OK)
-		rc = sa_db_err(db, "open", err);
+		rc = db_err(db, "open", err);
 	if (rc == 0) {
 		(void)sqlite3_extended_result_codes(db->h, 1);
 		(void)sqlite3_db_config(db->h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);

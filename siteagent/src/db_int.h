@@ -33,8 +33,6 @@ int sa_db_prepare(struct sa_db *db, sqlite3_stmt **out, const char *sql, struct 
 int sa_db_run(struct sa_db *db, sqlite3_stmt *s, struct lb_err *err);
 /* One step: *row is false at the end. */
 int sa_db_step(struct sa_db *db, sqlite3_stmt *s, int *row, struct lb_err *err);
-/* What the last call on @db says, as one of our codes. */
-int sa_db_err(struct sa_db *db, const char *what, struct lb_err *err);
 
 static inline void sa_db_bind_u64(sqlite3_stmt *s, int i, uint64_t v)
 {

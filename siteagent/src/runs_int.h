@@ -165,9 +165,6 @@ int sa_boot_begin(struct sa_agent *a, struct sa_boot *b, struct lb_err *err);
 int sa_boot_save(struct sa_agent *a, const struct sa_boot *b, struct lb_err *err);
 int sa_boot_save_xml(struct sa_agent *a, const struct sa_boot *b, const char *xml,
 		     struct lb_err *err);
-/* LB_ENOTFOUND: no record of that step. LB_ECORRUPT: it is not one of ours. */
-int sa_boot_read(struct sa_agent *a, const char *run_id, uint32_t step, struct sa_boot *out,
-		 struct lb_err *err);
 /* Records of the steps below @steps into s->boots; what cannot be read is logged. */
 void sa_boots_load(struct sa_run *s, uint32_t steps);
 /* A handle of the caller's own for the machine of @b. LB_ENOTFOUND: there is none. */

@@ -67,7 +67,7 @@ void ui_open_run(struct ui_app *a, const char *id)
 	}
 }
 
-void ui_open_book(struct ui_app *a, const char *name)
+static void open_book(struct ui_app *a, const char *name)
 {
 	if (strcmp(a->book, name) == 0)
 		return;
@@ -106,7 +106,7 @@ static void follow_selection(struct ui_app *a)
 		return;
 	if (a->view == UI_VIEW_RUNBOOKS && a->layer != UI_LAYER_WIZARD && row < a->model.runbooks &&
 	    a->model.runbook[row].name.exact)
-		ui_open_book(a, a->model.runbook[row].name.show);
+		open_book(a, a->model.runbook[row].name.show);
 	if (a->view == UI_VIEW_POINTS && row < a->model.points &&
 	    strcmp(a->point_id, a->model.point[row].id.show) != 0) {
 		(void)snprintf(a->point_id, sizeof(a->point_id), "%s", a->model.point[row].id.show);

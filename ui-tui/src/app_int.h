@@ -242,13 +242,10 @@ void ui_asks_renew(struct ui_app *a, enum ui_part part); /* forget it and ask at
 
 void ui_open_view(struct ui_app *a, enum ui_view_id view);
 void ui_open_run(struct ui_app *a, const char *id);
-void ui_open_book(struct ui_app *a, const char *name);
 
 bool ui_read_only(const struct ui_app *a); /* as asked for, or as the agent has it */
-bool ui_fits(const struct ui_app *a); /* is the terminal large enough to act on what it shows? */
-void ui_frame_draw(struct ui_app *a, struct ui_grid *g);
+bool ui_fits(const struct ui_app *a);  /* is the terminal large enough to act on what it shows? */
 void ui_dialog_open(struct ui_app *a); /* a->dialog is filled */
-void ui_dialog_close(struct ui_app *a);
 void ui_dialog_draw(struct ui_app *a, struct ui_grid *g);
 void ui_dialog_key(struct ui_app *a, uint32_t key);
 void ui_wizard_open(struct ui_app *a, const char *name, const char *path);

@@ -10,7 +10,7 @@ void ui_dialog_open(struct ui_app *a)
 	a->layer = UI_LAYER_DIALOG;
 }
 
-void ui_dialog_close(struct ui_app *a)
+static void close_dialog(struct ui_app *a)
 {
 	ui_act_fini(&a->dialog.act);
 	memset(&a->dialog, 0, sizeof(a->dialog));
@@ -22,7 +22,7 @@ void ui_dialog_key(struct ui_app *a, uint32_t key)
 	struct ui_dialog *d = &a->dialog;
 
 	if (key == UI_K_ESC) {
-		ui_dialog_close(a);
+		close_dialog(a);
 		return;
 	}
 	if (key != UI_K_ENTER) {
@@ -37,7 +37,7 @@ void ui_dialog_key(struct ui_app *a, uint32_t key)
 	if (d->must_type[0] != '\0')
 		(void)json_object_set_new(d->act.body, "confirm", json_string(d->typed));
 	ui_act_send(a, &d->act);
-	ui_dialog_close(a);
+	close_dialog(a);
 }
 
 void ui_dialog_draw(struct ui_app *a, struct ui_grid *g)

@@ -194,7 +194,7 @@ static void draw_layer(struct ui_app *a, struct ui_grid *g)
 		ui_wizard_draw(a, g);
 }
 
-void ui_frame_draw(struct ui_app *a, struct ui_grid *g)
+static void draw_frame(struct ui_app *a, struct ui_grid *g)
 {
 	int top = 1, bottom = g->h - 2;
 
@@ -230,5 +230,5 @@ void ui_app_draw(struct ui_app *a, struct ui_grid *g)
 		(void)ui_put(g, 1, 0, g->w, UI_TEXT, _("enlarge the window; q quits"));
 		return;
 	}
-	ui_frame_draw(a, g);
+	draw_frame(a, g);
 }

@@ -105,7 +105,8 @@ int rb_run_start(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_er
 /*
  * Take over: cut a torn tail, replay, log the new generation. A run that had ended opens too
  * (status only). Errors: LB_EBUSY (another process has it), LB_ECORRUPT (damage before the tail:
- * nothing is changed), LB_ENOTFOUND (no file, or a start that died before it began: remove it), LB_EIO, LB_ENOSPC, LB_ENOMEM.
+ * nothing is changed), LB_ENOTFOUND (no file, or a start that died before it began: remove it),
+ * LB_EIO, LB_ENOSPC, LB_ENOMEM.
  */
 int rb_run_open(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_err *err);
 
@@ -167,9 +168,5 @@ struct rb_step_status {
 void rb_run_status(const struct rb_run *r, struct rb_run_status *out);
 void rb_run_step_status(const struct rb_run *r, uint32_t step, struct rb_step_status *out);
 const struct rb_runbook *rb_run_runbook(const struct rb_run *r);
-
-/* Every record of the run so far in order, for reports; non-zero from @fn stops and is returned. */
-typedef int (*rb_record_fn)(void *arg, const struct rb_record *rec);
-int rb_run_each_record(const struct rb_run *r, rb_record_fn fn, void *arg, struct lb_err *err);
 
 #endif

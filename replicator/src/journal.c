@@ -8,10 +8,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "imaging/dev.h"
 
 #define BLOCK ((uint64_t)REP_JOURNAL_BLOCK_BYTES)
@@ -39,14 +39,6 @@ static void bit_set(uint8_t *map, uint64_t n)
 	map[n / 8] = (uint8_t)(map[n / 8] | 1u << (n % 8));
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static int check_range(const struct rep_journal *j, uint64_t len, uint64_t off, struct lb_err *err)
 {
 	if (off > j->size_bytes || len > j->size_bytes - off)
@@ -55,26 +47,6 @@ static int check_range(const struct rep_journal *j, uint64_t len, uint64_t off, 
 				  " bytes",
 				  off, len, j->size_bytes);
 	return 0;
-}
-
-static int init_sync(struct rep_journal *j, struct lb_err *err)
-{
-	pthread_condattr_t attr;
-	int e = pthread_condattr_init(&attr);
-
-	if (e != 0)
-		return lb_err_errno(err, e, "condition variable's attributes");
-	e = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	if (e == 0)
-		e = pthread_cond_init(&j->resumed, &attr);
-	(void)pthread_condattr_destroy(&attr);
-	if (e != 0)
-		return lb_err_errno(err, e, "condition variable");
-	e = pthread_mutex_init(&j->lock, NULL);
-	if (e == 0)
-		return 0;
-	(void)pthread_cond_destroy(&j->resumed);
-	return lb_err_errno(err, e, "mutex");
 }
 
 static void free_journal(struct rep_journal *j)
@@ -89,7 +61,6 @@ int rep_journal_create(struct rep_journal **out, const struct rep_journal_cfg *c
 		       struct lb_err *err)
 {
 	struct rep_journal *j;
-	int rc;
 
 	if (!img_writable(cfg->mirror) || !img_writable(cfg->side) ||
 	    cfg->side->size_bytes < cfg->mirror->size_bytes || cfg->mirror->size_bytes == 0)
@@ -108,14 +79,12 @@ int rep_journal_create(struct rep_journal **out, const struct rep_journal_cfg *c
 	j->dirty = calloc(1, rep_journal_bitmap_bytes(j));
 	j->frozen = calloc(1, rep_journal_bitmap_bytes(j));
 	j->moved = calloc(1, rep_journal_bitmap_bytes(j));
-	if (j->dirty == NULL || j->frozen == NULL || j->moved == NULL)
-		rc = lb_err_set(err, LB_ENOMEM, 0, "journal bitmaps");
-	else
-		rc = init_sync(j, err);
-	if (rc != 0) {
+	if (j->dirty == NULL || j->frozen == NULL || j->moved == NULL) {
 		free_journal(j);
-		return rc;
+		return lb_err_set(err, LB_ENOMEM, 0, "journal bitmaps");
 	}
+	lb_cond_init(&j->resumed);
+	(void)pthread_mutex_init(&j->lock, NULL); /* a default mutex cannot fail on Linux */
 	*out = j;
 	return 0;
 }
@@ -161,9 +130,8 @@ int rep_journal_extent(struct rep_journal *j, struct img_extent *out, uint64_t o
 /* (J1) at the door: what waits here has changed nothing yet, so it belongs behind the mark. (J2) */
 static void wait_resumed(struct rep_journal *j)
 {
-	while (j->hold_until_ns != 0 && now_ns() < j->hold_until_ns) {
-		struct timespec until = {.tv_sec = (time_t)(j->hold_until_ns / 1000000000u),
-					 .tv_nsec = (long)(j->hold_until_ns % 1000000000u)};
+	while (j->hold_until_ns != 0 && lb_monotonic_ns() < j->hold_until_ns) {
+		struct timespec until = lb_cond_until(j->hold_until_ns);
 
 		(void)pthread_cond_timedwait(&j->resumed, &j->lock, &until);
 	}
@@ -255,10 +223,10 @@ int rep_journal_hold(struct rep_journal *j, uint64_t limit_ns, struct lb_err *er
 	int rc = 0;
 
 	(void)pthread_mutex_lock(&j->lock);
-	if (j->hold_until_ns != 0 && now_ns() < j->hold_until_ns)
+	if (j->hold_until_ns != 0 && lb_monotonic_ns() < j->hold_until_ns)
 		rc = lb_err_set(err, LB_EBUSY, 0, "writes are withheld already");
 	else
-		j->hold_until_ns = now_ns() + limit_ns;
+		j->hold_until_ns = lb_monotonic_ns() + limit_ns;
 	(void)pthread_mutex_unlock(&j->lock);
 	return rc;
 }
@@ -269,7 +237,7 @@ static int may_mark(const struct rep_journal *j, struct lb_err *err)
 		return lb_err_set(err, LB_ECLOSED, 0, "the mirror lost its writer or a write");
 	if (j->cut_open)
 		return lb_err_set(err, LB_EBUSY, 0, "a cut is open");
-	if (j->hold_until_ns == 0 || now_ns() >= j->hold_until_ns)
+	if (j->hold_until_ns == 0 || lb_monotonic_ns() >= j->hold_until_ns)
 		return lb_err_set(err, LB_ETIMEDOUT, 0, "the hold ended before the mark");
 	return 0;
 }
@@ -424,7 +392,7 @@ void rep_journal_status(struct rep_journal *j, struct rep_journal_status *out)
 		.dirty_blocks = j->dirty_blocks,
 		.side_bytes = j->moved_blocks * BLOCK,
 		.writes = j->writes,
-		.held = j->hold_until_ns != 0 && now_ns() < j->hold_until_ns,
+		.held = j->hold_until_ns != 0 && lb_monotonic_ns() < j->hold_until_ns,
 		.cut_open = j->cut_open,
 		.cut_broken = j->cut_broken,
 		.lost = j->lost,

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -166,15 +165,10 @@ static void run_ops(struct rep_target *t, struct store_item **item, unsigned n)
 /* Points that come within the delay share the commit. Called with the lock. */
 static void gather(struct rep_target *t)
 {
-	struct timespec until;
-	uint64_t ns;
+	struct timespec until = lb_cond_deadline(t->cfg.commit_delay_ns);
 
 	if (t->cfg.commit_delay_ns == 0)
 		return;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	ns = (uint64_t)until.tv_nsec + t->cfg.commit_delay_ns;
-	until.tv_sec += (time_t)(ns / 1000000000);
-	until.tv_nsec = (long)(ns % 1000000000);
 	while (!t->stop && pthread_cond_timedwait(&t->more, &t->lock, &until) == 0)
 		;
 }
@@ -564,13 +558,9 @@ static int listen_start(struct rep_target *t, struct lb_err *err)
 
 static int thread_start(struct rep_target *t, struct lb_err *err)
 {
-	pthread_condattr_t attr;
 	int rc;
 
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&t->more, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	lb_cond_init(&t->more);
 	(void)pthread_mutex_init(&t->lock, NULL);
 	rc = lb_thread_start(&t->thread, store_main, t, "the store", err);
 	if (rc != 0) {

@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "api_int.h"
@@ -15,6 +14,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/thread.h"
 
 #define BODY_MAX        (1u << 20)
 #define CONNECTIONS_MAX 64u
@@ -377,7 +377,7 @@ int sa_api_create(struct sa_api **out, struct lb_loop *loop, const char *socket_
 		return lb_err_set(err, LB_ENOMEM, 0, "control API");
 	*a = (struct sa_api){.loop = loop, .fn = fn, .looks = looks, .arg = arg, .fd = -1};
 	(void)pthread_mutex_init(&a->lock, NULL);
-	(void)pthread_cond_init(&a->idle, NULL);
+	lb_cond_init(&a->idle);
 	rc = listen_unix(a, socket_path, err);
 	if (rc != 0)
 		goto out;
@@ -404,10 +404,8 @@ out:
 static void drain(struct sa_api *a)
 {
 	const struct lb_err err = {.code = LB_ECLOSED, .msg = "agent is stopping"};
-	struct timespec until;
+	struct timespec until = lb_cond_deadline(UINT64_C(1000000000) * DRAIN_MAX_S);
 
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += DRAIN_MAX_S;
 	(void)pthread_mutex_lock(&a->lock);
 	a->closing = true;
 	while (a->asked != NULL) {

@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "hv_int.h"
 #include "proc_int.h"
 
@@ -245,7 +246,7 @@ int sa_hv_probe(struct sa_hv_machine *m, const struct sa_probe *p, char *seen, s
 		const bool *cancel, struct lb_err *err)
 {
 	struct probing pr = {.m = m, .p = p};
-	uint64_t until = sa_monotonic_ns() + p->timeout_ns;
+	uint64_t until = lb_monotonic_ns() + p->timeout_ns;
 	enum sa_hv_state st = SA_HV_RUNNING;
 	char last[160];
 	int rc = check_probe(m, p, err);
@@ -256,7 +257,7 @@ int sa_hv_probe(struct sa_hv_machine *m, const struct sa_probe *p, char *seen, s
 		(void)lb_text_escape(last, sizeof(last), pr.line);
 		if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED))
 			return lb_err_set(err, LB_ECANCELED, 0, "probe of %s cancelled", m->name);
-		if (sa_monotonic_ns() >= until)
+		if (lb_monotonic_ns() >= until)
 			return lb_err_set(err, LB_ETIMEDOUT, 0,
 					  "%s probe of %s did not pass in time, last seen: %.100s",
 					  probe_name(p->kind), m->name,

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "proc_int.h"
 
 #define POLL_NS (10u * 1000000ull)
@@ -23,14 +24,6 @@ void sa_nap(uint64_t ns)
 			      .tv_nsec = (long)(ns % 1000000000u)};
 
 	(void)nanosleep(&ts, NULL);
-}
-
-uint64_t sa_monotonic_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 /* @inherit: a descriptor that becomes 3 there, -1 none. */
@@ -106,10 +99,10 @@ bool sa_proc_alive(pid_t pid)
 
 void sa_proc_end(pid_t pid, uint64_t grace_ns)
 {
-	uint64_t until = sa_monotonic_ns() + grace_ns;
+	uint64_t until = lb_monotonic_ns() + grace_ns;
 
 	while (sa_proc_alive(pid)) {
-		if (sa_monotonic_ns() < until) {
+		if (lb_monotonic_ns() < until) {
 			sa_nap(POLL_NS);
 			continue;
 		}
@@ -140,7 +133,7 @@ const char *sa_proc_last_line(const char *log_path, char *out, size_t len)
 int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_ns,
 		struct lb_err *err)
 {
-	uint64_t until = sa_monotonic_ns() + timeout_ns;
+	uint64_t until = lb_monotonic_ns() + timeout_ns;
 	char said[160];
 	int status = 0;
 	pid_t pid = -1, got;
@@ -148,7 +141,7 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 
 	if (rc != 0)
 		return rc;
-	while ((got = waitpid(pid, &status, WNOHANG)) == 0 && sa_monotonic_ns() < until)
+	while ((got = waitpid(pid, &status, WNOHANG)) == 0 && lb_monotonic_ns() < until)
 		sa_nap(POLL_NS);
 	if (got == 0) {
 		sa_proc_end(pid, 0);

@@ -38,7 +38,6 @@ const char *sa_proc_last_line(const char *log_path, char *out, size_t len);
 
 /* Sleep, for polling what cannot be waited for. */
 void sa_nap(uint64_t ns);
-uint64_t sa_monotonic_ns(void);
 /* Say @what on stderr and end the process: going on would act in the wrong place. */
 _Noreturn void sa_proc_fatal(const char *what);
 

@@ -27,6 +27,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "imaging/dev.h"
 #include "imaging/extmap.h"
 #include "lv_int.h"
@@ -279,7 +280,7 @@ static const char *said_last(const struct sa_source *s, size_t i, char *said, si
 static int connect_plugin(struct lv_source *l, size_t i, struct lb_err *err)
 {
 	struct lv_volume *v = &l->vol[i];
-	uint64_t until = sa_monotonic_ns() + PLUGIN_START_NS;
+	uint64_t until = lb_monotonic_ns() + PLUGIN_START_NS;
 	char ctl[108], nbd[108], said[200];
 	struct stat st;
 	int rc = path_of(&l->base, i, "ctl", ctl, sizeof ctl, err);
@@ -294,7 +295,7 @@ static int connect_plugin(struct lv_source *l, size_t i, struct lb_err *err)
 			return lb_err_set(err, LB_EIO, 0, "nbdkit ended at once: %.160s",
 					  said_last(&l->base, i, said, sizeof(said)));
 		}
-		if (sa_monotonic_ns() > until)
+		if (lb_monotonic_ns() > until)
 			return lb_err_set(err, LB_ETIMEDOUT, 0, "nbdkit made no socket %s", nbd);
 		sa_nap(READY_POLL_NS / 5);
 	}
@@ -384,13 +385,13 @@ static int mirror_ready(struct lv_source *l, struct lb_err *err)
 
 static int wait_ready(struct lv_source *l, struct lb_err *err)
 {
-	uint64_t until = sa_monotonic_ns() + l->base.cfg.ready_timeout_ns;
+	uint64_t until = lb_monotonic_ns() + l->base.cfg.ready_timeout_ns;
 	int rc;
 
 	while ((rc = mirror_ready(l, err)) == 0) {
 		if (atomic_load(&l->base.cancel))
 			return lb_err_set(err, LB_ECANCELED, 0, "stopping");
-		if (sa_monotonic_ns() > until)
+		if (lb_monotonic_ns() > until)
 			return lb_err_set(err, LB_ETIMEDOUT, 0,
 					  "the mirror is not in sync after %" PRIu64 " s",
 					  l->base.cfg.ready_timeout_ns / 1000000000u);

@@ -36,6 +36,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "proc_int.h"
 #include "replicator/view.h"
 
@@ -331,10 +332,10 @@ int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *poi
 static bool ends_within(int pidfd, int ms)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	uint64_t until = sa_monotonic_ns() + (uint64_t)ms * 1000000u;
+	uint64_t until = lb_monotonic_ns() + (uint64_t)ms * 1000000u;
 	int n;
 
-	while ((n = poll(&p, 1, STEP_MS)) <= 0 && sa_monotonic_ns() < until)
+	while ((n = poll(&p, 1, STEP_MS)) <= 0 && lb_monotonic_ns() < until)
 		continue;
 	return n > 0;
 }

@@ -19,6 +19,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/fs.h"
+#include "base/thread.h"
 #include "hv_int.h"
 #include "imaging/cut.h"
 #include "imaging/dev.h"
@@ -196,10 +197,10 @@ int sa_vmrun_order(const char *dir, uint8_t **out, size_t *bytes, struct lb_err 
 
 static bool gone_within(const char *dir, uint64_t ns)
 {
-	uint64_t until = sa_monotonic_ns() + ns;
+	uint64_t until = lb_monotonic_ns() + ns;
 
 	while (sa_vmrun_alive(dir, NULL)) {
-		if (sa_monotonic_ns() > until)
+		if (lb_monotonic_ns() > until)
 			return false;
 		sa_nap(STEP_NS);
 	}

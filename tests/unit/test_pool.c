@@ -1,9 +1,12 @@
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "check.h"
 
 enum {
@@ -140,6 +143,28 @@ static void test_signals_are_for_the_first_thread(void **state)
 	assert_int_equal(sigismember(&mine, SIGTERM), 0);
 }
 
+/* On the clock that nobody sets, and no wait is too long for its type. */
+static void test_deadline(void **state)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct timespec before, t;
+	pthread_cond_t c;
+
+	(void)state;
+	assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &before), 0);
+	t = lb_cond_deadline(UINT64_C(1999999999));
+	assert_true(t.tv_nsec >= 0 && t.tv_nsec < 1000000000);
+	assert_true(t.tv_sec >= before.tv_sec + 1);
+	t = lb_cond_deadline(UINT64_MAX);
+	assert_true(t.tv_sec > before.tv_sec + INT32_MAX && t.tv_nsec < 1000000000);
+	lb_cond_init(&c);
+	t = lb_cond_deadline(0);
+	assert_int_equal(pthread_mutex_lock(&lock), 0);
+	assert_int_equal(pthread_cond_timedwait(&c, &lock, &t), ETIMEDOUT);
+	assert_int_equal(pthread_mutex_unlock(&lock), 0);
+	assert_int_equal(pthread_cond_destroy(&c), 0);
+}
+
 static void test_refused_sizes(void **state)
 {
 	struct fixture *x = *state;
@@ -160,6 +185,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_loop_destroyed_first_to_run, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_signals_are_for_the_first_thread, setup,
 						teardown),
+		cmocka_unit_test(test_deadline),
 		cmocka_unit_test_setup_teardown(test_refused_sizes, setup, teardown),
 	};
 

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/assert.h"
 #include "base/err.h"
@@ -229,7 +228,6 @@ int vm_blk_create(struct vm_blk **out, struct vm_board *b, struct img_dev *dev, 
 		  struct lb_err *err)
 {
 	struct vm_blk *blk;
-	pthread_condattr_t attr;
 	int rc = 0;
 
 	LB_ASSERT(threads >= 1 && threads <= THREADS_MAX);
@@ -239,11 +237,8 @@ int vm_blk_create(struct vm_blk **out, struct vm_board *b, struct img_dev *dev, 
 	blk->board = b;
 	blk->dev = dev;
 	blk->tail = &blk->head;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&blk->work, NULL);
-	(void)pthread_cond_init(&blk->idle, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	lb_cond_init(&blk->idle);
 	while (rc == 0 && blk->workers < threads) {
 		struct worker *w = &blk->worker[blk->workers];
 
@@ -305,24 +300,9 @@ void vm_blk_cancel(struct vm_blk *blk)
 		(void)pthread_cond_wait(&blk->idle, &blk->board->lock);
 }
 
-static struct timespec deadline_after(uint64_t ns)
-{
-	struct timespec t;
-	uint64_t sec = ns / UINT64_C(1000000000), max_sec = UINT64_C(1) << 31;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += (time_t)(sec < max_sec ? sec : max_sec);
-	t.tv_nsec += (long)(ns % UINT64_C(1000000000));
-	if (t.tv_nsec >= 1000000000L) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000L;
-	}
-	return t;
-}
-
 bool vm_blk_drain(struct vm_blk *blk, uint64_t limit_ns)
 {
-	struct timespec until = deadline_after(limit_ns);
+	struct timespec until = lb_cond_deadline(limit_ns);
 	bool busy;
 	int e = 0;
 

@@ -4,12 +4,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "vmcore/ctl.h"
 
-#define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
 union control {
@@ -128,18 +127,10 @@ struct vm_ctl {
 	uint8_t out[VM_CTL_FRAME_MAX], in[VM_CTL_FRAME_MAX];
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
 static int wait_for(int sock, short what, uint64_t until, struct lb_err *err)
 {
 	struct pollfd p = {.fd = sock, .events = what};
-	uint64_t now = now_ns();
+	uint64_t now = lb_monotonic_ns();
 	int n;
 
 	do {
@@ -148,7 +139,7 @@ static int wait_for(int sock, short what, uint64_t until, struct lb_err *err)
 						    : 1000000;
 
 		n = poll(&p, 1, ms);
-		now = now_ns();
+		now = lb_monotonic_ns();
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return lb_err_set(err, LB_EIO, errno, "wait for a machine's answer");
@@ -169,7 +160,7 @@ static int connect_to(int *sock, const char *path, uint64_t until, struct lb_err
 	if (fd < 0)
 		return lb_err_errno(err, errno, "make a socket");
 	while (rc == 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0) {
-		if (errno == EAGAIN && now_ns() < until) { /* its backlog is full */
+		if (errno == EAGAIN && lb_monotonic_ns() < until) { /* its backlog is full */
 			(void)poll(NULL, 0, 5);
 			continue;
 		}
@@ -226,7 +217,7 @@ static int transmit(struct vm_ctl *c, const struct vm_ctl_msg *m, uint64_t until
 			break;
 		rc = wait_for(c->sock, POLLOUT, until, err);
 		/* out of buffers it is writable and still takes nothing */
-		if (rc == 0 && now_ns() >= until)
+		if (rc == 0 && lb_monotonic_ns() >= until)
 			rc = lb_err_set(err, LB_ETIMEDOUT, 0,
 					"the machine's process takes no request");
 	}
@@ -268,7 +259,7 @@ int vm_ctl_begin(struct vm_ctl *c, const struct vm_ctl_msg *request, struct lb_e
 	if (++c->tag == 0)
 		c->tag = 1;
 	m.tag = c->tag;
-	return transmit(c, &m, now_ns() + c->timeout_ns, err);
+	return transmit(c, &m, lb_monotonic_ns() + c->timeout_ns, err);
 }
 
 int vm_ctl_finish(struct vm_ctl *c, enum vm_ctl_type want, struct vm_ctl_msg *answer, int fds[3],
@@ -278,7 +269,7 @@ int vm_ctl_finish(struct vm_ctl *c, enum vm_ctl_type want, struct vm_ctl_msg *an
 	int rc;
 
 	to[0] = to[1] = to[2] = -1;
-	rc = await_answer(c, want, now_ns() + c->timeout_ns, answer, to, err);
+	rc = await_answer(c, want, lb_monotonic_ns() + c->timeout_ns, answer, to, err);
 	if (fds == NULL)
 		close_fds(own, 3);
 	return rc;
@@ -297,13 +288,13 @@ int vm_ctl_call(struct vm_ctl *c, const struct vm_ctl_msg *request, enum vm_ctl_
 
 int vm_ctl_post(struct vm_ctl *c, const struct vm_ctl_msg *m, struct lb_err *err)
 {
-	return transmit(c, m, now_ns() + c->timeout_ns, err);
+	return transmit(c, m, lb_monotonic_ns() + c->timeout_ns, err);
 }
 
 int vm_ctl_next(struct vm_ctl *c, uint64_t timeout_ns, struct vm_ctl_msg *out, struct lb_err *err)
 {
 	int fds[3];
-	int rc = receive(c, now_ns() + timeout_ns, out, fds, err);
+	int rc = receive(c, lb_monotonic_ns() + timeout_ns, out, fds, err);
 
 	if (rc != 0)
 		return rc;
@@ -325,7 +316,7 @@ int vm_ctl_open(struct vm_ctl **out, const char *path, uint64_t timeout_ns, stru
 		return lb_err_set(err, LB_ENOMEM, 0, "control connection");
 	c->sock = -1;
 	c->timeout_ns = timeout_ns;
-	rc = connect_to(&c->sock, path, now_ns() + timeout_ns, err);
+	rc = connect_to(&c->sock, path, lb_monotonic_ns() + timeout_ns, err);
 	if (rc == 0)
 		rc = vm_ctl_call(c, &hello, VM_CTL_INFO, &answer, NULL, err);
 	if (rc == 0 && answer.info.version != VM_CTL_VERSION)

@@ -6,10 +6,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/thread.h"
 #include "cpu_int.h"
 #include "kvm.h"
 #include "uffd.h"
@@ -31,14 +31,6 @@ struct probe {
 	uint8_t *mem;
 	struct kvm_run *run;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static void fill_guest(uint8_t *mem)
 {
@@ -129,10 +121,10 @@ static uint64_t loop_ns(struct probe *p, uint64_t loops, uint64_t *tsc)
 
 	if (ioctl(p->vcpu_fd, KVM_SET_REGS, &r) != 0)
 		return 0;
-	begin = now_ns();
+	begin = lb_monotonic_ns();
 	if (ioctl(p->vcpu_fd, KVM_RUN, 0) != 0 || p->run->exit_reason != KVM_EXIT_IO)
 		return 0;
-	begin = now_ns() - begin;
+	begin = lb_monotonic_ns() - begin;
 	if (ioctl(p->vcpu_fd, KVM_GET_REGS, &r) != 0)
 		return 0;
 	*tsc = (r.rdx << 32) | (r.rax & UINT32_MAX);

@@ -338,10 +338,7 @@ static void *rtc_main(void *arg)
 		}
 		if (next <= now)
 			next = now + 1;
-		(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-		next = (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec + (next - now);
-		ts.tv_sec = (time_t)(next / SECOND_NS);
-		ts.tv_nsec = (long)(next % SECOND_NS);
+		ts = lb_cond_deadline(next - now);
 		(void)pthread_cond_timedwait(&r->changed, &b->lock, &ts);
 	}
 	vm_board_unlock(b);
@@ -587,7 +584,6 @@ int vm_rtc_create(struct vm_rtc **out, struct vm_board *b, const struct vm_rtc_c
 {
 	static const struct vm_io_ops io = {rtc_read, rtc_write};
 	struct vm_rtc *r = calloc(1, sizeof(*r));
-	pthread_condattr_t attr;
 	int rc;
 
 	if (r == NULL)
@@ -597,10 +593,7 @@ int vm_rtc_create(struct vm_rtc **out, struct vm_board *b, const struct vm_rtc_c
 	r->cmos[REG_A] = 0x26; /* 1024 Hz, off */
 	r->cmos[REG_B] = B_24H;
 	r->irq_source = vm_irq_source(b);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&r->changed, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	lb_cond_init(&r->changed);
 	fill_cmos(r);
 	vm_board_add(b, &r->dev, &rtc_ops); /* from here on the board destroys it */
 	r->updated = guest_seconds(r);

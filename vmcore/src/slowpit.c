@@ -7,7 +7,6 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/err.h"
 #include "base/thread.h"
@@ -43,14 +42,6 @@ struct slowpit {
 	uint64_t next_ns;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
 static uint64_t period_ns(const struct slowpit *p)
 {
 	return (uint64_t)p->count * p->stretch * SECOND / PIT_HZ;
@@ -64,14 +55,14 @@ static bool periodic(const struct slowpit *p)
 static void load(struct slowpit *p, uint16_t value)
 {
 	p->count = value == 0 ? 65536 : value;
-	p->next_ns = now_ns() + period_ns(p);
+	p->next_ns = lb_monotonic_ns() + period_ns(p);
 	p->running = true;
 	(void)pthread_cond_signal(&p->changed);
 }
 
 static uint16_t counter(const struct slowpit *p)
 {
-	uint64_t now = now_ns(), left = now < p->next_ns ? p->next_ns - now : 0;
+	uint64_t now = lb_monotonic_ns(), left = now < p->next_ns ? p->next_ns - now : 0;
 
 	if (!p->running)
 		return 0;
@@ -156,7 +147,7 @@ static void port_61_write(void *arg, uint64_t off, unsigned size, uint64_t value
 
 static void wait_until(struct slowpit *p, uint64_t ns)
 {
-	struct timespec t = {.tv_sec = (time_t)(ns / SECOND), .tv_nsec = (long)(ns % SECOND)};
+	struct timespec t = lb_cond_until(ns);
 
 	(void)pthread_cond_timedwait(&p->changed, &p->board->lock, &t);
 }
@@ -176,7 +167,7 @@ static void *pit_main(void *arg)
 
 	vm_board_lock(p->board);
 	while (!p->quit) {
-		uint64_t now = now_ns();
+		uint64_t now = lb_monotonic_ns();
 
 		if (!p->running)
 			(void)pthread_cond_wait(&p->changed, &p->board->lock);
@@ -205,7 +196,7 @@ static void pit_reset(struct vm_dev *d)
 static void pit_save(struct vm_dev *d, struct lb_wr *wr)
 {
 	const struct slowpit *p = (const struct slowpit *)d;
-	uint64_t now = now_ns();
+	uint64_t now = lb_monotonic_ns();
 
 	lb_wr_u8(wr, p->mode);
 	lb_wr_u8(wr, p->access);
@@ -242,7 +233,7 @@ static int pit_load(struct vm_dev *d, struct lb_rd *rd, uint16_t version, struct
 		pit_reset(d);
 		return lb_err_set(err, LB_ECORRUPT, 0, "registers");
 	}
-	p->next_ns = now_ns() + left;
+	p->next_ns = lb_monotonic_ns() + left;
 	(void)pthread_cond_signal(&p->changed);
 	return 0;
 }
@@ -286,7 +277,6 @@ static int map_ports(struct slowpit *p, struct vm_board *b, struct lb_err *err)
 int vm_slowpit_create(struct vm_board *b, uint32_t stretch, struct lb_err *err)
 {
 	struct slowpit *p;
-	pthread_condattr_t attr;
 	int rc;
 
 	if (stretch < 1 || stretch > 1000)
@@ -297,10 +287,7 @@ int vm_slowpit_create(struct vm_board *b, uint32_t stretch, struct lb_err *err)
 	p->board = b;
 	p->stretch = stretch;
 	pit_reset(&p->dev);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&p->changed, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	lb_cond_init(&p->changed);
 	rc = map_ports(p, b, err);
 	if (rc != 0)
 		goto out;

@@ -7,17 +7,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "complement.h"
 #include "cpu_int.h"
 #include "kvm.h"
 #include "vm_int.h"
-
-#define NS_PER_S UINT64_C(1000000000)
 
 /* ---- create ---- */
 
@@ -151,21 +149,9 @@ static bool gate(struct vm_vcpu *v)
 	return (want & VM_WANT_QUIT) == 0;
 }
 
-static struct timespec deadline_of(uint64_t limit_ns)
-{
-	struct timespec t;
-	uint64_t ns;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	ns = (uint64_t)t.tv_nsec + limit_ns % NS_PER_S;
-	t.tv_sec += (time_t)(limit_ns / NS_PER_S + ns / NS_PER_S);
-	t.tv_nsec = (long)(ns % NS_PER_S);
-	return t;
-}
-
 int vm_vcpus_park(struct vm *vm, uint64_t limit_ns, struct lb_err *err)
 {
-	struct timespec until = deadline_of(limit_ns);
+	struct timespec until = lb_cond_deadline(limit_ns);
 	unsigned parked;
 	int rc = 0;
 

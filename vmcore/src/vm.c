@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "complement.h"
 #include "cpu_int.h"
 #include "cut_int.h"
@@ -340,23 +341,6 @@ static int build_board(struct vm *vm, struct lb_err *err)
 	return rc;
 }
 
-static int sync_init(struct vm *vm, struct lb_err *err)
-{
-	pthread_condattr_t attr;
-	int rc = pthread_condattr_init(&attr);
-
-	if (rc == 0)
-		rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	if (rc == 0)
-		rc = pthread_cond_init(&vm->parked_cond, &attr);
-	if (rc == 0)
-		rc = pthread_mutex_init(&vm->lock, NULL);
-	if (rc == 0)
-		rc = pthread_mutex_init(&vm->kick_lock, NULL);
-	(void)pthread_condattr_destroy(&attr);
-	return rc == 0 ? 0 : lb_err_errno(err, rc, "locks");
-}
-
 static int build_parts(struct vm *vm, const struct vm_cfg *cfg, const struct vm_state_view *saved,
 		       struct lb_err *err)
 {
@@ -398,11 +382,9 @@ int vm_build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, stru
 	vm->env = env;
 	vm->kvm_fd = vm->fd = -1;
 	vm->mem.fd = -1;
-	rc = sync_init(vm, err);
-	if (rc != 0) {
-		free(vm);
-		return rc;
-	}
+	lb_cond_init(&vm->parked_cond);
+	(void)pthread_mutex_init(&vm->lock, NULL); /* a default mutex cannot fail on Linux */
+	(void)pthread_mutex_init(&vm->kick_lock, NULL);
 	rc = build_parts(vm, cfg, r != NULL ? &saved : NULL, err);
 	if (rc != 0) {
 		vm_destroy(vm);

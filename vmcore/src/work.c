@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -57,14 +56,6 @@ struct vm_work {
 	struct vm_cut cut;
 	struct lb_hash kept_as; /* the last kept cut; zeros: nobody said */
 };
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
 
 void vm_job_close_fds(struct vm_job *j)
 {
@@ -125,7 +116,7 @@ static void end_cut(struct vm_work *w, const struct lb_hash *kept_as)
 static void give_up_late(struct vm_work *w)
 {
 	if ((w->cut_state != CUT_HELD && w->cut_state != CUT_TAKEN) ||
-	    monotonic_ns() < w->resume_by_ns)
+	    lb_monotonic_ns() < w->resume_by_ns)
 		return;
 	lb_log(LB_LOG_WARN, "vm", "cut_late", "state=%s",
 	       w->cut_state == CUT_HELD ? "held" : "taken", NULL);
@@ -156,7 +147,7 @@ static int do_hold(struct vm_work *w, struct vm_job *j, struct lb_err *err)
 	if (rc != 0)
 		return rc;
 	w->resume_by_ns =
-		monotonic_ns() + (j->request.off < HOLD_MAX_NS ? j->request.off : HOLD_MAX_NS);
+		lb_monotonic_ns() + (j->request.off < HOLD_MAX_NS ? j->request.off : HOLD_MAX_NS);
 	w->cut_state = CUT_HELD;
 	w->cut_client = j->client;
 	return 0;
@@ -491,8 +482,7 @@ static struct vm_job *next_job(struct vm_work *w)
 
 	(void)pthread_mutex_lock(&w->lock);
 	while (!w->quit && w->first == NULL) {
-		struct timespec until = {.tv_sec = (time_t)(w->resume_by_ns / NS_PER_S),
-					 .tv_nsec = (long)(w->resume_by_ns % NS_PER_S)};
+		struct timespec until = lb_cond_until(w->resume_by_ns);
 
 		if (w->cut_state != CUT_HELD && w->cut_state != CUT_TAKEN)
 			(void)pthread_cond_wait(&w->more, &w->lock);
@@ -545,7 +535,6 @@ int vm_work_create(struct vm_work **out, struct vm_machine *m, struct vm_hub *hu
 		   struct lb_err *err)
 {
 	struct vm_work *w = calloc(1, sizeof(*w));
-	pthread_condattr_t attr;
 	int rc;
 
 	if (w == NULL)
@@ -555,10 +544,7 @@ int vm_work_create(struct vm_work **out, struct vm_machine *m, struct vm_hub *hu
 	w->last = &w->first;
 	w->done_last = &w->done;
 	(void)pthread_mutex_init(&w->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&w->more, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	lb_cond_init(&w->more);
 	rc = lb_thread_start(&w->thread, work_thread, w, "a machine's worker", err);
 	if (rc != 0) {
 		(void)pthread_cond_destroy(&w->more);

@@ -89,7 +89,9 @@ static int call(struct vmcore_source *v, const struct vm_ctl_msg *rq, enum vm_ct
 		*err = v->begun_err;
 	if (rc == 0)
 		rc = vm_ctl_finish(v->ctl, want, answer, fds, err);
-	if (rc == LB_ECLOSED || rc == LB_EPROTO || rc == LB_EIO)
+	/* a machine that was late once is asked over a new connection, not never again */
+	if (rc == LB_ECLOSED || rc == LB_EPROTO || rc == LB_EIO ||
+	    (rc != 0 && v->ctl != NULL && !vm_ctl_usable(v->ctl)))
 		sa_source_set_state(&v->base, SA_SRC_LOST);
 	return rc;
 }

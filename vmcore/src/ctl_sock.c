@@ -349,3 +349,8 @@ int vm_ctl_fd(const struct vm_ctl *c)
 {
 	return c->sock;
 }
+
+bool vm_ctl_usable(const struct vm_ctl *c)
+{
+	return !c->broken;
+}

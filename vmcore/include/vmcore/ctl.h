@@ -169,6 +169,8 @@ int vm_ctl_open(struct vm_ctl **out, const char *path, uint64_t timeout_ns, stru
 void vm_ctl_close(struct vm_ctl *c);                           /* NULL is allowed */
 const struct vm_ctl_info *vm_ctl_info(const struct vm_ctl *c); /* of the hello */
 int vm_ctl_fd(const struct vm_ctl *c);                         /* for poll(); lives as long as @c */
+/* False: an answer did not come, or it was another request's; every later call fails. */
+bool vm_ctl_usable(const struct vm_ctl *c);
 /* One request and its answer, of type @want (else LB_EPROTO) or the machine's own error. @fds may
  * be NULL; else room for 3: they are the caller's, -1 where none came. *answer's bytes are valid
  * until the next call. @request's tag is set here. */

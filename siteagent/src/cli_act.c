@@ -51,19 +51,19 @@ int cli_site_token(struct cli *c)
 {
 	json_t *body = json_object(), *o = NULL;
 	uint64_t ttl_ns;
-	int rc = 0;
+	int rc;
 
 	put(body, "name", c->arg[0]);
 	if (c->ttl != NULL) {
 		rc = lb_parse_duration_ns(&ttl_ns, c->ttl, &c->err);
+		if (rc != 0) {
+			json_decref(body);
+			return rc;
+		}
 		(void)json_object_set_new(body, "ttl_ns", json_integer((json_int_t)ttl_ns));
 	}
 	if (c->renew)
 		(void)json_object_set_new(body, "renew", json_true());
-	if (rc != 0) {
-		json_decref(body);
-		return rc;
-	}
 	rc = cli_call(c, "POST", "/v1/site/token", body, &o);
 	if (rc != 0)
 		return rc;
@@ -270,7 +270,8 @@ int cli_runbook_plan(struct cli *c)
 		return rc;
 	if (c->json)
 		return cli_print_json(c, o);
-	(void)fputs(json_string_value(json_object_get(o, "text")), stdout);
+	if (json_is_string(json_object_get(o, "text")))
+		(void)fputs(json_string_value(json_object_get(o, "text")), stdout);
 	json_decref(o);
 	return 0;
 }

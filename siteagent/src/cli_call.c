@@ -30,22 +30,7 @@ int cli_call(struct cli *c, const char *method, const char *path, struct json_t 
 
 const char *cli_part(char out[CLI_PART_BYTES], const char *text)
 {
-	static const char hex[] = "0123456789ABCDEF";
-	size_t n = 0;
-
-	for (const unsigned char *p = (const unsigned char *)text;
-	     *p != '\0' && n + 4 < CLI_PART_BYTES; p++) {
-		if ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
-		    (*p >= 'A' && *p <= 'Z') || strchr("-._~", *p) != NULL) {
-			out[n++] = (char)*p;
-			continue;
-		}
-		out[n++] = '%';
-		out[n++] = hex[*p >> 4];
-		out[n++] = hex[*p & 15];
-	}
-	out[n] = '\0';
-	return out;
+	return sa_ctl_path_part(out, CLI_PART_BYTES, text);
 }
 
 void cli_point_path(const struct cli *c, char out[CLI_PATH_BYTES], const char *tail)

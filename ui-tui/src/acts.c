@@ -62,26 +62,6 @@ const char *ui_quote(char *out, size_t out_bytes, const char *text)
 	return out;
 }
 
-const char *ui_path_part(char *out, size_t out_bytes, const char *text)
-{
-	static const char hex[] = "0123456789ABCDEF";
-	size_t n = 0;
-
-	for (const unsigned char *p = (const unsigned char *)text; *p != '\0' && n + 4 < out_bytes;
-	     p++) {
-		if ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
-		    (*p >= 'A' && *p <= 'Z') || strchr("-._~", *p) != NULL) {
-			out[n++] = (char)*p;
-			continue;
-		}
-		out[n++] = '%';
-		out[n++] = hex[*p >> 4];
-		out[n++] = hex[*p & 15];
-	}
-	out[n] = '\0';
-	return out;
-}
-
 void ui_equal(const struct ui_app *a, char *out, size_t out_bytes, const char *fmt, ...)
 {
 	char socket[2 * UI_NAME_BYTES + 8];

@@ -143,8 +143,6 @@ void ui_equal(const struct ui_app *a, char *out, size_t out_bytes, const char *f
 	__attribute__((format(printf, 4, 5)));
 /* @text for a shell: quoted where it must be. At most 2 * UI_NAME_BYTES + 8. Returns @out. */
 const char *ui_quote(char *out, size_t out_bytes, const char *text);
-/* @text as one part of a path or value of a query. Returns @out. */
-const char *ui_path_part(char *out, size_t out_bytes, const char *text);
 struct ui_order *ui_order(struct ui_app *a, enum ui_order_kind kind);
 void ui_say(struct ui_app *a, enum ui_style style, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "app_int.h"
+#include "siteagent/ctl.h"
 
 #define BIT(part) (1u << (part))
 #define MS        UINT64_C(1000000)
@@ -97,7 +98,7 @@ static void ask(struct ui_app *a, enum ui_part part)
 	a->ask[part].id = o->id;
 	a->ask[part].sent_ns = a->now_ns;
 	(void)snprintf(a->ask[part].about, sizeof(a->ask[part].about), "%s", about(a, part));
-	(void)ui_path_part(one, sizeof(one), about(a, part));
+	(void)sa_ctl_path_part(one, sizeof(one), about(a, part));
 	if (plain[part] != NULL)
 		(void)snprintf(o->path, sizeof(o->path), "/v1/%s", plain[part]);
 	else if (part == UI_PART_POINT)
@@ -113,7 +114,7 @@ static void ask(struct ui_app *a, enum ui_part part)
 			       a->model.events_seen);
 	else
 		(void)snprintf(o->path, sizeof(o->path), "/v1/runs/%s/console?machine=%s",
-			       ui_path_part(two, sizeof(two), a->run_id), one);
+			       sa_ctl_path_part(two, sizeof(two), a->run_id), one);
 }
 
 void ui_asks_due(struct ui_app *a)

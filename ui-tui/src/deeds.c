@@ -8,6 +8,7 @@
 
 #include "app_int.h"
 #include "base/assert.h"
+#include "siteagent/ctl.h"
 
 #define IN(view) (1u << UI_VIEW_##view)
 
@@ -231,7 +232,7 @@ static void do_cut(struct ui_app *a)
 	ui_equal(a, act->equal, sizeof(act->equal), "group cut %s",
 		 ui_quote(name, sizeof(name), g->name.show));
 	(void)snprintf(act->path, sizeof(act->path), "/v1/groups/%s/cut",
-		       ui_path_part(part, sizeof(part), g->name.show));
+		       sa_ctl_path_part(part, sizeof(part), g->name.show));
 	act->body = json_object();
 	ui_dialog_open(a);
 }
@@ -347,7 +348,7 @@ static void command_run(struct ui_app *a, const char *command, const char *what,
 		 step != NULL ? " " : "", name, dangerous ? " --confirm " : "",
 		 dangerous ? a->model.site.show : "");
 	(void)snprintf(act->path, sizeof(act->path), "/v1/runs/%s/command",
-		       ui_path_part(part, sizeof(part), a->run_id));
+		       sa_ctl_path_part(part, sizeof(part), a->run_id));
 	act->body = json_pack("{s:s}", "command", command);
 	if (step != NULL)
 		(void)json_object_set_new(act->body, "step", json_string(step->id.show));

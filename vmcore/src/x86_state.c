@@ -248,27 +248,29 @@ static int load_msrs(const struct vm_x86 *x, struct lb_rd *rd, int fd, struct vm
 
 /* ---- vCPU ---- */
 
+/* What is put back in the order it was taken in: MSRs and events last, they depend on the rest. */
+static const struct item before_xsave[] = {
+	ITEM(MP_STATE, kvm_mp_state),
+	ITEM(REGS, kvm_regs),
+	ITEM(SREGS2, kvm_sregs2),
+};
+static const struct item after_xsave[] = {
+	ITEM(XCRS, kvm_xcrs),
+	ITEM(DEBUGREGS, kvm_debugregs),
+	ITEM(LAPIC, kvm_lapic_state),
+};
+static const struct item events = ITEM(VCPU_EVENTS, kvm_vcpu_events);
+
 int vm_x86_save_vcpu(const struct vm_x86 *x, struct lb_wr *wr, int vcpu_fd, struct lb_err *err)
 {
-	static const struct item before[] = {
-		ITEM(MP_STATE, kvm_mp_state),
-		ITEM(REGS, kvm_regs),
-		ITEM(SREGS2, kvm_sregs2),
-	};
-	static const struct item after[] = {
-		ITEM(XCRS, kvm_xcrs),
-		ITEM(DEBUGREGS, kvm_debugregs),
-		ITEM(LAPIC, kvm_lapic_state),
-	};
-	static const struct item events = ITEM(VCPU_EVENTS, kvm_vcpu_events);
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < sizeof(before) / sizeof(before[0]); i++)
-		rc = save_item(wr, vcpu_fd, &before[i], err);
+	for (size_t i = 0; rc == 0 && i < sizeof(before_xsave) / sizeof(before_xsave[0]); i++)
+		rc = save_item(wr, vcpu_fd, &before_xsave[i], err);
 	if (rc == 0)
 		rc = save_xsave(x, wr, vcpu_fd, err);
-	for (size_t i = 0; rc == 0 && i < sizeof(after) / sizeof(after[0]); i++)
-		rc = save_item(wr, vcpu_fd, &after[i], err);
+	for (size_t i = 0; rc == 0 && i < sizeof(after_xsave) / sizeof(after_xsave[0]); i++)
+		rc = save_item(wr, vcpu_fd, &after_xsave[i], err);
 	if (rc == 0)
 		rc = save_msrs(x, wr, vcpu_fd, err);
 	if (rc == 0)
@@ -281,25 +283,14 @@ int vm_x86_save_vcpu(const struct vm_x86 *x, struct lb_wr *wr, int vcpu_fd, stru
 int vm_x86_load_vcpu(const struct vm_x86 *x, struct lb_rd *rd, int vcpu_fd,
 		     struct vm_x86_shift shift, struct lb_err *err)
 {
-	static const struct item before[] = {
-		ITEM(MP_STATE, kvm_mp_state),
-		ITEM(REGS, kvm_regs),
-		ITEM(SREGS2, kvm_sregs2),
-	};
-	static const struct item after[] = {
-		ITEM(XCRS, kvm_xcrs),
-		ITEM(DEBUGREGS, kvm_debugregs),
-		ITEM(LAPIC, kvm_lapic_state),
-	};
-	static const struct item events = ITEM(VCPU_EVENTS, kvm_vcpu_events);
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < sizeof(before) / sizeof(before[0]); i++)
-		rc = load_item(rd, vcpu_fd, &before[i], err);
+	for (size_t i = 0; rc == 0 && i < sizeof(before_xsave) / sizeof(before_xsave[0]); i++)
+		rc = load_item(rd, vcpu_fd, &before_xsave[i], err);
 	if (rc == 0)
 		rc = load_xsave(x, rd, vcpu_fd, err);
-	for (size_t i = 0; rc == 0 && i < sizeof(after) / sizeof(after[0]); i++)
-		rc = load_item(rd, vcpu_fd, &after[i], err);
+	for (size_t i = 0; rc == 0 && i < sizeof(after_xsave) / sizeof(after_xsave[0]); i++)
+		rc = load_item(rd, vcpu_fd, &after_xsave[i], err);
 	if (rc == 0)
 		rc = load_msrs(x, rd, vcpu_fd, shift, err);
 	if (rc == 0)

@@ -30,6 +30,9 @@ void sa_ctl_close(struct sa_ctl *c);
  * NULL) gets the agent's hint. */
 int sa_ctl_call(struct sa_ctl *c, const char *method, const char *path, const struct json_t *body,
 		struct json_t **out, char *hint, uint64_t hint_bytes, struct lb_err *err);
+/* @text as one part of a path or value of a query: what has a meaning there becomes %XX. What does
+ * not fit is cut. Returns @out. */
+const char *sa_ctl_path_part(char *out, size_t out_bytes, const char *text);
 /* The call that runs, and every later one, ends with LB_ECANCELED within about a second. Any
  * thread. */
 void sa_ctl_abort(struct sa_ctl *c);

@@ -2,8 +2,8 @@
  * A machine without KVM: vmcore's vm.h, cut.h and net.h as far as lifeboat-vm uses them. Its guest
  * counts in the first word of its memory and says so, echoes what is typed in capitals, and obeys
  * one-letter commands: 'O' switches itself off, 'F' faults, 'P' writes to the agent port, 'L' says
- * a long line, 'N' sends a byte by its first card. A checkpoint's state is the counter and the
- * disks. It has one thread, as a real one has.
+ * a long line, 'N' sends a byte by its first card, 'X' lets its next cut fail when the disks are
+ * marked. A checkpoint's state is the counter and the disks. It has one thread, as a real one has.
  *
  * A real card with more to send does so as soon as it is called for room: so each cut is followed,
  * before vm_cut_take() returns, by one more byte by a card that has sent any.
@@ -48,6 +48,7 @@ struct vm {
 	pthread_t thread;
 	pthread_mutex_t lock; /* guest stands still while it is held by a call */
 	bool started, quit, held;
+	_Atomic bool cut_fails;
 	int ram_fd;
 	uint8_t *ram;
 	uint64_t counter;
@@ -100,6 +101,9 @@ static void obey(struct vm *vm, char c)
 		say(vm, VM_EVENT_PORT, "beat\n");
 	} else if (c == 'L') {
 		say_long(vm);
+	} else if (c == 'X') {
+		atomic_store(&vm->cut_fails, true);
+		say(vm, VM_EVENT_SERIAL, "next cut fails\n");
 	} else if (c == 'N') {
 		send_byte(vm->net);
 		say(vm, VM_EVENT_SERIAL, "sent\n");
@@ -335,6 +339,8 @@ int vm_cut_take(struct vm *vm, struct vm_cut *out, vm_cut_mark_fn mark, void *ar
 	struct lb_wr wr = lb_wr_init(state, sizeof(state));
 	int rc = mark != NULL ? mark(arg, vm->seq + 1, err) : 0;
 
+	if (rc == 0 && atomic_exchange(&vm->cut_fails, false))
+		rc = lb_err_set(err, LB_EIO, 0, "KVM_CLEAR_DIRTY_LOG");
 	lb_wr_u32le(&wr, STATE_MAGIC);
 	lb_wr_u64le(&wr, vm->counter);
 	lb_wr_u32le(&wr, (uint32_t)vm->cfg.disk_count);

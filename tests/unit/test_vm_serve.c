@@ -307,6 +307,49 @@ static void test_cut_alone(void **state)
 	vm_rig_fini(&rig);
 }
 
+static int file_of(const char *name, off_t bytes)
+{
+	char path[96];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", rig.dir, name);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(ftruncate(fd, bytes), 0);
+	assert_int_equal(unlink(path), 0);
+	return fd;
+}
+
+/* A cut that fails when the disks are marked already leaves no open cut of them behind: the next
+ * one works. */
+static void test_a_cut_that_fails_late(void **state)
+{
+	const struct vm_ctl_msg alone = {.type = VM_CTL_CUT_ALONE, .n = 9 * SECOND};
+	int fds[3] = {-1, -1, -1};
+	struct vm_ctl *c;
+
+	(void)state;
+	vm_rig_init(&rig);
+	vm_rig_fd(&rig, VM_FD_BIOS, 0, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	rig.l.disks = 1;
+	rig.l.disk[0] =
+		(struct vm_launch_disk){.bus = VM_DISK_VIRTIO, .size_bytes = 65536, .label = "vda"};
+	vm_rig_fd(&rig, VM_FD_DISK_DATA, 0, file_of("vda", 65536));
+	vm_rig_fd(&rig, VM_FD_DISK_SIDE, 0, file_of("side", 65536));
+	if (vm_rig_launch(&rig, program) != 0)
+		fail_msg("%s", rig.err.msg);
+	c = open_ctl();
+	assert_int_equal(ask(c, VM_CTL_SERIAL_ATTACH, 0, VM_CTL_OK), 0);
+	type_text(c, "X");
+	expect(c, "next cut fails");
+	assert_int_equal(vm_ctl_call(c, &alone, VM_CTL_CUT, &answer, fds, NULL), LB_EIO);
+	assert_int_equal(vm_ctl_call(c, &alone, VM_CTL_CUT, &answer, fds, NULL), 0);
+	assert_int_equal(answer.cut.disk_bytes[0], 65536);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+	vm_ctl_close(c);
+	vm_rig_fini(&rig);
+}
+
 static void test_the_holder_of_a_cut_dies(void **state)
 {
 	struct vm_ctl *c, *other;
@@ -722,6 +765,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_screen),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_cut_alone),
+		cmocka_unit_test(test_a_cut_that_fails_late),
 		cmocka_unit_test(test_the_holder_of_a_cut_dies),
 		cmocka_unit_test(test_the_holder_of_a_cut_sleeps),
 		cmocka_unit_test(test_output_belongs_to_the_cut_it_was_saved_in),

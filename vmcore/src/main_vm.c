@@ -34,10 +34,12 @@ static int quit_fd = -1;
 static void on_term(int sig)
 {
 	const uint64_t one = 1;
+	int before = errno; /* of whatever is interrupted */
 
 	(void)sig;
 	quit = true;
 	(void)!write(quit_fd, &one, sizeof(one)); /* banned-ok: an eventfd */
+	errno = before;
 }
 
 static int receive(struct vm_machine *m, struct lb_err *err)

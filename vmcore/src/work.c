@@ -175,10 +175,11 @@ static int take(struct vm_work *w, struct lb_err *err)
 {
 	int rc = vm_cut_take(w->m->vm, &w->cut, vm_machine_mark, w->m, err);
 
-	if (rc != 0)
-		return rc;
-	w->cut_state = CUT_TAKEN;
-	return 0;
+	if (rc == 0)
+		w->cut_state = CUT_TAKEN;
+	else /* it may have failed behind the mark: the disks' cut is open then */
+		vm_machine_cut_end(w->m, false, NULL);
+	return rc;
 }
 
 static void resume(struct vm_work *w)

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -91,28 +90,29 @@ static bool try_serial(struct probing *pr)
 
 /* ---- sockets ---- */
 
+struct wanted {
+	int family, fd;
+};
+
+static int make_socket(void *arg, struct lb_err *err)
+{
+	struct wanted *w = arg;
+
+	w->fd = socket(w->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return w->fd < 0 ? lb_err_errno(err, errno, "make a socket") : 0;
+}
+
 /* A socket belongs to the namespace its creating thread is in; so only that moment is spent there.
  */
 static int socket_in(const char *netns, int family)
 {
-	char path[PATH_MAX];
-	int here, there, fd = -1;
+	struct wanted w = {.family = family, .fd = -1};
 
 	if (netns[0] == '\0')
-		return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	(void)snprintf(path, sizeof(path), "/run/netns/%s", netns);
-	here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	there = open(path, O_RDONLY | O_CLOEXEC);
-	if (here >= 0 && there >= 0 && setns(there, CLONE_NEWNET) == 0) {
-		fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (setns(here, CLONE_NEWNET) != 0) /* this thread would act for us elsewhere */
-			sa_proc_fatal("return to the agent's network namespace");
-	}
-	if (there >= 0)
-		(void)close(there);
-	if (here >= 0)
-		(void)close(here);
-	return fd;
+		(void)make_socket(&w, NULL);
+	else
+		(void)sa_in_netns(netns, make_socket, &w, NULL);
+	return w.fd;
 }
 
 static bool wait_for(int fd, short what)

@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -154,8 +156,31 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 			  said[0] != '\0' ? said : "no message");
 }
 
-_Noreturn void sa_proc_fatal(const char *what)
+static _Noreturn void fatal(const char *what)
 {
 	lb_log(LB_LOG_ERROR, "proc", "fatal", "what=%s", what, NULL);
 	abort();
+}
+
+int sa_in_netns(const char *netns, int (*fn)(void *arg, struct lb_err *err), void *arg,
+		struct lb_err *err)
+{
+	char path[PATH_MAX];
+	int here, there, rc;
+
+	(void)snprintf(path, sizeof(path), "/run/netns/%s", netns);
+	here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	there = open(path, O_RDONLY | O_CLOEXEC);
+	if (here < 0 || there < 0 || setns(there, CLONE_NEWNET) != 0) {
+		rc = lb_err_errno(err, errno, "enter network namespace %s", netns);
+	} else {
+		rc = fn(arg, err);
+		if (setns(here, CLONE_NEWNET) != 0)
+			fatal("return to the agent's network namespace");
+	}
+	if (there >= 0)
+		(void)close(there);
+	if (here >= 0)
+		(void)close(here);
+	return rc;
 }

@@ -38,7 +38,10 @@ const char *sa_proc_last_line(const char *log_path, char *out, size_t len);
 
 /* Sleep, for polling what cannot be waited for. */
 void sa_nap(uint64_t ns);
-/* Say @what on stderr and end the process: going on would act in the wrong place. */
-_Noreturn void sa_proc_fatal(const char *what);
+/* Call @fn with this thread in the network namespace /run/netns/@netns, for the moment: what is
+ * made there (a socket, a tap) belongs to it. A thread that cannot come back ends the process: it
+ * would act for us elsewhere. Errors: of entering, and what @fn returns. */
+int sa_in_netns(const char *netns, int (*fn)(void *arg, struct lb_err *err), void *arg,
+		struct lb_err *err);
 
 #endif

@@ -1,13 +1,11 @@
 /*
- * A tap belongs to the namespace its creating thread is in, so only that moment is spent there (as
- * hv_probe.c does for sockets). It is made without persistence: it goes with its descriptor, and so
- * with the machine.
+ * A tap belongs to the namespace its creating thread is in, so only that moment is spent there. It
+ * is made without persistence: it goes with its descriptor, and so with the machine.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,44 +17,28 @@
 
 #define TOOL_NS (60ull * 1000000000u)
 
-static int make_tap(int *fd, const char *name, struct lb_err *err)
+struct tap {
+	const char *name;
+	int fd;
+};
+
+static int make_tap(void *arg, struct lb_err *err)
 {
 	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+	struct tap *t = arg;
 	int f = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	if (f < 0)
 		return lb_err_errno(err, errno, "open /dev/net/tun");
-	(void)snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	(void)snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", t->name);
 	if (ioctl(f, TUNSETIFF, &ifr) != 0) {
 		int e = errno;
 
 		(void)close(f);
-		return lb_err_errno(err, e, "make tap %s", name);
+		return lb_err_errno(err, e, "make tap %s", t->name);
 	}
-	*fd = f;
+	t->fd = f;
 	return 0;
-}
-
-static int make_there(int *fd, const char *name, const char *netns, struct lb_err *err)
-{
-	char path[256];
-	int here, there, rc;
-
-	(void)snprintf(path, sizeof(path), "/run/netns/%s", netns);
-	here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	there = open(path, O_RDONLY | O_CLOEXEC);
-	if (here < 0 || there < 0 || setns(there, CLONE_NEWNET) != 0) {
-		rc = lb_err_errno(err, errno, "enter network namespace %s", netns);
-	} else {
-		rc = make_tap(fd, name, err);
-		if (setns(here, CLONE_NEWNET) != 0) /* this thread would act for us elsewhere */
-			sa_proc_fatal("return to the agent's network namespace");
-	}
-	if (there >= 0)
-		(void)close(there);
-	if (here >= 0)
-		(void)close(here);
-	return rc;
 }
 
 static int set_up(const char *name, const char *netns, const char *bridge, const char *log_path,
@@ -86,15 +68,15 @@ static int set_up(const char *name, const char *netns, const char *bridge, const
 int sa_tap_open(int *fd, const char *name, const char *netns, const char *bridge,
 		const char *log_path, struct lb_err *err)
 {
-	int tap = -1;
-	int rc = netns != NULL ? make_there(&tap, name, netns, err) : make_tap(&tap, name, err);
+	struct tap t = {.name = name, .fd = -1};
+	int rc = netns != NULL ? sa_in_netns(netns, make_tap, &t, err) : make_tap(&t, err);
 
 	if (rc != 0)
 		return rc;
 	rc = set_up(name, netns, bridge, log_path, err);
 	if (rc != 0)
-		(void)close(tap);
+		(void)close(t.fd);
 	else
-		*fd = tap;
+		*fd = t.fd;
 	return rc;
 }

@@ -1,3 +1,4 @@
+#define LB_ERR_DEFINED
 #include "base/err.h"
 
 #include <errno.h>
@@ -90,6 +91,10 @@ int lb_err_wrap(struct lb_err *err, int code, const char *fmt, ...)
 
 	if (err == NULL)
 		return code;
+	if (err->code == 0) {
+		err->code = code;
+		(void)snprintf(err->msg, sizeof(err->msg), "%s", lb_err_text(code));
+	}
 	memcpy(inner, err->msg, sizeof(inner));
 	va_start(ap, fmt);
 	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);

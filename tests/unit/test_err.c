@@ -15,6 +15,10 @@ static void test_set_and_wrap(void **state)
 	assert_string_equal(err.msg, "site a: parse 7");
 	assert_int_equal(lb_err_set(NULL, LB_EIO, 0, "x"), LB_EIO);
 	assert_int_equal(lb_err_wrap(NULL, LB_EIO, "x"), LB_EIO);
+	err = (struct lb_err){0}; /* whoever failed said nothing: it is a failure all the same */
+	assert_int_equal(lb_err_wrap(&err, LB_EAGAIN, "disk %s", "vda"), LB_EAGAIN);
+	assert_int_equal(err.code, LB_EAGAIN);
+	assert_string_equal(err.msg, "disk vda: try again");
 }
 
 static void test_long_message_is_cut(void **state)

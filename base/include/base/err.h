@@ -79,8 +79,22 @@ int lb_err_set(struct lb_err *err, enum lb_code code, int sys_errno, const char 
  * LB_ENOMEM, ENOENT LB_ENOTFOUND, EEXIST LB_EEXIST, EACCES and EPERM LB_EDENIED, else LB_EIO. */
 int lb_err_errno(struct lb_err *err, int sys_errno, const char *fmt, ...) LB_PRINTF(3, 4);
 
-/* Prepend "context: " to a message already set; returns err->code (or @code when err is NULL). */
+/* Prepend "context: " to a message already set; returns err->code. Where nobody set @err (or it is
+ * NULL) that is @code, and the message its text: a failure never turns into 0. */
 int lb_err_wrap(struct lb_err *err, int code, const char *fmt, ...) LB_PRINTF(3, 4);
+
+/* clang's analyzer sees one file at a time and no variadic function: this is what it has to know of
+ * them. Not in what is compiled. */
+#if defined(__clang_analyzer__) && !defined(LB_ERR_DEFINED)
+static inline int lb_err_failed(int code)
+{
+	return code < 0 ? code : LB_EINVAL;
+}
+#define lb_err_set(err, code, ...) ((void)(lb_err_set)(err, code, __VA_ARGS__), lb_err_failed(code))
+#define lb_err_errno(err, ...)     ((void)(lb_err_errno)(err, __VA_ARGS__), lb_err_failed(LB_EIO))
+#define lb_err_wrap(err, code, ...) \
+	((void)(lb_err_wrap)(err, code, __VA_ARGS__), lb_err_failed(code))
+#endif
 
 enum lb_class lb_err_class(int code);
 const char *lb_err_text(int code); /* "refused input" */

@@ -55,7 +55,7 @@ static int log_event(const struct blocklog_event *e, const void *data)
 {
 	if (write(disk()->log, e, sizeof(*e)) != (ssize_t)sizeof(*e))
 		return -EIO;
-	if (e->len > 0 && write(disk()->log, data, e->len) != (ssize_t)e->len)
+	if (data != NULL && e->len > 0 && write(disk()->log, data, e->len) != (ssize_t)e->len)
 		return -EIO;
 	return 0;
 }

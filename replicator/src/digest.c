@@ -184,7 +184,7 @@ static int base_create(struct rep_digest *d, struct lb_fs *fs, const char *path,
 	lb_wr_id(&wr, &d->volume);
 	lb_wr_bytes(&wr, secret, sizeof(secret));
 	sector_finish(head, &wr);
-	state_encode(head + 2 * SECTOR_BYTES, &fresh);
+	state_encode(head + (size_t)2 * SECTOR_BYTES, &fresh);
 	return lb_fs_replace(fs, path, head, sizeof(head), err);
 }
 
@@ -211,7 +211,7 @@ static int base_load(struct rep_digest *d, struct lb_err *err)
 		return corrupt(d, "is of another volume", err);
 
 	state_take(d, head + SECTOR_BYTES);
-	state_take(d, head + 2 * SECTOR_BYTES);
+	state_take(d, head + (size_t)2 * SECTOR_BYTES);
 	if (d->serial == 0)
 		return corrupt(d, "state fails its checksum", err);
 	return 0;

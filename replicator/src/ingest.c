@@ -117,7 +117,7 @@ static void settle(struct rep_ingest *x, struct batch *b)
 			continue;
 		}
 		if (!rep_store_point_find(x->cfg.store, &w->manifest, &a->head) &&
-		    !REP_BUG(commit_skipped) && !REP_BUG(ack_before_sync)) {
+		    !(REP_BUG(commit_skipped) || REP_BUG(ack_before_sync))) {
 			lb_err_set(&a->err, LB_ENOTFOUND, 0,
 				   "point is not visible after its commit");
 			continue;
@@ -177,7 +177,7 @@ static void run_append(struct rep_ingest *x, const struct rep_store_op *op,
 {
 	/* a view into the frame: the store copies or writes it before it returns */
 	struct lb_buf body = {
-		.p = (uint8_t *)(uintptr_t)op->body, .len = op->bytes, .cap = op->bytes, .refs = 1};
+		.p = (uint8_t *)op->body, .len = op->bytes, .cap = op->bytes, .refs = 1};
 	int rc = rep_store_append(x->cfg.store, op->kind, &op->layer, op->number, &body,
 				  op->has_leaf ? &op->leaf : NULL, &a->err);
 

@@ -306,7 +306,7 @@ static int ask(struct rep_jctl *c, const char *request, char *answer, struct lb_
 
 int rep_jctl_hold(struct rep_jctl *c, uint64_t limit_ns, struct lb_err *err)
 {
-	char request[LINE_BYTES], answer[LINE_BYTES];
+	char request[LINE_BYTES], answer[LINE_BYTES] = "";
 
 	(void)snprintf(request, sizeof request, "hold %" PRIu64 "\n", limit_ns / 1000000u);
 	return ask(c, request, answer, err);
@@ -314,7 +314,7 @@ int rep_jctl_hold(struct rep_jctl *c, uint64_t limit_ns, struct lb_err *err)
 
 int rep_jctl_mark(struct rep_jctl *c, uint64_t *dirty_blocks, struct lb_err *err)
 {
-	char answer[LINE_BYTES];
+	char answer[LINE_BYTES] = "";
 	int rc = ask(c, "mark\n", answer, err);
 
 	if (rc == 0 && !read_numbers(answer, dirty_blocks, 1))
@@ -324,14 +324,14 @@ int rep_jctl_mark(struct rep_jctl *c, uint64_t *dirty_blocks, struct lb_err *err
 
 int rep_jctl_resume(struct rep_jctl *c, struct lb_err *err)
 {
-	char answer[LINE_BYTES];
+	char answer[LINE_BYTES] = "";
 
 	return ask(c, "resume\n", answer, err);
 }
 
 int rep_jctl_release(struct rep_jctl *c, bool kept, struct lb_err *err)
 {
-	char answer[LINE_BYTES];
+	char answer[LINE_BYTES] = "";
 
 	return ask(c, kept ? "release kept\n" : "release abandoned\n", answer, err);
 }
@@ -339,7 +339,7 @@ int rep_jctl_release(struct rep_jctl *c, bool kept, struct lb_err *err)
 int rep_jctl_bitmap(struct rep_jctl *c, uint8_t **out, uint64_t *bytes, uint64_t max_bytes,
 		    struct lb_err *err)
 {
-	char answer[LINE_BYTES];
+	char answer[LINE_BYTES] = "";
 	uint64_t n;
 	uint8_t *map;
 	int rc = ask(c, "bitmap\n", answer, err);
@@ -365,7 +365,7 @@ int rep_jctl_bitmap(struct rep_jctl *c, uint8_t **out, uint64_t *bytes, uint64_t
 int rep_jctl_status(struct rep_jctl *c, struct rep_journal_status *out, struct lb_err *err)
 {
 	uint64_t n[9];
-	char answer[LINE_BYTES];
+	char answer[LINE_BYTES] = "";
 	int rc = ask(c, "status\n", answer, err);
 
 	if (rc != 0)

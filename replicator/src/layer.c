@@ -279,10 +279,10 @@ int rep_footer_decode(struct rep_footer *out, const void *p, size_t len, struct 
 /* ---- root ---- */
 
 void rep_layer_root_of(struct lb_hash *out, const struct rep_footer *counts,
-		       const struct lb_hash *tree)
+		       const struct lb_hash *merkle_root)
 {
 	static const char tag[] = "lifeboat layer root v1"; /* its NUL is hashed too */
-	uint8_t msg[sizeof(tag) + 3 * 4 + 8 + LB_HASH_BYTES];
+	uint8_t msg[sizeof(tag) + 12 + 8 + LB_HASH_BYTES];
 	struct lb_wr wr = lb_wr_init(msg, sizeof(msg));
 
 	lb_wr_bytes(&wr, tag, sizeof(tag));
@@ -290,7 +290,7 @@ void rep_layer_root_of(struct lb_hash *out, const struct rep_footer *counts,
 	lb_wr_u32le(&wr, counts->digest_parts);
 	lb_wr_u32le(&wr, counts->index_parts);
 	lb_wr_u64le(&wr, counts->bytes);
-	lb_wr_hash(&wr, tree);
+	lb_wr_hash(&wr, merkle_root);
 	LB_ASSERT(lb_wr_done(&wr) && wr.len == sizeof(msg));
 	lb_sha256(out, msg, sizeof(msg));
 }

@@ -385,21 +385,21 @@ static size_t attachment_aad(uint8_t out[AAD_MAX], const struct rep_attachment *
 
 int rep_attachment_seal(struct rep_attachment *out, uint8_t *cipher, const struct rep_manifest *m,
 			const struct lb_key *dek, struct lb_env *env, const void *plain,
-			uint32_t len, struct lb_err *err)
+			struct lb_err *err)
 {
-	struct rep_attachment a = {.machine = out->machine, .kind = out->kind, .bytes = len};
+	struct rep_attachment a = {.machine = out->machine, .kind = out->kind, .bytes = out->bytes};
 	struct lb_sealer *s = NULL;
 	uint8_t aad[AAD_MAX];
 
-	if (len < 1 || len > REP_ATTACHMENT_MAX)
-		return lb_err_set(err, LB_EINVAL, 0, "seal attachment of %u bytes", len);
+	if (a.bytes < 1 || a.bytes > REP_ATTACHMENT_MAX)
+		return lb_err_set(err, LB_EINVAL, 0, "seal attachment of %u bytes", a.bytes);
 	int rc = lb_sealer_create(&s, dek, err);
 	if (rc != 0)
 		return rc;
 	lb_key_id(&a.key, dek);
 	env->random(env, a.nonce, sizeof(a.nonce));
 	size_t aad_len = attachment_aad(aad, &a, m);
-	rc = lb_seal(s, cipher, a.tag, a.nonce, aad, aad_len, plain, len, err);
+	rc = lb_seal(s, cipher, a.tag, a.nonce, aad, aad_len, plain, a.bytes, err);
 	lb_sealer_destroy(s);
 	if (rc != 0)
 		return rc;

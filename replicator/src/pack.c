@@ -279,26 +279,25 @@ static int open_lz4(uint8_t *raw, uint8_t *packed, struct rep_pack_info *info, s
 }
 
 int rep_pack_open(uint8_t *raw, uint32_t *raw_bytes, struct lb_sealer *s,
-		  const struct rep_layer_header *h, uint32_t number, const void *p, size_t len,
-		  struct lb_err *err)
+		  const struct rep_layer_header *h, struct rep_sealed part, struct lb_err *err)
 {
 	struct rep_pack_info info;
 	uint8_t *packed = NULL;
-	int rc = peek_as(&info, false, number, p, len, err);
+	int rc = peek_as(&info, false, part.number, part.p, part.len, err);
 
 	if (rc != 0)
 		return rc;
 	if (info.raw_bytes > h->pack_raw_bytes)
 		return lb_err_set(err, LB_ECORRUPT, 0, "pack %u: raw length %u in a layer of %u",
-				  number, info.raw_bytes, h->pack_raw_bytes);
+				  part.number, info.raw_bytes, h->pack_raw_bytes);
 	if (info.codec == REP_CODEC_NONE) {
-		rc = unseal_part(&info, raw, s, h, p, len, err);
+		rc = unseal_part(&info, raw, s, h, part.p, part.len, err);
 		goto out;
 	}
 	packed = malloc(info.packed_bytes);
 	if (packed == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "open pack %u", number);
-	rc = open_lz4(raw, packed, &info, s, h, p, err);
+		return lb_err_set(err, LB_ENOMEM, 0, "open pack %u", part.number);
+	rc = open_lz4(raw, packed, &info, s, h, part.p, err);
 	free(packed);
 out:
 	if (rc == 0)
@@ -307,15 +306,14 @@ out:
 }
 
 int rep_digests_open(struct lb_digest *out, uint32_t *n, struct lb_sealer *s,
-		     const struct rep_layer_header *h, uint32_t number, const void *p, size_t len,
-		     struct lb_err *err)
+		     const struct rep_layer_header *h, struct rep_sealed part, struct lb_err *err)
 {
 	struct rep_pack_info info;
-	int rc = peek_as(&info, true, number, p, len, err);
+	int rc = peek_as(&info, true, part.number, part.p, part.len, err);
 
 	_Static_assert(sizeof(*out) == DIGEST_BYTES, "a digest is 16 plain bytes");
 	if (rc == 0)
-		rc = unseal_part(&info, out->b, s, h, p, len, err);
+		rc = unseal_part(&info, out->b, s, h, part.p, part.len, err);
 	if (rc == 0)
 		*n = info.raw_bytes / DIGEST_BYTES;
 	return rc;

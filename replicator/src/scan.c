@@ -31,7 +31,7 @@ int rep_scan_init(struct rep_scan_worker *w, struct rep_delta *d, unsigned numbe
 	*w = (struct rep_scan_worker){.delta = d};
 	rep_spool_init(&w->spool, d->cfg->fs, &d->cfg->header->layer, name, SPOOL_MEM);
 	w->buf = aligned_alloc(REP_BLOCK_BYTES,
-			       (REP_PACK_MAX_BLOCKS + READ_BLOCKS) * REP_BLOCK_BYTES);
+			       (size_t)(REP_PACK_MAX_BLOCKS + READ_BLOCKS) * REP_BLOCK_BYTES);
 	w->old = calloc(CHUNK_BLOCKS, sizeof(*w->old));
 	w->run_digests = malloc(RUN_MAX * sizeof(*w->run_digests));
 	if (d->cfg->shadow != NULL)

@@ -192,11 +192,11 @@ static int open_sealed(struct scrub *c, struct seen *x, const struct rep_record 
 	uint32_t n;
 
 	if (r->kind == REP_RECORD_PACK)
-		return rep_pack_open(c->raw, &n, x->sealer, &x->h, r->number, body->p, body->len,
-				     err);
+		return rep_pack_open(c->raw, &n, x->sealer, &x->h,
+				     (struct rep_sealed){r->number, body->p, body->len}, err);
 	if (r->kind == REP_RECORD_DIGESTS)
 		return rep_digests_open((struct lb_digest *)(void *)c->raw, &n, x->sealer, &x->h,
-					r->number, body->p, body->len, err);
+					(struct rep_sealed){r->number, body->p, body->len}, err);
 	return 0;
 }
 

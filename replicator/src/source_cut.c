@@ -562,7 +562,8 @@ static int attach(struct source_group *g, struct rep_manifest *m, uint8_t **room
 		i++;
 	a->machine = proto->machine;
 	a->kind = proto->kind;
-	rc = rep_attachment_seal(a, *room, m, &g->dek[i], g->s->cfg.env, p, bytes, err);
+	a->bytes = bytes;
+	rc = rep_attachment_seal(a, *room, m, &g->dek[i], g->s->cfg.env, p, err);
 	if (rc != 0)
 		return rc;
 	m->attachments++;

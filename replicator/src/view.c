@@ -229,8 +229,8 @@ static int load_pack(struct view *v, uint32_t pack, struct entry *e, struct lb_e
 	if (rc == 0)
 		rc = sealer_get(v, key, &sealer, err);
 	if (rc == 0)
-		rc = rep_pack_open(e->raw, &e->raw_bytes, sealer, &h, k.number, body->p, body->len,
-				   err);
+		rc = rep_pack_open(e->raw, &e->raw_bytes, sealer, &h,
+				   (struct rep_sealed){k.number, body->p, body->len}, err);
 	if (sealer != NULL)
 		sealer_put(v, key, sealer);
 	lb_buf_unref(body);

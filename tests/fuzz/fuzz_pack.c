@@ -26,10 +26,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (lb_sealer_create(&s, &dek, NULL) != 0)
 		return 0;
 	if (info.digests) {
-		if (rep_digests_open(digests, &n, s, &h, info.number, data, size, NULL) == 0 &&
+		if (rep_digests_open(digests, &n, s, &h,
+				     (struct rep_sealed){info.number, data, size}, NULL) == 0 &&
 		    n * (size_t)16 != info.raw_bytes)
 			abort();
-	} else if (rep_pack_open(raw, &n, s, &h, info.number, data, size, NULL) == 0 &&
+	} else if (rep_pack_open(raw, &n, s, &h, (struct rep_sealed){info.number, data, size},
+				 NULL) == 0 &&
 		   n != info.raw_bytes) {
 		abort();
 	}

@@ -147,12 +147,12 @@ static void test_frozen_bytes_open(void **state)
 	size_t len = read_hex("layer-header", p);
 	assert_int_equal(rep_layer_header_decode(&h, p, len, &err), 0);
 	len = read_hex("pack-lz4", p);
-	assert_int_equal(rep_pack_open(raw, &n, s, &h, 0, p, len, &err), 0);
+	assert_int_equal(rep_pack_open(raw, &n, s, &h, (struct rep_sealed){0, p, len}, &err), 0);
 	fix_block(block);
 	assert_int_equal(n, sizeof(block));
 	assert_memory_equal(raw, block, sizeof(block));
 	len = read_hex("pack-plain", p);
-	assert_int_equal(rep_pack_open(raw, &n, s, &h, 1, p, len, &err), 0);
+	assert_int_equal(rep_pack_open(raw, &n, s, &h, (struct rep_sealed){1, p, len}, &err), 0);
 	assert_int_equal(n, 24);
 	len = read_hex("index", p);
 	assert_int_equal(rep_index_decode(&x, p, len, &h, &err), 0);

@@ -145,10 +145,11 @@ static inline void fix_layer_point(struct fix_layer *l)
 	for (unsigned i = 0; i < 2; i++) {
 		m->attachment[i].machine = l->header.machine;
 		m->attachment[i].kind = i == 0 ? REP_ATTACH_MACHINE : REP_ATTACH_DEVICE_STATE;
+		m->attachment[i].bytes = 20;
 		assert_int_equal(rep_attachment_seal(
 					 &m->attachment[i], cipher[i], m, &dek, &env.env,
 					 i == 0 ? "<domain type='kvm'/>" : "state of the devices",
-					 20, NULL),
+					 NULL),
 				 0);
 	}
 	assert_int_equal(rep_manifest_encode(&l->manifest, m, signer, NULL), 0);

@@ -158,8 +158,8 @@ static void point_make(struct ram_fix *r, struct rep_manifest *m, const struct r
 	(void)snprintf(v->volume_name, sizeof(v->volume_name), "ram");
 	m->attachment[0].machine = h->machine;
 	m->attachment[0].kind = REP_ATTACH_DEVICE_STATE;
-	must(rep_attachment_seal(&m->attachment[0], cipher, m, &r->dek, &r->env.env, state,
-				 sizeof(state), &err),
+	m->attachment[0].bytes = sizeof(state);
+	must(rep_attachment_seal(&m->attachment[0], cipher, m, &r->dek, &r->env.env, state, &err),
 	     &err);
 	must(rep_manifest_encode(out, m, r->signer, &err), &err);
 }

@@ -300,8 +300,9 @@ static void attach_machines(struct sf_group *g, struct rep_manifest *m, uint8_t 
 		return;
 	at->machine = g->vol[0].machine;
 	at->kind = REP_ATTACH_MACHINE;
-	LB_ASSERT(rep_attachment_seal(at, cipher, m, &g->dek, &g->env.env, g->machine_json,
-				      (uint32_t)strlen(g->machine_json), NULL) == 0);
+	at->bytes = (uint32_t)strlen(g->machine_json);
+	LB_ASSERT(rep_attachment_seal(at, cipher, m, &g->dek, &g->env.env, g->machine_json, NULL) ==
+		  0);
 	m->attachments = 1;
 }
 

@@ -455,8 +455,9 @@ int sim_cut_build(struct sim *s, struct lb_err *err)
 	m->attachments = 1;
 	m->attachment[0].machine = s->machine;
 	m->attachment[0].kind = REP_ATTACH_DEVICE_STATE;
+	m->attachment[0].bytes = SIM_STATE_BYTES;
 	LB_ASSERT(rep_attachment_seal(&m->attachment[0], c->state, m, &s->dek, &s->src.env.env,
-				      "state of devices", SIM_STATE_BYTES, NULL) == 0);
+				      "state of devices", NULL) == 0);
 	for (unsigned v = 0; rc == 0 && v < SIM_VOLUMES; v++)
 		rc = make_layer(s, v, err);
 	return rc;
@@ -495,8 +496,8 @@ static bool load(struct reader *r, const struct lb_id *layer, uint32_t pack)
 	good = rep_store_read_part(r->store, layer, REP_RECORD_LAYER_HEADER, 0, &head, NULL) == 0 &&
 	       rep_layer_header_decode(&h, head->p, head->len, NULL) == 0 &&
 	       rep_store_read_part(r->store, layer, REP_RECORD_PACK, pack, &body, NULL) == 0 &&
-	       rep_pack_open(r->raw, &r->raw_bytes, r->sealer, &h, pack, body->p, body->len,
-			     NULL) == 0;
+	       rep_pack_open(r->raw, &r->raw_bytes, r->sealer, &h,
+			     (struct rep_sealed){pack, body->p, body->len}, NULL) == 0;
 	lb_buf_unref(head);
 	lb_buf_unref(body);
 	r->have_layer = good ? *layer : (struct lb_id){{0}};

@@ -86,8 +86,10 @@ static bool opens(const struct fix_layer *l, unsigned part, struct lb_sealer *s)
 	uint32_t n = 0;
 
 	if (part == FIX_DIGESTS)
-		return rep_digests_open(d, &n, s, &l->header, 0, b->p, b->len, NULL) == 0;
-	return rep_pack_open(raw, &n, s, &l->header, part - FIX_PACK0, b->p, b->len, NULL) == 0;
+		return rep_digests_open(d, &n, s, &l->header, (struct rep_sealed){0, b->p, b->len},
+					NULL) == 0;
+	return rep_pack_open(raw, &n, s, &l->header,
+			     (struct rep_sealed){part - FIX_PACK0, b->p, b->len}, NULL) == 0;
 }
 
 static void flip_part(struct fix_layer *l, unsigned part, struct lb_sealer *s, struct flips *c)

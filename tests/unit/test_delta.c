@@ -244,9 +244,11 @@ static void apply(struct fixture *x)
 			}
 			data += r.count;
 			p = find(x, REP_RECORD_PACK, r.pack);
-			assert_int_equal(rep_pack_open(raw, &raw_bytes, s, &x->header, r.pack,
-						       p->body->p, p->body->len, NULL),
-					 0);
+			assert_int_equal(
+				rep_pack_open(raw, &raw_bytes, s, &x->header,
+					      (struct rep_sealed){r.pack, p->body->p, p->body->len},
+					      NULL),
+				0);
 			assert_true((r.pos + r.count) * BLOCK <= raw_bytes);
 			memcpy(x->copy + r.block * BLOCK, raw + (size_t)r.pos * BLOCK,
 			       (size_t)r.count * BLOCK);
@@ -257,8 +259,10 @@ static void apply(struct fixture *x)
 					p = find(x, REP_RECORD_DIGESTS, digests_part);
 					assert_int_equal(
 						rep_digests_open(digests, &digests_n, s, &x->header,
-								 digests_part++, p->body->p,
-								 p->body->len, NULL),
+								 (struct rep_sealed){digests_part++,
+										     p->body->p,
+										     p->body->len},
+								 NULL),
 						0);
 					digests_left = digests_n;
 				}

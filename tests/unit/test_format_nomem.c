@@ -68,7 +68,8 @@ static int op_open(struct rig *r, struct lb_err *err)
 	static uint8_t raw[REP_PACK_MAX_RAW];
 	const struct lb_buf *b = r->layer.part[FIX_PACK0];
 	uint32_t n = 77;
-	int rc = rep_pack_open(raw, &n, r->sealer, &r->layer.header, 0, b->p, b->len, err);
+	int rc = rep_pack_open(raw, &n, r->sealer, &r->layer.header,
+			       (struct rep_sealed){0, b->p, b->len}, err);
 
 	assert_int_equal(n, rc == 0 ? 4096 : 77);
 	return rc;
@@ -101,11 +102,11 @@ static int op_verify(struct rig *r, struct lb_err *err)
 
 static int op_attachment(struct rig *r, struct lb_err *err)
 {
-	struct rep_attachment a = {.machine = fix_id(1), .kind = REP_ATTACH_MACHINE};
+	struct rep_attachment a = {.machine = fix_id(1), .kind = REP_ATTACH_MACHINE, .bytes = 8};
 	uint8_t cipher[8];
 	uint8_t plain[8];
-	int rc = rep_attachment_seal(&a, cipher, &r->manifest, &r->dek, &r->env.env, "machine", 8,
-				     err);
+	int rc =
+		rep_attachment_seal(&a, cipher, &r->manifest, &r->dek, &r->env.env, "machine", err);
 
 	if (rc != 0)
 		assert_null(a.cipher);

@@ -36,9 +36,11 @@ static int set_up(void **state)
 		a->machine = fix_id(0x44);
 		a->kind = i == 0 ? REP_ATTACH_MACHINE : REP_ATTACH_DEVICE_STATE;
 		const char *text = i == 0 ? machine_text : device_text;
-		assert_int_equal(rep_attachment_seal(a, r->cipher[i], &r->m, &dek, &r->env.env,
-						     text, (uint32_t)strlen(text), &err),
-				 0);
+
+		a->bytes = (uint32_t)strlen(text);
+		assert_int_equal(
+			rep_attachment_seal(a, r->cipher[i], &r->m, &dek, &r->env.env, text, &err),
+			0);
 	}
 	*state = r;
 	return 0;

@@ -58,7 +58,8 @@ static struct lb_buf *there_and_back(struct rig *r, uint32_t number, uint32_t n)
 		fail_msg("%s", err.msg);
 	lb_merkle_leaf(&want, b->p, b->len);
 	assert_true(lb_hash_equal(&leaf, &want));
-	if (rep_pack_open(r->got, &got, r->sealer, &r->header, number, b->p, b->len, &err) != 0)
+	if (rep_pack_open(r->got, &got, r->sealer, &r->header,
+			  (struct rep_sealed){number, b->p, b->len}, &err) != 0)
 		fail_msg("%s", err.msg);
 	assert_int_equal(got, n);
 	assert_memory_equal(r->got, r->raw, n);
@@ -126,26 +127,32 @@ static void test_a_pack_opens_only_in_its_place(void **state)
 	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
 		h = r->header;
 		ids[i]->b[7] ^= 1;
-		assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h, 3, b->p, b->len, &err),
+		assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h,
+					       (struct rep_sealed){3, b->p, b->len}, &err),
 				 LB_ECORRUPT);
 	}
 	h = r->header;
 	h.epoch++;
-	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h, 3, b->p, b->len, &err),
+	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h,
+				       (struct rep_sealed){3, b->p, b->len}, &err),
 			 LB_ECORRUPT);
 	h = r->header;
 	h.seq++;
-	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h, 3, b->p, b->len, &err),
+	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h,
+				       (struct rep_sealed){3, b->p, b->len}, &err),
 			 LB_ECORRUPT);
 	h = r->header;
 	h.pack_raw_bytes = 4096; /* the pack is larger than its layer allows */
-	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h, 3, b->p, b->len, &err),
+	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &h,
+				       (struct rep_sealed){3, b->p, b->len}, &err),
 			 LB_ECORRUPT);
-	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &r->header, 4, b->p, b->len, &err),
+	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &r->header,
+				       (struct rep_sealed){4, b->p, b->len}, &err),
 			 LB_ECORRUPT);
 	assert_non_null(strstr(err.msg, "pack 3 found where pack 4 belongs"));
 	b->p[4] = 4; /* renumbered in the clear header: found by the tag */
-	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &r->header, 4, b->p, b->len, &err),
+	assert_int_equal(rep_pack_open(r->got, &n, r->sealer, &r->header,
+				       (struct rep_sealed){4, b->p, b->len}, &err),
 			 LB_ECORRUPT);
 	lb_buf_unref(b);
 }
@@ -169,19 +176,20 @@ static void test_digests(void **state)
 		assert_true(b->len <= REP_RECORD_MAX);
 		assert_int_equal(rep_pack_peek(&info, b->p, b->len, &err), 0);
 		assert_true(info.digests);
-		assert_int_equal(
-			rep_digests_open(got, &n, r->sealer, &r->header, 2, b->p, b->len, &err), 0);
+		assert_int_equal(rep_digests_open(got, &n, r->sealer, &r->header,
+						  (struct rep_sealed){2, b->p, b->len}, &err),
+				 0);
 		assert_int_equal(n, count);
 		assert_memory_equal(got, d, count * sizeof(*d));
 		/* A digests part is not a pack, and not by flipping the flag either. */
 		uint32_t bytes = 0;
-		assert_int_equal(
-			rep_pack_open(r->got, &bytes, r->sealer, &r->header, 2, b->p, b->len, &err),
-			LB_ECORRUPT);
+		assert_int_equal(rep_pack_open(r->got, &bytes, r->sealer, &r->header,
+					       (struct rep_sealed){2, b->p, b->len}, &err),
+				 LB_ECORRUPT);
 		b->p[17] ^= 1;
-		assert_int_equal(
-			rep_pack_open(r->got, &bytes, r->sealer, &r->header, 2, b->p, b->len, &err),
-			LB_ECORRUPT);
+		assert_int_equal(rep_pack_open(r->got, &bytes, r->sealer, &r->header,
+					       (struct rep_sealed){2, b->p, b->len}, &err),
+				 LB_ECORRUPT);
 		lb_buf_unref(b);
 		b = NULL;
 	}

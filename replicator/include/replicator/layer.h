@@ -103,13 +103,18 @@ struct rep_pack_info {
 /* Check the clear header of a pack (or digests part) of @len bytes in all; no key needed. Packs and
  * digests parts differ by a flag that is checked on opening: one cannot stand in for the other. */
 int rep_pack_peek(struct rep_pack_info *out, const void *p, size_t len, struct lb_err *err);
-/* Open pack @number of the layer @h describes into @raw (REP_PACK_MAX_RAW bytes). LB_ECORRUPT when
+/* A pack or digests part as it came: its bytes, and the number of the place where they were. */
+struct rep_sealed {
+	uint32_t number;
+	const void *p;
+	size_t len;
+};
+/* Open @part of the layer @h describes into @raw (REP_PACK_MAX_RAW bytes). LB_ECORRUPT when
  * anything is off. */
 int rep_pack_open(uint8_t *raw, uint32_t *raw_bytes, struct lb_sealer *s,
-		  const struct rep_layer_header *h, uint32_t number, const void *p, size_t len,
-		  struct lb_err *err);
+		  const struct rep_layer_header *h, struct rep_sealed part, struct lb_err *err);
 int rep_digests_open(struct lb_digest *out, uint32_t *n, struct lb_sealer *s,
-		     const struct rep_layer_header *h, uint32_t number, const void *p, size_t len,
+		     const struct rep_layer_header *h, struct rep_sealed part,
 		     struct lb_err *err); /* out holds REP_DIGESTS_MAX */
 
 /* ---- index ---- */

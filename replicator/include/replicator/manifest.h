@@ -87,10 +87,11 @@ int rep_manifest_decode(struct rep_manifest *out, const void *p, size_t len, str
 int rep_manifest_verify(const void *p, size_t len, const struct lb_pubkey *key, struct lb_err *err);
 void rep_manifest_hash(struct lb_hash *out, const void *p, size_t len);
 
+/* @out's machine, kind and bytes (of @plain) are set by the caller before; @cipher holds as many.
+ * Errors: LB_EINVAL, LB_ENOMEM; *@out is as it was then. */
 int rep_attachment_seal(struct rep_attachment *out, uint8_t *cipher, const struct rep_manifest *m,
 			const struct lb_key *dek, struct lb_env *env, const void *plain,
-			uint32_t len,
-			struct lb_err *err); /* out->machine and kind set by the caller before */
+			struct lb_err *err);
 int rep_attachment_open(uint8_t *plain, const struct rep_attachment *a,
 			const struct rep_manifest *m, const struct lb_key *dek, struct lb_err *err);
 

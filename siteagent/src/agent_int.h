@@ -187,7 +187,7 @@ int sa_book_read(const struct sa_agent *a, const char *name, struct json_t **out
 		 struct lb_err *err);
 
 /* agent_api.c: the table of paths. */
-void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_call *call);
+void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_call *api);
 bool sa_agent_api_looks(const char *const *part);
 /* verbs.c: group that @machine belongs to: the one whose newest point here names it. */
 int sa_group_of_machine(struct sa_agent *a, const char *machine, struct lb_id *group,

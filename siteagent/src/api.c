@@ -273,6 +273,7 @@ static void opened(struct sa_api *a)
 	(void)pthread_mutex_unlock(&a->lock);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the library's signature */
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
 				 const char *method, const char *version, const char *data,
 				 size_t *data_len, void **state)

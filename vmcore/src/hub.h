@@ -36,7 +36,7 @@ void vm_hub_kick(struct vm_hub *h);
 uint64_t vm_hub_end(struct vm_hub *h, enum vm_hub_stream s); /* bytes there ever were */
 /* Bytes from position *at on, at most @cap; *at moves past them. *lost: bytes between the old *at
  * and the first one returned that are gone. */
-size_t vm_hub_read(struct vm_hub *h, enum vm_hub_stream s, uint64_t *at, void *out, size_t cap,
+size_t vm_hub_read(struct vm_hub *h, enum vm_hub_stream which, uint64_t *at, void *out, size_t cap,
 		   uint64_t *lost);
 uint64_t vm_hub_events(struct vm_hub *h); /* how many there ever were */
 /* Event number *at or the oldest one kept after it; *at becomes the next one's. False: none. */

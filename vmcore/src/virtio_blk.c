@@ -367,7 +367,7 @@ static void fill_config(struct virtio_blk *d, uint64_t bytes)
 {
 	struct lb_wr wr = lb_wr_init(d->v.config, sizeof(d->v.config));
 	uint64_t sectors = bytes / SECTOR_BYTES;
-	uint64_t cylinders = sectors / (GEOMETRY_HEADS * GEOMETRY_SECTORS);
+	uint64_t cylinders = sectors / ((uint64_t)GEOMETRY_HEADS * GEOMETRY_SECTORS);
 
 	lb_wr_u64le(&wr, sectors);
 	lb_wr_u32le(&wr, 0);              /* size_max: not offered */

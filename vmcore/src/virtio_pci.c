@@ -525,7 +525,7 @@ static uint64_t msix_read(void *arg, uint64_t off, unsigned size)
 	if (off % 4 != 0 || size < 4)
 		return 0;
 	for (unsigned i = size / 4; i-- > 0;) {
-		const uint32_t *w = msix_word(v, off + 4 * i);
+		const uint32_t *w = msix_word(v, off + UINT64_C(4) * i);
 
 		value = value << 32 | (w != NULL ? *w : 0);
 	}
@@ -539,7 +539,7 @@ static void msix_write(void *arg, uint64_t off, unsigned size, uint64_t value)
 	if (off % 4 != 0 || size < 4)
 		return;
 	for (unsigned i = 0; i < size / 4; i++) {
-		uint32_t *w = msix_word(v, off + 4 * i);
+		uint32_t *w = msix_word(v, off + UINT64_C(4) * i);
 
 		if (w != NULL)
 			*w = (uint32_t)(value >> (32 * i));

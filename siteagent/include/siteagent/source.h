@@ -60,9 +60,9 @@ const char *sa_source_state_name(enum sa_source_state st); /* "idle", "syncing",
  * unused. */
 struct sa_source_volume {
 	char name[SA_VOLUME_NAME_BYTES];
+	bool ram; /* out: it is the machine's memory */
 	const char *path;
 	uint64_t size_bytes; /* out: known once prepare() returned 0; 0 before (vmcore: a cut) */
-	bool ram;            /* out: it is the machine's memory */
 };
 
 struct sa_source_cfg {

@@ -15,6 +15,7 @@
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +234,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: source_cuts PLUGIN (URI DOMAIN WORK_DIR PREFIX)...\n");
 		return 2;
 	}
+	(void)signal(SIGPIPE, SIG_IGN); /* as lifeboatd: a libvirtd may die under a call */
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 2; i < argc && rc == 0; i += 4)
 		rc = add(&g, argv[1], &argv[i], &err);

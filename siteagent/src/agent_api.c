@@ -663,10 +663,47 @@ static const struct path {
 	{"POST", "runs/*/command", post_run_command},
 };
 
+/* What a body may say is of one type each: an option of another one must not be taken for absent.
+ */
+static const struct {
+	const char *key;
+	json_type type;
+	const char *is;
+} keys[] = {
+	{"name", JSON_STRING, "text"},     {"token", JSON_STRING, "text"},
+	{"confirm", JSON_STRING, "text"},  {"text", JSON_STRING, "text"},
+	{"mode", JSON_STRING, "text"},     {"path", JSON_STRING, "text"},
+	{"format", JSON_STRING, "text"},   {"machine", JSON_STRING, "text"},
+	{"volume", JSON_STRING, "text"},   {"command", JSON_STRING, "text"},
+	{"step", JSON_STRING, "text"},     {"reason", JSON_STRING, "text"},
+	{"group", JSON_STRING, "text"},    {"ttl_ns", JSON_INTEGER, "an integer"},
+	{"deep", JSON_TRUE, "a boolean"},  {"unattended", JSON_TRUE, "a boolean"},
+	{"renew", JSON_TRUE, "a boolean"},
+};
+
+static bool types_fit(struct call *c)
+{
+	struct lb_err err = {0};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		const json_t *v = json_object_get(c->api->body, keys[i].key);
+
+		if (v == NULL || json_is_null(v) || json_typeof(v) == keys[i].type ||
+		    (keys[i].type == JSON_TRUE && json_is_false(v)))
+			continue;
+		(void)lb_err_set(&err, LB_EINPUT, 0, "\"%s\" must be %s", keys[i].key, keys[i].is);
+		sa_api_fail(c->rq, &err, NULL);
+		return false;
+	}
+	return true;
+}
+
 void sa_agent_on_api(void *arg, struct sa_api_request *rq, const struct sa_api_call *api)
 {
 	struct call c = {.agent = arg, .rq = rq, .api = api};
 
+	if (!types_fit(&c))
+		return;
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
 		if (strcmp(paths[i].method, api->method) == 0 &&
 		    sa_api_matches(paths[i].pattern, api->part)) {

@@ -634,8 +634,8 @@ static void exec_done(void *arg, int exit_status, int term_signal, bool timed_ou
 		v->rc = lb_err_set(&v->err, LB_EIO, 0, "%s died of signal %d: %.150s",
 				   v->step->run[0], term_signal, safe);
 	else if (exit_status != 0)
-		v->rc = lb_err_set(&v->err, LB_EIO, 0, "%s ended with status %d: %.150s",
-				   v->step->run[0], exit_status, safe);
+		v->rc = lb_err_set(&v->err, LB_EIO, 0, "%s ended with status %d%s%.150s",
+				   v->step->run[0], exit_status, safe[0] != '\0' ? ": " : "", safe);
 	else
 		(void)snprintf(v->detail, sizeof(v->detail), "%s", safe);
 	answer(v);

@@ -115,6 +115,24 @@ static void test_export(void **state)
 	expect("POST", path, body, LB_EINPUT, "");
 }
 
+/* An option of another type is refused, not left out: "deep" as text is no shallow verify. */
+static void test_types(void **state)
+{
+	(void)state;
+	expect("POST", "/v1/verify", "{\"deep\":\"yes\"}", LB_EINPUT, "");
+	expect("POST", "/v1/verify", "{\"deep\":1}", LB_EINPUT, "");
+	expect("POST", "/v1/verify", "{\"deep\":false}", 0, "job verify store");
+	expect("POST", "/v1/verify", "{\"deep\":null}", 0, "job verify store");
+	expect("POST", "/v1/verify", "{\"other\":[1]}", 0, "job verify store");
+	expect("POST", "/v1/site/token", "{\"name\":\"tokyo\",\"ttl_ns\":\"5m\"}", LB_EINPUT, "");
+	expect("POST", "/v1/site/token", "{\"name\":\"tokyo\",\"ttl_ns\":1.5}", LB_EINPUT, "");
+	expect("POST", "/v1/site/token", "{\"name\":[\"tokyo\"]}", LB_EINPUT, "");
+	expect("POST", "/v1/points/latest/export", "{\"path\":\"/x\",\"machine\":{\"a\":1}}",
+	       LB_EINPUT, "");
+	expect("POST", "/v1/runs/1a2b/command", "{\"command\":\"retry\",\"step\":7}", LB_EINPUT,
+	       "");
+}
+
 static void test_max(void **state)
 {
 	static const struct {
@@ -195,11 +213,9 @@ static void test_dangerous_commands(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_path),
-		cmocka_unit_test(test_export),
-		cmocka_unit_test(test_max),
-		cmocka_unit_test(test_dangerous_runs),
-		cmocka_unit_test(test_dangerous_commands),
+		cmocka_unit_test(test_every_path),     cmocka_unit_test(test_export),
+		cmocka_unit_test(test_types),          cmocka_unit_test(test_max),
+		cmocka_unit_test(test_dangerous_runs), cmocka_unit_test(test_dangerous_commands),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

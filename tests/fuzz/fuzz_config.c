@@ -15,18 +15,36 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static void check_vm(const struct sa_vm_cfg *vm)
+{
+	LB_ASSERT(vm->ram_bytes >= 2u << 20 && vm->ram_bytes % (2u << 20) == 0);
+	LB_ASSERT(vm->cpus >= 1 && vm->cpus <= 16 && vm->nics <= SA_NICS_MAX);
+	LB_ASSERT(vm->kernel[0] == '\0' || vm->kernel[0] == '/');
+	LB_ASSERT(vm->initrd[0] == '\0' || (vm->initrd[0] == '/' && vm->kernel[0] != '\0'));
+	LB_ASSERT(strchr(vm->network.netns, '/') == NULL);
+	LB_ASSERT(strchr(vm->network.bridge, '/') == NULL && strlen(vm->network.bridge) <= 15);
+	LB_ASSERT(vm->output == SA_OUTPUT_ASYNC || vm->memory_points);
+	LB_ASSERT(vm->output_bound_bytes >= 1u << 20 && vm->output_bound_bytes <= 1u << 30);
+	for (size_t i = 0; i < vm->nics; i++)
+		LB_ASSERT(strlen(vm->mac[i]) == SA_MAC_BYTES - 1);
+}
+
 static void check_machine(const struct sa_machine_cfg *m)
 {
 	bool block = strcmp(m->driver, "block") == 0;
+	bool libvirt = strcmp(m->driver, "libvirt") == 0;
+	bool vmcore = strcmp(m->driver, "vmcore") == 0;
 
 	LB_ASSERT(rep_name_valid(m->name));
-	LB_ASSERT(block || strcmp(m->driver, "libvirt") == 0);
-	LB_ASSERT(block == (m->domain[0] == '\0') && block == (m->uri[0] == '\0'));
+	LB_ASSERT(block || libvirt || vmcore);
+	LB_ASSERT(libvirt == (m->domain[0] != '\0') && libvirt == (m->uri[0] != '\0'));
 	LB_ASSERT(m->xml[0] == '\0' || (block && m->xml[0] == '/'));
-	LB_ASSERT(m->volumes >= 1 && m->volumes <= SA_VOLUMES_MAX);
+	LB_ASSERT(m->volumes >= 1 && m->volumes <= (vmcore ? 8 : SA_VOLUMES_MAX));
+	if (vmcore)
+		check_vm(&m->vm);
 	for (size_t i = 0; i < m->volumes; i++) {
 		LB_ASSERT(rep_name_valid(m->volume[i].name));
-		LB_ASSERT(m->volume[i].path[0] == (block ? '/' : '\0'));
+		LB_ASSERT(m->volume[i].path[0] == (libvirt ? '\0' : '/'));
 		for (size_t j = 0; j < i; j++)
 			LB_ASSERT(strcmp(m->volume[i].name, m->volume[j].name) != 0);
 	}
@@ -45,7 +63,7 @@ static void check_config(const struct sa_config *c)
 		const struct sa_group_cfg *g = &c->group[i];
 
 		LB_ASSERT(rep_name_valid(g->name) && rep_name_valid(g->peer));
-		LB_ASSERT(strcmp(g->peer, c->site) != 0 && g->interval_ns >= 100000000);
+		LB_ASSERT(strcmp(g->peer, c->site) != 0 && g->interval_ns >= 25000000);
 		LB_ASSERT(g->machines >= 1 && g->machines <= SA_MACHINES_MAX);
 		for (size_t j = 0; j < g->machines; j++)
 			check_machine(&g->machine[j]);

@@ -56,6 +56,7 @@ uint32_t lb_crc32c_table(uint32_t crc, const void *p, size_t len)
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
+#include <sys/platform/x86.h>
 
 /* One crc32q retires every three cycles: about 8 bytes a nanosecond, far above any disk or link. */
 __attribute__((target("sse4.2"))) static uint32_t crc_hw(uint32_t crc, const uint8_t *b, size_t len)
@@ -74,8 +75,9 @@ __attribute__((target("sse4.2"))) static uint32_t crc_hw(uint32_t crc, const uin
 
 uint32_t lb_crc32c(uint32_t crc, const void *p, size_t len)
 {
-	/* Reads one bit that libgcc filled in before main(). */
-	if (__builtin_cpu_supports("sse4.2"))
+	/* What the loader found out. The compiler's own way asks the processor once more at every
+	 * start, and a guest pays for each CPUID with an exit. */
+	if (CPU_FEATURE_ACTIVE(SSE4_2))
 		return crc_hw(crc, p, len);
 	return lb_crc32c_table(crc, p, len);
 }

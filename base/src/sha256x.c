@@ -10,8 +10,8 @@
 
 #ifdef __x86_64__
 
-#include <cpuid.h>
 #include <immintrin.h>
+#include <sys/platform/x86.h>
 
 /* FIPS 180-4 section 4.2.2 */
 static const uint32_t K[64] = {
@@ -92,21 +92,15 @@ __attribute__((target("avx2"))) static void compress_avx2(vec *state, const uint
 
 bool lb_sha256x_has(enum lb_sha256x_unit unit)
 {
-	unsigned a = 0;
-	unsigned b = 0;
-	unsigned c = 0;
-	unsigned d = 0;
-
 	switch (unit) {
 	case LB_SHA256X_NONE:
 		return true;
 	case LB_SHA256X_AVX2:
-		return __builtin_cpu_supports("avx2");
+		return CPU_FEATURE_ACTIVE(AVX2);
 	case LB_SHA256X_AVX512:
-		return __builtin_cpu_supports("avx512f");
+		return CPU_FEATURE_ACTIVE(AVX512F);
 	case LB_SHA256X_SHA:
-		return __builtin_cpu_supports("sse4.1") &&
-		       __get_cpuid_count(7, 0, &a, &b, &c, &d) == 1 && (b & (1u << 29)) != 0;
+		return CPU_FEATURE_ACTIVE(SSE4_1) && CPU_FEATURE_ACTIVE(SHA);
 	}
 	return false;
 }

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,6 +38,13 @@ static int size_of(uint64_t *out, int fd, const char *what, struct lb_err *err)
 	return 0;
 }
 
+/* All pages at once: half of what reading a firmware took were its page faults, one by one. A
+ * kernel that does not know the advice takes them as before. */
+static void touch(uint8_t *p, size_t len)
+{
+	(void)madvise(p, len, MADV_POPULATE_WRITE);
+}
+
 void vm_boot_bios_again(struct vm_entry *out, struct vm_mem *m)
 {
 	struct vm_gpa shadow = {SHADOW_END - VM_FIRMWARE_BYTES};
@@ -58,6 +66,9 @@ int vm_boot_bios(struct vm_entry *out, struct vm_mem *m, int fd, struct lb_err *
 				  "firmware of %" PRIu64
 				  " bytes: must be 64 to 256 KiB, a multiple of 64 KiB",
 				  bytes);
+	touch(vm_mem_firmware(m), VM_FIRMWARE_BYTES);
+	touch(vm_mem_ptr(m, (struct vm_gpa){SHADOW_END - VM_FIRMWARE_BYTES}, VM_FIRMWARE_BYTES),
+	      VM_FIRMWARE_BYTES);
 	/* the reset vector is 16 bytes below 4 GiB: images lie at the end */
 	rc = read_all(fd, vm_mem_firmware(m) + (VM_FIRMWARE_BYTES - bytes), bytes, "firmware", err);
 	if (rc != 0)

@@ -528,6 +528,20 @@ static void check_space(struct sa_agent *a, json_t *list)
 		      (unsigned long long)(a->cfg->reserve_bytes >> 20));
 }
 
+/* A disk that was attached later is in no point, whatever the RPO says. */
+static void check_disks(const struct sa_protected *g, json_t *list)
+{
+	for (size_t i = 0; g->member != NULL && i < g->cfg->machines; i++) {
+		unsigned n = sa_source_unlisted(g->member[i]);
+
+		if (n > 0)
+			check(list, "disks", false,
+			      "machine %s of group %s has %u disks that are not protected: add "
+			      "them to its volumes",
+			      g->cfg->machine[i].name, g->cfg->name, n);
+	}
+}
+
 static void check_groups(struct sa_agent *a, json_t *list)
 {
 	for (size_t i = 0; i < a->groups; i++) {
@@ -542,6 +556,7 @@ static void check_groups(struct sa_agent *a, json_t *list)
 		      age == UINT64_MAX ? "group %s has no acknowledged point in this run: %s"
 					: "group %s: newest acknowledged point is recent%.0s",
 		      g->cfg->name, g->last_err.code != 0 ? g->last_err.msg : "not yet");
+		check_disks(g, list);
 	}
 }
 

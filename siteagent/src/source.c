@@ -217,6 +217,11 @@ const struct sa_source_volume *sa_source_volume(const struct sa_source *s, size_
 	return &s->volume[vol];
 }
 
+unsigned sa_source_unlisted(const struct sa_source *s)
+{
+	return atomic_load(&s->unlisted);
+}
+
 const char *sa_source_machine_xml(const struct sa_source *s)
 {
 	return s->machine_xml;

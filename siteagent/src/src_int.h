@@ -56,6 +56,7 @@ struct sa_source {
 	char *machine_xml;                           /* or NULL */
 	_Atomic int state;                           /* enum sa_source_state */
 	atomic_bool cancel;
+	atomic_uint unlisted; /* see sa_source_unlisted() */
 	bool cut_open;
 };
 

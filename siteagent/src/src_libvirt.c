@@ -55,7 +55,8 @@ struct lv_source {
 	virConnectPtr conn;
 	virDomainPtr dom;
 	struct lv_volume vol[SA_SOURCE_VOLUMES_MAX];
-	bool kept; /* a cut of this life was kept: the journal's bitmap counts from it */
+	unsigned checks; /* cuts checked */
+	bool kept;       /* a cut of this life was kept: the journal's bitmap counts from it */
 };
 
 static struct lv_source *lv_of(struct sa_source *s)
@@ -190,6 +191,23 @@ static int list_disks(struct sa_source *s, xmlDocPtr doc, struct lb_err *err)
 	return 0;
 }
 
+/* Disks that could be protected and are not among those that are. */
+static unsigned count_unlisted(const struct sa_source *s, xmlDocPtr doc)
+{
+	char dev[SA_VOLUME_NAME_BYTES];
+	unsigned n = 0;
+
+	for (xmlNodePtr d = first_disk(doc); d != NULL; d = sa_xml_next(d)) {
+		bool listed = false;
+
+		(void)sa_xml_attr(sa_xml_child(d, "target"), "dev", dev, sizeof dev);
+		for (size_t i = 0; i < s->volumes; i++)
+			listed = listed || strcmp(s->volume[i].name, dev) == 0;
+		n += is_plain_disk(d) && !listed ? 1 : 0;
+	}
+	return n;
+}
+
 /* Fill in which disks there are, and how large. The list is made once: volumes keep their order for
  * life. */
 static int find_volumes(struct lv_source *l, struct lb_err *err)
@@ -204,6 +222,8 @@ static int find_volumes(struct lv_source *l, struct lb_err *err)
 	rc = sa_xml_parse(&doc, xml, "the domain's description", err);
 	if (rc == 0 && s->volumes == 0)
 		rc = list_disks(s, doc, err);
+	if (rc == 0)
+		atomic_store(&s->unlisted, count_unlisted(s, doc));
 	for (size_t i = 0; i < s->volumes && rc == 0; i++) {
 		virDomainBlockInfo info;
 
@@ -631,11 +651,25 @@ static int lv_changed(struct sa_source *s, size_t vol, const struct img_extmap *
 	return rc;
 }
 
+/* A disk that was attached while the mirrors run. Not at every cut: the description is long. */
+static void look_for_disks(struct lv_source *l)
+{
+	char *xml = l->checks++ % 64 == 63 ? virDomainGetXMLDesc(l->dom, 0) : NULL;
+	xmlDocPtr doc = NULL;
+
+	if (xml != NULL && sa_xml_parse(&doc, xml, "the domain's description", NULL) == 0) {
+		atomic_store(&l->base.unlisted, count_unlisted(&l->base, doc));
+		xmlFreeDoc(doc);
+	}
+	free(xml);
+}
+
 static int lv_check(struct sa_source *s, struct lb_err *err)
 {
 	struct lv_source *l = lv_of(s);
 	int rc;
 
+	look_for_disks(l);
 	for (size_t i = 0; i < s->volumes; i++) {
 		struct rep_journal_status st;
 

@@ -109,6 +109,7 @@ run_kind() { # KIND VOLUME
 		mount -o remount,size=100m "$dir/w-legacy"
 	fi
 	ask_ok prepare
+	[[ $reply == *unlisted=0* ]] || lb_fail "all disks are protected: $reply"
 	cuts "$kind" "$vol" 6
 }
 
@@ -188,6 +189,16 @@ rm -f "$dir/data.serial" "$dir"/replica.*
 run_kind data vda
 [ -s "$dir/replica.vdb" ] || lb_fail "the second disk was not captured"
 ! grep -aq 'LBW BAD' "$dir"/*.serial || lb_fail "$(grep -a 'LBW BAD' "$dir"/*.serial)"
+echo quit >&"${driver[1]}"
+wait "$driver_pid_saved"
+virsh -q -c "$LB_URI_a" destroy data > /dev/null
+
+# A disk that the configuration leaves out is counted, not overlooked.
+boot data
+lb_wait_for 240 "records with two disks" records_reach "$dir/data.serial" 10
+SOURCE_CUTS_ONLY_VDA=1 start_driver data
+ask_ok prepare
+[[ $reply == *volumes=1*unlisted=1* ]] || lb_fail "a disk that is not protected: $reply"
 echo quit >&"${driver[1]}"
 wait "$driver_pid_saved"
 virsh -q -c "$LB_URI_a" destroy data > /dev/null

@@ -11,7 +11,8 @@
  *   state                print the state of each
  *   quit
  *
- * Each answers with one line: "ok ..." or "err LB_NAME message".
+ * With SOURCE_CUTS_ONLY_VDA in the environment only disk vda is protected. Each answers with one
+ * line: "ok ..." or "err LB_NAME message".
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -181,15 +182,17 @@ static int do_cut(struct group *g, bool kept, struct lb_err *err)
 static int prepare(struct group *g, struct lb_err *err)
 {
 	size_t volumes = 0, xml = 0;
+	unsigned unlisted = 0;
 	int rc = 0;
 
 	for (size_t i = 0; i < g->members && rc == 0; i++) {
 		rc = sa_source_prepare(g->member[i], err);
 		volumes += sa_source_volume_count(g->member[i]);
+		unlisted += sa_source_unlisted(g->member[i]);
 		xml += rc == 0 ? strlen(sa_source_machine_xml(g->member[i])) : 0;
 	}
 	if (rc == 0)
-		printf("ok volumes=%zu xml=%zu\n", volumes, xml);
+		printf("ok volumes=%zu xml=%zu unlisted=%u\n", volumes, xml, unlisted);
 	return rc;
 }
 
@@ -210,7 +213,10 @@ static int command(struct group *g, const char *line, struct lb_err *err)
 
 static int add(struct group *g, const char *plugin, char **arg, struct lb_err *err)
 {
+	const struct sa_source_volume only = {.name = "vda"};
 	struct sa_source_cfg cfg = {.driver = "libvirt",
+				    .volumes = &only,
+				    .volume_count = getenv("SOURCE_CUTS_ONLY_VDA") != NULL ? 1 : 0,
 				    .uri = arg[0],
 				    .machine = arg[1],
 				    .domain = arg[1],

@@ -119,6 +119,11 @@ void sa_source_cancel(struct sa_source *s);
 size_t sa_source_volume_count(const struct sa_source *s);
 const struct sa_source_volume *sa_source_volume(const struct sa_source *s, size_t vol);
 
+/* Disks that the machine has and that are not among its volumes, as prepare() and every 64th
+ * check() saw it: no point holds them. 0 where the driver cannot know (block, vmcore). Any thread.
+ */
+unsigned sa_source_unlisted(const struct sa_source *s);
+
 /* How the machine is built, for the boot driver of the other site: the domain's inactive XML
  * (libvirt), or NULL (block). Owned by the source, valid until the next prepare(). */
 const char *sa_source_machine_xml(const struct sa_source *s);

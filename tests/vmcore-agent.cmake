@@ -8,6 +8,8 @@ target_link_libraries(fake_lifeboat_vm PRIVATE vmcore_serve fakevm lb_flags)
 
 lb_test(unit.vm_ctl unit/test_vm_ctl.c DEPS vmcore_ctl)
 lb_test(unit.vm_hub unit/test_vm_hub.c DEPS vmcore_serve fakevm)
+lb_test(unit.vm_jail unit/test_vm_jail.c DEPS vmcore_serve fakevm)
+target_include_directories(unit_vm_jail PRIVATE ${PROJECT_SOURCE_DIR}/vmcore/src)
 add_library(vmrig STATIC lib/vm_rig.c)
 target_include_directories(vmrig PUBLIC lib)
 target_link_libraries(vmrig PUBLIC testlib vmcore_ctl PRIVATE lb_flags)

@@ -26,7 +26,6 @@
 #define IOC_TYPE    0xff00u
 #define KVM_IOC     0xae00u
 #define UFFD_IOC    0xaa00u
-#define TUN_IOC     0x5400u /* 'T': also terminals'; ours are taps */
 #define THREAD_ONLY (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
 
 /* ---- Landlock ---- */
@@ -158,7 +157,6 @@ static const int plain[] = {
 	SCMP_SYS(close),
 	SCMP_SYS(dup),
 	SCMP_SYS(fstat),
-	SCMP_SYS(fcntl),
 	SCMP_SYS(poll),
 	SCMP_SYS(ppoll),
 	SCMP_SYS(epoll_create1),
@@ -242,10 +240,16 @@ static int allow_plain(scmp_filter_ctx f)
 /* Allowed for some arguments only. */
 static int allow_checked(scmp_filter_ctx f)
 {
-	static const uint64_t ioctls[] = {KVM_IOC, UFFD_IOC, TUN_IOC};
+	static const uint64_t ioctls[] = {KVM_IOC, UFFD_IOC};
 	static const int names[] = {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA};
+	/* no owner and no signal of a descriptor: the kernel would send it to another process */
+	static const int of_fd[] = {F_DUPFD_CLOEXEC, F_GETFD,     F_SETFD,    F_GETFL,
+				    F_SETFL,         F_ADD_SEALS, F_GET_SEALS};
 	int rc = 0;
 
+	for (size_t i = 0; i < sizeof(of_fd) / sizeof(of_fd[0]) && rc == 0; i++)
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+				      SCMP_A1(SCMP_CMP_EQ, (uint64_t)of_fd[i], 0));
 	for (size_t i = 0; i < sizeof(ioctls) / sizeof(ioctls[0]) && rc == 0; i++)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				      SCMP_A1(SCMP_CMP_MASKED_EQ, IOC_TYPE, ioctls[i]));

@@ -82,7 +82,7 @@ enum vm_ctl_type {
 /* What a jail is made of; INFO tells which parts this process has. */
 enum vm_jail_part {
 	VM_JAIL_NO_NEW_PRIVS = 1u << 0,
-	VM_JAIL_UID = 1u << 1, /* its own uid and gid, no groups, no capabilities */
+	VM_JAIL_UID = 1u << 1, /* the uid and gid told, no groups but /dev/kvm's, no capability */
 	VM_JAIL_CHROOT = 1u << 2,
 	VM_JAIL_LANDLOCK = 1u << 3,
 	VM_JAIL_SECCOMP = 1u << 4,

@@ -181,6 +181,32 @@ static void test_hostile(void **state)
 	fix_fini(&f);
 }
 
+/* One buffer that is the same memory many times: no driver sends that, and nobody waits for it. */
+static void test_endless_output(void **state)
+{
+	const uint32_t piece = 1 << 20;
+	struct vd_buf b[60];
+	struct fix f;
+	uint32_t id, len;
+
+	(void)state;
+	fix_init(&f, true);
+	open_port(&f);
+	b[0] = (struct vd_buf){vd_alloc(&f.d, piece), piece, false};
+	for (unsigned i = 1; i < 60; i++)
+		b[i] = b[0];
+	(void)vd_add(&f.d, TX1, b, 1);
+	vd_kick(&f.d, TX1);
+	assert_true(vd_used(&f.d, TX1, &id, &len)); /* as much as that is taken */
+	assert_int_equal(f.t.events[VM_EVENT_PORT], 256);
+	(void)vd_add(&f.d, TX1, b, 60);
+	vd_kick(&f.d, TX1);
+	assert_false(vd_used(&f.d, TX1, &id, &len));
+	assert_int_equal(f.t.events[VM_EVENT_PORT], 256);
+	assert_int_equal(vd_status(&f.d), 15 | 0x40); /* DEVICE_NEEDS_RESET */
+	fix_fini(&f);
+}
+
 static void test_state(void **state)
 {
 	static uint8_t buf[VM_SECTION_MAX];
@@ -256,8 +282,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_port),    cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_hostile), cmocka_unit_test(test_state),
-		cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_hostile), cmocka_unit_test(test_endless_output),
+		cmocka_unit_test(test_state),   cmocka_unit_test(test_rng),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,10 @@
 #define PORT          1u
 #define PORT_NAME     "org.lifeboat.heartbeat"
 #define EVENT_BYTES   4096u
-#define F_MULTIPORT   (UINT64_C(1) << 1)
+/* Of one buffer: Linux sends at most 32 KiB in one. More, which may be the same memory again and
+ * again, would only keep the machine's lock. */
+#define OUTPUT_MAX  (UINT64_C(1) << 20)
+#define F_MULTIPORT (UINT64_C(1) << 1)
 
 enum { /* queues */
 	RX0,
@@ -165,6 +168,10 @@ static void emit(struct vm_virtio_console *d)
 static void take_output(struct vm_virtio_console *d, unsigned queue)
 {
 	while (vm_virtq_pop(&d->v.queue[queue], &d->chain)) {
+		if (d->chain.out_bytes > OUTPUT_MAX) {
+			vm_virtio_break(&d->v, queue);
+			return;
+		}
 		if (queue == TX1)
 			emit(d);
 		vm_virtio_complete(&d->v, queue, d->chain.head, 0);

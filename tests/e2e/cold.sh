@@ -98,4 +98,9 @@ judge "$(osaka run list --json | jq -r '.runs[0].id')"
 say "a screen that an operator can look at"
 osaka vm screenshot crm > "$work/screen"
 grep -qF "$words" "$work/screen" || lb_fail "crm's screen: $(cat "$work/screen")"
+
+say "reset: the firmware starts again inside the jail"
+osaka vm reset crm --confirm osaka > /dev/null
+twice() { [ "$(osaka vm console crm --once | grep -cF "$words")" = 2 ]; }
+lb_wait_for 90 "GRUB to say it again" twice
 echo "passed"

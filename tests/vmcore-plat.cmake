@@ -8,10 +8,17 @@ lb_test(unit.vm_pc1 unit/test_vm_pc1.c DEPS testboard imaging)
 target_link_options(unit_vm_pc1 PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=pthread_create)
 lb_test(unit.vm_ide unit/test_vm_ide.c DEPS testvirtio imaging)
 
-# Debian's firmware and boot loader from a recovery point.
-lb_test(vmcore.bios vmcore/test_bios.c DEPS kvmguest storefix testnbd imaging TIMEOUT 300
-	ARGS $<TARGET_FILE:plugin_view> ${CMAKE_CURRENT_SOURCE_DIR}/guests/grub-disk.sh)
+# Debian's firmware and boot loader from a recovery point: over many machines, and in a new process every 200 ms.
+add_library(grubpoint STATIC lib/grub_point.c)
+target_include_directories(grubpoint PUBLIC lib)
+target_link_libraries(grubpoint PUBLIC storefix testnbd imaging PRIVATE lb_flags)
+set(grub_args $<TARGET_FILE:plugin_view> ${CMAKE_CURRENT_SOURCE_DIR}/guests/grub-disk.sh)
+lb_test(vmcore.bios vmcore/test_bios.c DEPS kvmguest grubpoint TIMEOUT 300 ARGS ${grub_args})
+lb_test(vmcore.hops_ide vmcore/test_hops.c DEPS kvmguest grubpoint TIMEOUT 300 ARGS ${grub_args} ide)
+add_test(NAME vmcore.hops_virtio COMMAND vmcore_hops_ide ${grub_args} virtio)
+set_tests_properties(vmcore.hops_virtio PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS vmcore)
 add_dependencies(vmcore_bios plugin_view)
+add_dependencies(vmcore_hops_ide plugin_view)
 
 lb_fuzz(vmide fuzz/fuzz_vmide.c DEPS testboard imaging)
 lb_fuzz(vmfwcfg fuzz/fuzz_vmfwcfg.c DEPS testboard)

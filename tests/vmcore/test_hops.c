@@ -1,8 +1,10 @@
 /*
- * Debian's SeaBIOS and GRUB boot from an IDE disk while every 200 ms the machine is cut, its
- * process ends, and a new process restores it. argv[1] is the script that makes GRUB's disk.
+ * Debian's SeaBIOS and GRUB boot from a recovery point while every 200 ms the machine is cut, its
+ * process ends, and a new process restores it: view, overlay and all. argv: the view plugin, the
+ * script that makes GRUB's disk, "ide" or "virtio".
  *
- *   this process ── memfds: state, memory, output ──► child: restore, run, cut, exit ──► next child
+ *   this process ── memfds: state, memory, output, overlay ──► child: restore, run, cut, exit ──►
+ *   next child       nbdkit: the view
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -16,14 +18,13 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "check.h"
+#include "grub_point.h"
 #include "imaging/dev.h"
 #include "kvm_guest.h"
 #include "vmcore/cut.h"
 
-#define TEXT      "lifeboat: here is GRUB"
-#define LAST_TEXT "That is all."
-#define BIOS      "/usr/share/seabios/bios-256k.bin"
-#define LIMIT_NS  UINT64_C(20000000000)
+#define BIOS     "/usr/share/seabios/bios-256k.bin"
+#define LIMIT_NS UINT64_C(20000000000)
 
 enum {
 	RAM_BYTES = 16 << 20,
@@ -35,7 +36,9 @@ enum {
 	FD_RAM,        /* sealed; of the cut before */
 	FD_RAM_OUT,    /* of this one */
 	FD_OUTPUT,
-	FD_DISK,
+	FD_UPPER, /* the overlay's blocks and its map */
+	FD_MAP,
+	FDS = FD_MAP - FD_STATE + 1,
 	/* how a child ends */
 	EXIT_DONE = 0,
 	EXIT_HOP = 10
@@ -47,6 +50,7 @@ struct child {
 	struct vm_cfg cfg;
 	struct vm_disk_cfg disk;
 	struct kvm_guest g;
+	struct img_dev *view, *upper, *map;
 	struct vm *vm;
 	int done_fd;
 };
@@ -89,6 +93,7 @@ static void child_cut(struct child *c)
 
 	must(vm_cut_hold(c->vm, LIMIT_NS, &err), &err);
 	must(vm_cut_take(c->vm, &cut, NULL, NULL, &err), &err);
+	must(img_flush(c->disk.dev, &err), &err);
 	p = mmap(NULL, cut.ram_bytes, PROT_READ, MAP_SHARED, cut.ram_fd, 0);
 	if (p == MAP_FAILED || ftruncate(FD_STATE, 0) != 0 ||
 	    pwrite(FD_STATE, cut.state->p, cut.state->len, 0) != (ssize_t)cut.state->len ||
@@ -97,11 +102,33 @@ static void child_cut(struct child *c)
 	/* never resumed: this process is over */
 }
 
-static int child_main(void)
+static void open_disk(struct child *c, const char *bus, const char *uri)
+{
+	const struct lb_hash of = {{1}}; /* one point in all children */
+	struct lb_err err = {0};
+
+	must(img_nbd_create(&c->view, uri, 1, &err), &err);
+	must(img_file_create_fd(&c->upper, FD_UPPER, "upper", true, &err), &err);
+	must(img_file_create_fd(&c->map, FD_MAP, "map", true, &err), &err);
+	must(img_kept_create(&c->disk.dev, c->view, c->upper, c->map, &of, &err), &err);
+	c->disk.bus = strcmp(bus, "ide") == 0 ? VM_DISK_IDE : VM_DISK_VIRTIO;
+	c->cfg.disks = &c->disk;
+	c->cfg.disk_count = 1;
+}
+
+static void child_end(struct child *c)
+{
+	vm_destroy(c->vm);
+	img_dev_destroy(c->disk.dev);
+	img_dev_destroy(c->map);
+	img_dev_destroy(c->upper);
+	img_dev_destroy(c->view);
+}
+
+static int child_main(const char *bus, const char *uri)
 {
 	static uint8_t state[STATE_MAX];
 	struct child c = {.cfg = VM_CFG_DEFAULTS};
-	struct img_file_cfg file = {.path = "/proc/self/fd/24", .writable = true};
 	struct vm_restore r = {.mode = VM_RESTORE_MAPPED, .ram_fd = FD_RAM, .state = state};
 	ssize_t n = pread(FD_STATE, state, sizeof(state), 0);
 	struct lb_err err = {0};
@@ -113,10 +140,7 @@ static int child_main(void)
 	c.cfg.reset_stops = true;
 	c.cfg.on_event = on_event;
 	c.cfg.arg = &c;
-	must(img_file_create(&c.disk.dev, &file, &err), &err);
-	c.disk.bus = VM_DISK_IDE;
-	c.cfg.disks = &c.disk;
-	c.cfg.disk_count = 1;
+	open_disk(&c, bus, uri);
 	if (n > 0) {
 		r.state_bytes = (size_t)n;
 		c.cfg.restore = &r;
@@ -131,14 +155,13 @@ static int child_main(void)
 		return 1;
 	}
 	child_cut(&c);
-	vm_destroy(c.vm);
-	img_dev_destroy(c.disk.dev);
-	return output_has(LAST_TEXT) ? EXIT_DONE : EXIT_HOP;
+	child_end(&c);
+	return output_has(GRUB_LAST_TEXT) ? EXIT_DONE : EXIT_HOP;
 }
 
 /* ---- this process ---- */
 
-static const char *self, *grub_disk;
+static const char *self, *plugin, *grub_disk, *bus;
 
 static int memfd(uint64_t bytes)
 {
@@ -149,46 +172,22 @@ static int memfd(uint64_t bytes)
 	return fd;
 }
 
-static int run_child(int state, int ram, int ram_out, int output, int disk)
+static int run_child(const char *uri, const int from[FDS])
 {
-	const int from[] = {state, ram, ram_out, output, disk};
 	pid_t pid = fork();
 	int status = 0;
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		for (int i = 0; i < 5; i++)
+		for (int i = 0; i < FDS; i++)
 			if (dup2(from[i], FD_STATE + i) < 0)
 				_exit(1);
-		(void)execl(self, self, "child", (char *)NULL);
+		(void)execl(self, self, "child", bus, uri, (char *)NULL);
 		_exit(1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
-}
-
-static int make_disk(void)
-{
-	char path[] = "/tmp/lb_hops_XXXXXX", command[512];
-	int fd = mkstemp(path);
-	pid_t pid;
-	int status = 0;
-
-	assert_true(fd >= 0);
-	(void)snprintf(command, sizeof(command), "%s", grub_disk);
-	pid = fork();
-	if (pid == 0) {
-		(void)execl(command, command, path, TEXT, (char *)NULL);
-		_exit(127);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	(void)close(fd);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	(void)unlink(path);
-	assert_true(fd >= 0);
-	return fd;
 }
 
 static unsigned count_of(const char *all, const char *text)
@@ -202,31 +201,36 @@ static unsigned count_of(const char *all, const char *text)
 
 static void test_grub_starts(void **state)
 {
-	int disk = make_disk(), output = memfd(0), vm_state_fd = memfd(0);
-	int ram = memfd(vm_ram_volume_bytes(RAM_BYTES)), rc = EXIT_HOP, hops = 0;
+	const uint64_t ram_bytes = vm_ram_volume_bytes(RAM_BYTES);
 	static char all[1 << 20];
+	struct grub_point grub;
+	/* as the child's: state, memory, memory of its cut, output, overlay */
+	int fd[FDS] = {
+		memfd(0), memfd(ram_bytes),       -1,
+		memfd(0), memfd(GRUB_DISK_BYTES), memfd(img_kept_map_bytes(GRUB_DISK_BYTES))};
+	int rc = EXIT_HOP, hops = 0;
 
 	(void)state;
-	assert_int_equal(fcntl(output, F_SETFL, O_APPEND), 0);
+	grub_point_init(&grub, plugin, grub_disk, NULL);
+	assert_int_equal(fcntl(fd[FD_OUTPUT - FD_STATE], F_SETFL, O_APPEND), 0);
 	while (rc == EXIT_HOP) {
-		int ram_out = memfd(vm_ram_volume_bytes(RAM_BYTES));
-
-		rc = run_child(vm_state_fd, ram, ram_out, output, disk);
+		fd[2] = memfd(ram_bytes);
+		rc = run_child(grub.server.uri, fd);
 		hops += rc == EXIT_HOP;
-		assert_int_equal(fcntl(ram_out, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK), 0);
-		(void)close(ram);
-		ram = ram_out;
+		assert_int_equal(fcntl(fd[2], F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK), 0);
+		(void)close(fd[1]);
+		fd[1] = fd[2];
 	}
 	assert_int_equal(rc, EXIT_DONE);
-	assert_true(pread(output, all, sizeof(all) - 1, 0) > 0);
-	assert_int_equal(count_of(all, TEXT), 1);
-	assert_int_equal(count_of(all, LAST_TEXT), 1);
-	(void)printf("%d hops\n", hops);
+	assert_true(pread(fd[FD_OUTPUT - FD_STATE], all, sizeof(all) - 1, 0) > 0);
+	assert_int_equal(count_of(all, GRUB_TEXT), 1);
+	assert_int_equal(count_of(all, GRUB_LAST_TEXT), 1);
+	(void)printf("%s: %d hops\n", bus, hops);
 	assert_true(hops >= HOPS_MIN);
-	(void)close(disk);
-	(void)close(output);
-	(void)close(vm_state_fd);
-	(void)close(ram);
+	for (int i = 0; i < FDS; i++)
+		if (i != 2)
+			(void)close(fd[i]);
+	grub_point_fini(&grub);
 }
 
 int main(int argc, char **argv)
@@ -234,13 +238,16 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_grub_starts)};
 
 	self = argv[0];
-	if (argc == 2 && strcmp(argv[1], "child") == 0)
-		return child_main();
-	if (argc != 2) {
-		(void)fprintf(stderr, "usage: %s GRUB-DISK-SCRIPT\n", argv[0]);
+	if (argc == 4 && strcmp(argv[1], "child") == 0)
+		return child_main(argv[2], argv[3]);
+	if (argc != 4) {
+		(void)fprintf(stderr, "usage: %s VIEW-PLUGIN GRUB-DISK-SCRIPT ide|virtio\n",
+			      argv[0]);
 		return 2;
 	}
-	grub_disk = argv[1];
+	plugin = argv[1];
+	grub_disk = argv[2];
+	bus = argv[3];
 	(void)kvm_guest_main(280);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

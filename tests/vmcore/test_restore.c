@@ -17,6 +17,7 @@
 #include "check.h"
 #include "imaging/dev.h"
 #include "kvm_guest.h"
+#include "kvm_point.h"
 #include "payload.h"
 #include "state_fix.h"
 #include "vm_int.h"
@@ -33,13 +34,6 @@ struct fix {
 	struct vm_cfg cfg;
 	struct kvm_guest g;
 	struct vm *vm;
-};
-
-/* A checkpoint outside of any machine. */
-struct point {
-	struct lb_buf *state;
-	int ram_fd; /* sealed */
-	struct img_dev *ram;
 };
 
 static const char *self;
@@ -76,80 +70,6 @@ static void go(struct vm *vm)
 static volatile struct payload_ctl *ctl(struct vm *vm)
 {
 	return vm_mem_ptr(&vm->mem, (struct vm_gpa){PAYLOAD_CTL}, sizeof(struct payload_ctl));
-}
-
-/* ---- checkpoints ---- */
-
-static int image_copy(int from, uint64_t bytes)
-{
-	int fd = memfd_create("point", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	uint8_t *p;
-
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
-	p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, from, 0);
-	assert_true(p != MAP_FAILED);
-	assert_int_equal(pwrite(fd, p, bytes, 0), (ssize_t)bytes);
-	(void)munmap(p, bytes);
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
-	return fd;
-}
-
-static void point_ram(struct point *p)
-{
-	struct lb_err err = {0};
-	char path[32];
-	struct img_file_cfg cfg = {.path = path};
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", p->ram_fd);
-	if (img_file_create(&p->ram, &cfg, &err) != 0)
-		fail_msg("%s", err.msg);
-}
-
-/* Not resumed: the machine is to be destroyed, and says nothing more before that. */
-static void point_take(struct point *p, struct vm *vm, bool resume)
-{
-	struct lb_err err = {0};
-	struct vm_cut c;
-
-	if (vm_cut_hold(vm, LIMIT_NS, &err) != 0 || vm_cut_take(vm, &c, NULL, NULL, &err) != 0)
-		fail_msg("%s", err.msg);
-	if (resume)
-		vm_cut_resume(vm, &c);
-	p->state = lb_buf_ref(c.state);
-	p->ram_fd = image_copy(c.ram_fd, c.ram_bytes);
-	vm_cut_end(vm, true);
-	point_ram(p);
-}
-
-static void point_drop(struct point *p)
-{
-	lb_buf_unref(p->state);
-	img_dev_destroy(p->ram);
-	(void)close(p->ram_fd);
-}
-
-static struct vm_restore restore_of(const struct point *p, enum vm_restore_mode mode)
-{
-	return (struct vm_restore){
-		.state = p->state->p,
-		.state_bytes = p->state->len,
-		.mode = mode,
-		.ram = p->ram,
-		.ram_fd = p->ram_fd,
-	};
-}
-
-static struct vm *restored(struct fix *f, const struct vm_restore *r)
-{
-	struct vm_cfg cfg = f->cfg;
-	struct lb_err err = {0};
-	struct vm *vm = NULL;
-
-	cfg.restore = r;
-	if (vm_create(&vm, lb_env_real(), &cfg, &err) != 0)
-		fail_msg("%s", err.msg);
-	return vm;
 }
 
 /* ---- the chain ---- */
@@ -201,14 +121,14 @@ static void wait_step(struct fix *f, uint64_t step)
 
 static void hop(struct fix *f, enum vm_restore_mode mode)
 {
-	struct point p;
+	struct kvm_point p;
 	struct vm_restore r;
 
-	point_take(&p, f->vm, false);
+	kvm_point_take(&p, f->vm, false);
 	vm_destroy(f->vm);
 	f->vm = NULL;
-	r = restore_of(&p, mode);
-	f->vm = restored(f, &r);
+	r = kvm_point_restore(&p, mode);
+	f->vm = kvm_restored(&f->cfg, &r);
 	go(f->vm);
 	if (mode == VM_RESTORE_LAZY) { /* its source is borrowed until destroy */
 		struct vm_stats st;
@@ -217,7 +137,7 @@ static void hop(struct fix *f, enum vm_restore_mode mode)
 			vm_stats(f->vm, &st);
 		while (st.lazy_left_pages > 0);
 	}
-	point_drop(&p);
+	kvm_point_drop(&p);
 }
 
 static void test_chain(void **state)
@@ -299,7 +219,7 @@ static int child_main(void)
 	}
 	f.cfg.ram_bytes = info.ram_bytes;
 	f.cfg.vcpus = info.vcpus;
-	f.vm = restored(&f, &r);
+	f.vm = kvm_restored(&f.cfg, &r);
 	go(f.vm);
 	kvm_guest_wait_serial(&f.g, "end\n");
 	(void)printf("%s", f.g.serial);
@@ -323,7 +243,7 @@ static void test_fresh_process(void **state)
 	uint8_t *table = malloc(PAGES * VM_PAGE_BYTES);
 	char *want = chain_expected(table);
 	static char got[1 << 20];
-	struct point p;
+	struct kvm_point p;
 	int out[2], state_fd, status = 0;
 	size_t len = 0;
 	pid_t pid;
@@ -332,7 +252,7 @@ static void test_fresh_process(void **state)
 	f->vm = chain_guest(f);
 	go(f->vm);
 	wait_step(f, STEPS / 2);
-	point_take(&p, f->vm, false);
+	kvm_point_take(&p, f->vm, false);
 	len = f->g.serial_len;
 	memcpy(got, f->g.serial, len);
 	state_fd = memfd_create("state", MFD_CLOEXEC);
@@ -350,7 +270,7 @@ static void test_fresh_process(void **state)
 	free(want);
 	(void)close(out[0]);
 	(void)close(state_fd);
-	point_drop(&p);
+	kvm_point_drop(&p);
 }
 
 /* ---- a base is never written ---- */
@@ -370,16 +290,16 @@ static void test_drill_writes_nothing(void **state)
 	struct lb_hash before, after;
 	struct vm_restore r;
 	struct lb_err err = {0};
-	struct point p;
+	struct kvm_point p;
 	int writable;
 
 	f->vm = kvm_guest_payload(&f->cfg, "prog=touch pages=4096 round=1000 quiet=1");
 	go(f->vm);
-	point_take(&p, f->vm, true);
+	kvm_point_take(&p, f->vm, true);
 	hash_fd(&before, p.ram_fd, p.ram->size_bytes);
-	r = restore_of(&p, VM_RESTORE_MAPPED);
+	r = kvm_point_restore(&p, VM_RESTORE_MAPPED);
 	for (int i = 0; i < 3; i++) {
-		struct vm *drill = restored(f, &r);
+		struct vm *drill = kvm_restored(&f->cfg, &r);
 		uint64_t echo = ctl(drill)->echo;
 
 		go(drill);
@@ -400,7 +320,7 @@ static void test_drill_writes_nothing(void **state)
 	assert_int_equal(vm_create(&f->vm, lb_env_real(), &f->cfg, &err), LB_EINPUT);
 	assert_non_null(strstr(err.msg, "can still be written"));
 	(void)close(writable);
-	point_drop(&p);
+	kvm_point_drop(&p);
 }
 
 /* ---- lazy: order, and a source that fails ---- */
@@ -412,15 +332,15 @@ static void test_lazy_order(void **state)
 	size_t n, m;
 	struct vm_restore r;
 	struct vm_stats st;
-	struct point p;
+	struct kvm_point p;
 
 	f->vm = kvm_guest_payload(&f->cfg, "prog=touch pages=4096 round=64 quiet=1");
 	go(f->vm);
-	point_take(&p, f->vm, false);
+	kvm_point_take(&p, f->vm, false);
 	vm_destroy(f->vm);
 	f->vm = NULL;
-	r = restore_of(&p, VM_RESTORE_LAZY);
-	f->vm = restored(f, &r);
+	r = kvm_point_restore(&p, VM_RESTORE_LAZY);
+	f->vm = kvm_restored(&f->cfg, &r);
 	go(f->vm);
 	do
 		vm_stats(f->vm, &st);
@@ -431,28 +351,28 @@ static void test_lazy_order(void **state)
 	f->vm = NULL;
 	r.order = order;
 	r.order_count = n;
-	f->vm = restored(f, &r);
+	f->vm = kvm_restored(&f->cfg, &r);
 	m = vm_restore_order(f->vm, again, 2048);
 	assert_in_range(m, n, 2048);
 	assert_memory_equal(order, again, n * sizeof(*order));
 	go(f->vm);
 	vm_destroy(f->vm); /* in the middle of it */
 	f->vm = NULL;
-	point_drop(&p);
+	kvm_point_drop(&p);
 }
 
 static void test_source_fails(void **state)
 {
 	struct fix *f = *state;
-	struct point p;
+	struct kvm_point p;
 
 	f->vm = kvm_guest_payload(&f->cfg, "prog=touch pages=8192 round=1000 quiet=1");
 	go(f->vm);
-	point_take(&p, f->vm, false);
+	kvm_point_take(&p, f->vm, false);
 	vm_destroy(f->vm);
 	f->vm = NULL;
 	for (uint64_t at = 3; at < 400; at = at * 3 / 2 + 1) {
-		struct vm_restore r = restore_of(&p, VM_RESTORE_LAZY);
+		struct vm_restore r = kvm_point_restore(&p, VM_RESTORE_LAZY);
 		struct vm_cfg cfg = f->cfg;
 		struct img_dev *bad = NULL;
 		struct lb_err err = {0};
@@ -474,7 +394,7 @@ static void test_source_fails(void **state)
 		vm_destroy(vm);
 		img_dev_destroy(bad);
 	}
-	point_drop(&p);
+	kvm_point_drop(&p);
 }
 
 /* ---- clocks ---- */
@@ -503,7 +423,7 @@ static void test_clock_policies(void **state)
 	struct fix *f = *state;
 	struct lb_env later = *lb_env_real(), earlier = *lb_env_real();
 	struct lb_err err = {0};
-	struct point p;
+	struct kvm_point p;
 	uint64_t at_cut;
 
 	later.wall_ns = later_wall;
@@ -511,10 +431,10 @@ static void test_clock_policies(void **state)
 	f->vm = kvm_guest_payload(&f->cfg, "prog=idle");
 	go(f->vm);
 	kvm_guest_wait_serial(&f->g, "end\n");
-	point_take(&p, f->vm, false);
+	kvm_point_take(&p, f->vm, false);
 	at_cut = kvmclock_s(f->vm);
 	for (int i = 0; i < 3; i++) {
-		struct vm_restore r = restore_of(&p, VM_RESTORE_MAPPED);
+		struct vm_restore r = kvm_point_restore(&p, VM_RESTORE_MAPPED);
 		struct vm_cfg cfg = f->cfg;
 		struct vm *vm = NULL;
 		uint64_t from;
@@ -529,7 +449,7 @@ static void test_clock_policies(void **state)
 		assert_in_range(kvmclock_s(vm), from, from + 60);
 		vm_destroy(vm);
 	}
-	point_drop(&p);
+	kvm_point_drop(&p);
 }
 
 /* ---- hostile state ---- */
@@ -539,18 +459,18 @@ static void test_clock_policies(void **state)
 static void test_hostile_state(void **state)
 {
 	struct fix *f = *state;
-	struct point p;
+	struct kvm_point p;
 	uint64_t x = 99, refused = 0;
 	uint8_t *bytes;
 
 	f->vm = kvm_guest_payload(&f->cfg, "prog=touch quiet=1");
 	go(f->vm);
 	kvm_guest_wait_serial(&f->g, "touch\n");
-	point_take(&p, f->vm, false);
+	kvm_point_take(&p, f->vm, false);
 	bytes = malloc(p.state->len);
 	assert_non_null(bytes);
 	for (int round = 0; round < 150; round++) {
-		struct vm_restore r = restore_of(&p, VM_RESTORE_MAPPED);
+		struct vm_restore r = kvm_point_restore(&p, VM_RESTORE_MAPPED);
 		struct vm_cfg cfg = f->cfg;
 		struct lb_err err = {0};
 		struct vm *vm = NULL;
@@ -573,7 +493,7 @@ static void test_hostile_state(void **state)
 	}
 	assert_true(refused > 0);
 	free(bytes);
-	point_drop(&p);
+	kvm_point_drop(&p);
 }
 
 /* ---- fork ---- */

@@ -17,6 +17,7 @@
 #include "imaging/cut.h"
 #include "imaging/dev.h"
 #include "kvm_guest.h"
+#include "kvm_point.h"
 #include "vmcore/cut.h"
 #include "vmcore/net.h"
 #include "vmcore/vm.h"
@@ -131,21 +132,12 @@ static int mark(void *arg, uint64_t seq, struct lb_err *err)
 static void take(struct fix *f)
 {
 	struct vm_cut c;
-	uint8_t *p;
 	struct lb_err err = {0};
 
 	must(vm_cut_hold(f->vm, LIMIT_NS, &err), &err);
 	must(vm_cut_take(f->vm, &c, mark, f->cut, &err), &err);
 	f->state = lb_buf_ref(c.state);
-	f->ram_fd = memfd_create("kept", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	assert_true(f->ram_fd >= 0);
-	assert_int_equal(ftruncate(f->ram_fd, (off_t)c.ram_bytes), 0);
-	p = mmap(NULL, c.ram_bytes, PROT_READ, MAP_SHARED, c.ram_fd, 0);
-	assert_true(p != MAP_FAILED);
-	assert_int_equal(pwrite(f->ram_fd, p, c.ram_bytes, 0), (ssize_t)c.ram_bytes);
-	(void)munmap(p, c.ram_bytes);
-	assert_int_equal(fcntl(f->ram_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW),
-			 0);
+	f->ram_fd = kvm_image_copy(c.ram_fd, c.ram_bytes);
 	vm_cut_end(f->vm, true);
 	vm_destroy(f->vm); /* never resumed */
 	f->vm = NULL;

@@ -436,32 +436,60 @@ static int give_checkpoint(struct launch *q, struct lb_err *err)
 	return rc == 0 ? give_connection(q, VM_FD_RAM, 0, r->ram_socket, err) : rc;
 }
 
-static int give_boot(struct launch *q, struct lb_err *err)
+static int give_firmware(struct launch *q, struct lb_err *err)
+{
+	const struct sa_vmrun *r = q->r;
+	int rc = give_path(q, VM_FD_BIOS, 0, r->firmware, O_RDONLY, err);
+
+	/* a machine without a screen is better than none */
+	if (rc == 0 && r->vga_firmware != NULL && access(r->vga_firmware, R_OK) == 0)
+		rc = give_path(q, VM_FD_VGA_BIOS, 0, r->vga_firmware, O_RDONLY, err);
+	return rc;
+}
+
+static int give_kernel(struct launch *q, struct lb_err *err)
 {
 	const struct sa_vmrun *r = q->r;
 	int rc;
 
-	if (r->state != NULL) {
-		q->l.boot = VM_LAUNCH_RESTORE;
-		return give_checkpoint(q, err);
-	}
-	if (!r->desc->direct_kernel) {
-		q->l.boot = VM_LAUNCH_BIOS;
-		rc = give_path(q, VM_FD_BIOS, 0, r->firmware, O_RDONLY, err);
-		/* a machine without a screen is better than none */
-		if (rc == 0 && r->vga_firmware != NULL && access(r->vga_firmware, R_OK) == 0)
-			rc = give_path(q, VM_FD_VGA_BIOS, 0, r->vga_firmware, O_RDONLY, err);
-		return rc;
-	}
-	if (r->kernel == NULL)
-		return lb_err_set(err, LB_EUNSUPPORTED, 0,
-				  "direct kernel boot, and no kernel is configured here");
-	q->l.boot = VM_LAUNCH_LINUX;
 	memcpy(q->l.cmdline, r->desc->cmdline, sizeof(q->l.cmdline));
 	rc = give_path(q, VM_FD_KERNEL, 0, r->kernel, O_RDONLY, err);
 	if (rc == 0 && r->initrd != NULL)
 		rc = give_path(q, VM_FD_INITRD, 0, r->initrd, O_RDONLY, err);
 	return rc;
+}
+
+/* A machine that goes on from memory has its firmware there; of a kernel, a reset needs the file.
+ * One that cannot be reset is better than none. */
+static int give_reset(struct launch *q, struct lb_err *err)
+{
+	const struct sa_vmrun *r = q->r;
+
+	if (!r->desc->direct_kernel || r->kernel == NULL || access(r->kernel, R_OK) != 0 ||
+	    (r->initrd != NULL && access(r->initrd, R_OK) != 0))
+		return 0;
+	return give_kernel(q, err);
+}
+
+static int give_boot(struct launch *q, struct lb_err *err)
+{
+	const struct sa_vmrun *r = q->r;
+
+	if (r->state != NULL) {
+		int rc = give_checkpoint(q, err);
+
+		q->l.boot = VM_LAUNCH_RESTORE;
+		return rc == 0 ? give_reset(q, err) : rc;
+	}
+	if (!r->desc->direct_kernel) {
+		q->l.boot = VM_LAUNCH_BIOS;
+		return give_firmware(q, err);
+	}
+	if (r->kernel == NULL)
+		return lb_err_set(err, LB_EUNSUPPORTED, 0,
+				  "direct kernel boot, and no kernel is configured here");
+	q->l.boot = VM_LAUNCH_LINUX;
+	return give_kernel(q, err);
 }
 
 /* Somebody of its own if there is one; root's machines are nobody's otherwise. */

@@ -6,7 +6,7 @@
 # The drill begins from an old point: its clock is the point's. Its frames are seen in the bubble and nowhere else, as
 # nftables counts; the replica's bytes are the same afterwards, and points kept coming. Then the agent is killed in a
 # drill, and the drill's machine does not outlive the drill. At last tokyo is lost: the failed-over machine tells its
-# bridge where it is, and its frames are the counters' proof that they do count.
+# bridge where it is, its frames are the counters' proof that they do count, and a reset starts it again.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
 PATH=$PATH:/usr/sbin:/sbin
@@ -190,4 +190,11 @@ lb_wait_for 10 "frames through osaka's cable" out
 read -r _ _ _ date _ < <(grep "^r " "$work/dr.seen" | head -1)
 [ "$date" -ge $(($(date +%s) - 20)) ] || lb_fail "a failed-over machine's clock stands at $date"
 echo "announced, $(grep -c "^r " "$work/dr.seen") frames on the bridge"
+
+say "the failed-over machine is reset: this site's kernel starts on the disk it has"
+! osaka vm console shop --once | grep "^check " || lb_fail "it did not go on from memory"
+osaka vm reset shop --confirm osaka > /dev/null
+again() { osaka vm console shop --once | grep "^check "; }
+lb_wait_for 60 "its start" again
+! osaka vm console shop --once | grep "^BAD" || lb_fail "it does not find its records"
 echo "passed"

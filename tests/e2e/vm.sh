@@ -143,6 +143,25 @@ grep -q '^Uid:.*65534' "/proc/$p/status" || grep -q "^Uid:.*$(id -u lifeboat-vm 
 	lb_fail "it runs as root"
 [ -z "$(ls -A "/proc/$p/root/" 2> /dev/null)" ] || lb_fail "it sees files"
 
+say "who may only look, looks at the list: no screen, no console, no command"
+mkdir "$work/bin"
+cp "$bin/lifeboat" "$work/bin"
+chmod 755 "$work/bin"
+looker() { # as somebody of the control socket's group
+	setpriv --reuid 65534 --regid "$(stat -c %g "$work/tokyo/s")" --clear-groups \
+		"$work/bin/lifeboat" --socket "$work/tokyo/s" "$@"
+}
+looker vm list | grep -q "^pay " || lb_fail "the group may not look"
+for verb in pause power-button; do
+	refused 5 "may only look" looker vm $verb pay
+done
+for verb in reset stop; do
+	refused 5 "may only look" looker vm $verb pay --confirm tokyo
+done
+refused 5 "only root and the agent's own user" looker vm screenshot pay
+refused 5 "only root and the agent's own user" looker vm console pay --once
+state_is tokyo pay running || lb_fail "somebody who may only look stopped it"
+
 say "its agent is killed, the machine is not"
 kill9 tokyo
 [ -d "/proc/$p" ] || lb_fail "the machine died with its agent"

@@ -78,7 +78,7 @@ int vm_fork(struct vm **out, struct vm *vm, const struct vm_cfg *cfg, struct lb_
 	if (vm_state(vm) != VM_PAUSED)
 		return lb_err_set(err, LB_EINVAL, 0, "%s: fork of a machine that is not paused",
 				  vm->name);
-	if (cfg->bios_fd >= 0 || cfg->kernel_fd >= 0 || cfg->restore != NULL)
+	if (cfg->bios_fd >= 0 || cfg->restore != NULL)
 		return lb_err_set(err, LB_EINPUT, 0, "%s: a fork starts from its machine",
 				  vm->name);
 	if (vm_pager_left(vm->pager) > 0)

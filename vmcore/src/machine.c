@@ -235,10 +235,11 @@ static int create_vm(struct vm_machine *m, struct vm_hub *hub, struct lb_err *er
 	} else {
 		cfg.bios_fd = fd_of(m, VM_FD_BIOS, 0);
 		cfg.vga_bios_fd = fd_of(m, VM_FD_VGA_BIOS, 0);
-		cfg.kernel_fd = fd_of(m, VM_FD_KERNEL, 0);
-		cfg.initrd_fd = fd_of(m, VM_FD_INITRD, 0);
-		cfg.cmdline = m->l.cmdline;
 	}
+	/* of a restored machine: what a reset starts */
+	cfg.kernel_fd = fd_of(m, VM_FD_KERNEL, 0);
+	cfg.initrd_fd = fd_of(m, VM_FD_INITRD, 0);
+	cfg.cmdline = m->l.cmdline;
 	for (uint32_t i = 0; i < m->l.disks; i++) {
 		disk[i].dev = m->cut[i] != NULL ? m->cut[i] : m->disk[i];
 		disk[i].bus = m->l.disk[i].bus;

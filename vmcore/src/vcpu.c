@@ -119,7 +119,7 @@ static void reset_parked(struct vm *vm)
 	if ((want & VM_WANT_OFF) != 0)
 		return;
 	rc = vm_cold(vm, &err);
-	if (rc != 0)
+	if (rc != 0 && !atomic_load(&vm->mem.lost)) /* else that is the reason, and was said */
 		vm_fault(vm, VM_EVENT_FAULT, 0, err.msg);
 }
 

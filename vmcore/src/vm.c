@@ -482,13 +482,21 @@ int vm_cold(struct vm *vm, struct lb_err *err)
 	return rc;
 }
 
+/* A checkpoint may come with the kernel that a reset starts. */
+static bool starts_from_one(const struct vm_cfg *cfg)
+{
+	if (cfg->restore != NULL)
+		return cfg->bios_fd < 0;
+	return (cfg->bios_fd >= 0) != (cfg->kernel_fd >= 0);
+}
+
 int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
 {
 	struct vm_entry entry = {0};
 	struct vm *vm = NULL;
 	int rc;
 
-	if ((cfg->bios_fd >= 0) + (cfg->kernel_fd >= 0) + (cfg->restore != NULL) != 1)
+	if (!starts_from_one(cfg))
 		return lb_err_set(err, LB_EINPUT, 0,
 				  "a machine starts from firmware, a kernel, or a checkpoint");
 	if (cfg->restore != NULL && cfg->restore->mode == VM_RESTORE_MAPPED) {

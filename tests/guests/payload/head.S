@@ -344,6 +344,7 @@ pd:	/* 4 GiB, 1:1, for ring 3 too; the last GiB uncached */
 
 	.section .bss
 	.balign 4096
+	.globl idt
 idt:	.skip 4096
 tss:	.skip CPUS * TSS_STRIDE
 	.balign 16

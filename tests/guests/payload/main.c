@@ -7,9 +7,13 @@
  *   prog=touch  pages=P round=R                  writes one word in each of R pages, chosen anew
  *               fill=1 step=1 quiet=1 pause=N      each round; "t ROUND" after each unless quiet;
  *                                                step: as many rounds as ctl.go says
- *   prog=fill   pages=P                          fills P pages with a pattern, "filled", then
- * counts prog=records every=K frames=1                see records.c pit=HZ and programs the PIT,
- * interrupts through the PIC
+ *   prog=fill   pages=P                          fills P pages with a pattern, "filled", counts on
+ *   prog=records every=K frames=1                see records.c
+ *
+ *   prog=reset                                   "ready", then what ctl.go says: 1 the keyboard
+ *                                                controller's reset, 2 port 0xcf9, 3 triple fault
+ *
+ *   pit=HZ                                       programs the PIT, interrupts through the PIC
  *
  * At the end it says "end" and stays in a loop in ring 3.
  */
@@ -19,6 +23,7 @@
 #define CTL ((volatile struct payload_ctl *)PAYLOAD_CTL)
 
 extern uint64_t boot_params;
+extern volatile uint8_t idt[4096];
 void guest_main(unsigned cpu, const uint8_t *params);
 void guest_ap(unsigned cpu);
 
@@ -214,6 +219,26 @@ static void fill(void)
 	}
 }
 
+static void reset(void)
+{
+	uint64_t how;
+
+	guest_put("ready\n");
+	while ((how = CTL->go) == 0)
+		;
+	CTL->go = 0; /* memory outlives a reset */
+	if (how == 1)
+		guest_outb(0x64, 0xfe);
+	if (how == 2)
+		guest_outb(0xcf9, 6);
+	for (unsigned i = 0; how == 3 && i < sizeof(idt); i++)
+		idt[i] = 0;
+	if (how == 3)
+		__asm__ volatile("ud2");
+	for (;;)
+		;
+}
+
 /* Rate generator on channel 0, both PICs at vectors 0x20 and 0x28, only line 0 open. */
 static void pit_start(uint64_t hz)
 {
@@ -251,6 +276,8 @@ void guest_main(unsigned cpu, const uint8_t *params)
 		fill();
 	else if (prog_is("records"))
 		guest_records();
+	else if (prog_is("reset"))
+		reset();
 	guest_put("end\n");
 	for (;;)
 		;

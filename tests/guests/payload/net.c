@@ -9,9 +9,10 @@
  */
 #include "guest.h"
 
-#define QUEUE_AT UINT64_C(0x580000)
-#define IO_BASE  0xc100
-#define TX       1
+#define QUEUE_AT  UINT64_C(0x580000)
+#define QUEUE_END UINT64_C(0x584000) /* rings of 256 */
+#define IO_BASE   0xc100
+#define TX        1
 
 enum {
 	PCI_ADDRESS = 0xcf8,
@@ -80,6 +81,10 @@ bool guest_net_open(void)
 	net.desc = (volatile struct desc *)QUEUE_AT;
 	net.avail = (volatile uint16_t *)(QUEUE_AT + 16 * net.size);
 	net.used = (volatile uint16_t *)((QUEUE_AT + 18 * net.size + 6 + 4095) & ~UINT64_C(4095));
+	for (volatile uint8_t *p = (volatile uint8_t *)QUEUE_AT; p < (volatile uint8_t *)QUEUE_END;
+	     p++)
+		*p = 0; /* memory outlives a reset */
+	net.done = 0;
 	net.avail[0] = 1; /* no interrupts: it is polled */
 	guest_outl(IO_BASE + REG_QUEUE_PFN, QUEUE_AT >> 12);
 	guest_outb(IO_BASE + REG_STATUS, 7);

@@ -33,7 +33,7 @@ struct payload_ctl {
 	uint64_t echo;              /* prog=touch: rounds done; prog=fill: counts after it */
 	uint64_t record;            /* prog=records: the last record that is whole in memory */
 	uint8_t record_hash[32];    /* its hash */
-	uint64_t go;                /* prog=touch step=1: rounds that may be done */
+	uint64_t go; /* prog=touch step=1: rounds that may be done; prog=reset: how */
 };
 
 /* The chain: each step's result depends on all steps before and on the table. */

@@ -19,11 +19,12 @@
 #include "guest.h"
 #include "payload.h"
 
-#define CTL      ((volatile struct payload_ctl *)PAYLOAD_CTL)
-#define KNOWN    ((uint8_t *)PAYLOAD_TABLE) /* hash of record N at 32 * N */
-#define QUEUE_AT UINT64_C(0x500000)
-#define IO_BASE  0xc000
-#define SPINS    UINT64_C(4000000000)
+#define CTL         ((volatile struct payload_ctl *)PAYLOAD_CTL)
+#define KNOWN       ((uint8_t *)PAYLOAD_TABLE) /* hash of record N at 32 * N */
+#define QUEUE_AT    UINT64_C(0x500000)
+#define IO_BASE     0xc000
+#define QUEUE_BYTES 0x4000 /* rings of 256 */
+#define SPINS       UINT64_C(4000000000)
 
 enum {
 	RECORD_BYTES = 512,
@@ -154,6 +155,8 @@ static void disk_open(void)
 	guest_outw(IO_BASE + REG_QUEUE_SELECT, 0);
 	disk.size = guest_inw(IO_BASE + REG_QUEUE_SIZE);
 	disk.desc = (volatile struct desc *)QUEUE_AT;
+	memset((void *)QUEUE_AT, 0, QUEUE_BYTES); /* memory outlives a reset */
+	disk.done = 0;
 	disk.avail = (volatile uint16_t *)(QUEUE_AT + 16 * disk.size);
 	used = (QUEUE_AT + 18 * disk.size + 6 + 4095) & ~UINT64_C(4095);
 	disk.used = (volatile uint16_t *)used;
@@ -231,6 +234,7 @@ static void walk(void)
 	uint64_t n = 0;
 
 	memset(KNOWN, 0, HASH_BYTES);
+	CTL->record = 0;
 	for (; n < disk.records; n++) {
 		disk_io(T_IN, n, &r);
 		if (!whole(&r, n + 1))

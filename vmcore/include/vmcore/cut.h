@@ -103,7 +103,8 @@ int vm_state_peek(struct vm_state_info *out, const void *state, size_t len, stru
 size_t vm_restore_order(struct vm *vm, uint32_t *out, size_t cap);
 
 /* A second machine that goes on from where paused @vm stands: both see private copies of its memory
- * from here. The fork's disks, NICs and events are @cfg's. */
+ * from here. The fork's disks, NICs, events and (see vm_cfg) kernel are @cfg's. Errors: LB_EINVAL
+ * (@vm is not paused), LB_EBUSY (a lazy restore still fetches its memory), those of vm_create(). */
 int vm_fork(struct vm **out, struct vm *vm, const struct vm_cfg *cfg, struct lb_err *err);
 
 #endif

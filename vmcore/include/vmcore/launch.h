@@ -3,7 +3,7 @@
  *
  *   parent: socketpair(SEQPACKET) ─► exec lifeboat-vm with its end as 3 ─► LAUNCH + descriptors
  *   child:  decode ─► give up privileges ─► build devices, machine ─► give up the rest ─► start
- *           ─► READY, or ERROR with the reason ─► both close the pair
+ *           ─► OK, or ERROR with the reason (ctl.h) ─► both close the pair
  *
  * The program opens nothing by name but /dev/kvm and /dev/userfaultfd: every file, socket and tap
  * comes in as a descriptor. The message is from the parent, which is trusted; what is in the
@@ -35,7 +35,7 @@ enum vm_launch_role {
 	VM_FD_ROOT = 4,       /* empty directory to be shut up in */
 	VM_FD_BIOS = 10,
 	VM_FD_VGA_BIOS = 11,
-	VM_FD_KERNEL = 12,
+	VM_FD_KERNEL = 12, /* LINUX; RESTORE, optional: what a reset starts */
 	VM_FD_INITRD = 13,
 	VM_FD_DISK_DATA = 20, /* raw image, or the overlay's blocks */
 	VM_FD_DISK_VIEW = 21, /* connected NBD socket: what is below the overlay */
@@ -77,7 +77,7 @@ struct vm_launch {
 	uint64_t ram_bytes;
 	uint32_t vcpus;
 	enum vm_launch_boot boot;
-	char cmdline[VM_LAUNCH_CMDLINE_BYTES]; /* LINUX */
+	char cmdline[VM_LAUNCH_CMDLINE_BYTES]; /* with a kernel */
 	enum vm_restore_mode restore_mode;     /* RESTORE: EAGER or LAZY */
 	enum vm_clock_policy clock;
 	bool announce;         /* RARP on every tap once it runs: after a failover */

@@ -12,9 +12,9 @@
  * vCPU threads out of the guest; its handler does nothing). Threads of a machine: one a vCPU, one
  * or more a disk, one a network backend, one while lazily restored pages are fetched.
  *
- * Thread: every call from one controlling thread at a time, except vm_serial_input() and
- * vm_port_input(): any. Events are called on any of the machine's threads and only
- * queue. Guest faults are events, not errors; nothing a guest or an image does ends the process.
+ * Thread: every call from one controlling thread at a time, except vm_state(), vm_serial_input()
+ * and vm_port_input(): any. Events are called on any of the machine's threads and only queue. Guest
+ * faults are events, not errors; nothing a guest or an image does ends the process.
  *
  * Errors: LB_EUNSUPPORTED (no KVM, a capability, the CPU template), LB_EINPUT (sizes, images),
  * LB_ECORRUPT (checkpoint bytes), LB_EIO (an ioctl: named), LB_ENOMEM, LB_ETIMEDOUT.
@@ -60,15 +60,18 @@ struct vm_nic_cfg {
 struct vm_cfg {
 	const char *name; /* for messages */
 	struct lb_id uuid;
-	uint64_t ram_bytes;       /* multiple of 2 MiB */
+	uint64_t ram_bytes;       /* multiple of 2 MiB, at most 1 TiB */
 	unsigned vcpus;           /* default 1 */
 	const struct vm_cpu *cpu; /* NULL: this host's */
-	/* Exactly one of these, all borrowed during create; none with .restore. */
+	/* What it starts from: firmware, a kernel, or .restore; exactly one, all borrowed during
+	 * create. With .restore the kernel is optional: what a reset starts, for a machine that was
+	 * started from one (firmware is in the checkpoint's memory). Without it such a reset ends
+	 * the machine with VM_EVENT_FAULT. */
 	int bios_fd;         /* firmware image of at most 256 KiB; -1: none */
 	int vga_bios_fd;     /* optional, with bios; -1: none */
-	int kernel_fd;       /* bzImage, 64-bit boot protocol; -1: none */
-	int initrd_fd;       /* -1: none */
-	const char *cmdline; /* NULL: "" */
+	int kernel_fd;       /* bzImage, 64-bit boot protocol, or x86-64 vmlinux; -1: none */
+	int initrd_fd;       /* optional, with kernel; -1: none */
+	const char *cmdline; /* with kernel; NULL: "" */
 	const struct vm_disk_cfg *disks;
 	size_t disk_count;
 	const struct vm_nic_cfg *nics;
@@ -101,7 +104,9 @@ int vm_start(struct vm *vm, struct lb_err *err);
  * on. */
 int vm_pause(struct vm *vm, uint64_t limit_ns, struct lb_err *err);
 int vm_resume(struct vm *vm, struct lb_err *err);
-int vm_reset(struct vm *vm, struct lb_err *err); /* the reset button */
+/* The reset button, of a running or a paused machine (which stays paused). It is asked for, not
+ * waited for, and no VM_EVENT_RESET; a boot that does not succeed is VM_EVENT_FAULT. */
+int vm_reset(struct vm *vm, struct lb_err *err);
 /* Ask the guest to switch itself off (ACPI power button). */
 void vm_power_button(struct vm *vm);
 void vm_stop(struct vm *vm); /* power off, now; idempotent */
@@ -114,8 +119,8 @@ size_t vm_port_input(struct vm *vm, const void *p, size_t len);
 /* The text screen as UTF-8 lines, NUL-terminated (at most @cap bytes); LB_EUNSUPPORTED: graphics.
  */
 int vm_screen_text(struct vm *vm, char *out, size_t cap, struct lb_err *err);
-/* The same as an 8-bit palette picture: 720x400, rows of @width bytes; *out is the caller's (free).
- */
+/* The same as an 8-bit palette picture, rows of @width bytes: 720x400 for 80 columns of 25 lines,
+ * at most 1440x1920 as the guest sets it. *out is the caller's (free). */
 int vm_screen_pixels(struct vm *vm, uint8_t **out, uint32_t *width, uint32_t *height,
 		     uint8_t palette[16][3], struct lb_err *err);
 

@@ -9,10 +9,10 @@ add_custom_command(OUTPUT ${payload}
 		-fcf-protection=none -fno-asynchronous-unwind-tables -mno-avx -Wall -Wextra -Werror
 		-nostdlib -static -no-pie -Wl,-N -Wl,--no-warn-rwx-segments -Wl,--build-id=none
 		-Wl,-T,${payload_src}/payload.lds -o payload.elf ${payload_src}/head.S ${payload_src}/main.c
-		${payload_src}/records.c ${payload_src}/net.c
+		${payload_src}/records.c ${payload_src}/net.c ${payload_src}/agent.c
 	COMMAND objcopy -O binary payload.elf ${payload}
 	DEPENDS ${payload_src}/head.S ${payload_src}/main.c ${payload_src}/records.c ${payload_src}/net.c
-		${payload_src}/guest.h
+		${payload_src}/agent.c ${payload_src}/guest.h
 		${payload_src}/payload.h ${payload_src}/payload.lds
 	WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
 add_custom_target(payload ALL DEPENDS ${payload})
@@ -29,6 +29,7 @@ lb_test(vmcore.cut vmcore/test_cut.c DEPS kvmguest TIMEOUT 120)
 lb_test(vmcore.commit vmcore/test_commit.c DEPS kvmguest TIMEOUT 180)
 lb_test(vmcore.records vmcore/test_records.c DEPS kvmguest imaging TIMEOUT 120)
 lb_test(vmcore.restore vmcore/test_restore.c DEPS kvmguest TIMEOUT 120)
+lb_test(vmcore.agent vmcore/test_agent.c DEPS kvmguest)
 lb_test(vmcore.reset vmcore/test_reset.c DEPS kvmguest)
 lb_test(unit.vm_cpu unit/test_vm_cpu.c DEPS testboard)
 lb_test(unit.vm_state unit/test_vm_state.c DEPS testboard)

@@ -49,6 +49,8 @@ static inline uint32_t guest_inl(uint16_t port)
 
 /* prog=records (records.c). */
 void guest_records(void);
+/* prog=agent (agent.c). */
+void guest_agent(void);
 /* frames=1 (net.c). False: there is no card. */
 bool guest_net_open(void);
 void guest_net_send(uint64_t number, const uint8_t hash[32]);

@@ -10,6 +10,8 @@
  *   prog=fill   pages=P                          fills P pages with a pattern, "filled", counts on
  *   prog=records every=K frames=1                see records.c
  *
+ *   prog=agent                                   see agent.c
+ *
  *   prog=reset                                   "ready", then what ctl.go says: 1 the keyboard
  *                                                controller's reset, 2 port 0xcf9, 3 triple fault
  *
@@ -278,6 +280,8 @@ void guest_main(unsigned cpu, const uint8_t *params)
 		guest_records();
 	else if (prog_is("reset"))
 		reset();
+	else if (prog_is("agent"))
+		guest_agent();
 	guest_put("end\n");
 	for (;;)
 		;

@@ -113,6 +113,11 @@ static void test_modes(void **state)
 	for (unsigned i = 0; i < 25; i++)
 		crtc(w, (uint8_t)i, 0);
 	(void)shot(w);
+	crtc(w, 0x01, 0);
+	crtc(w, 0x07, 0);
+	crtc(w, 0x09, 0x1f); /* characters of 32 lines on a screen of one */
+	assert_string_equal(shot(w), "\n");
+	crtc(w, 0x09, 0);
 	out(w, 0x3ce, 6);
 	out(w, 0x3cf, 5);
 	assert_int_equal(vm_vga_text(w->v, w->text, sizeof(w->text), &err), LB_EUNSUPPORTED);

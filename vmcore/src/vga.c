@@ -347,6 +347,7 @@ static void copy_geometry(struct screen *s, const struct vm_vga *v)
 	s->rows = lines / s->cell;
 	s->columns = s->columns < VM_VGA_COLUMNS_MAX ? s->columns : VM_VGA_COLUMNS_MAX;
 	s->rows = s->rows < VM_VGA_ROWS_MAX ? s->rows : VM_VGA_ROWS_MAX;
+	s->rows = s->rows > 0 ? s->rows : 1; /* characters taller than the screen */
 	s->start = (unsigned)r[CRTC_START] << 8 | r[CRTC_START + 1];
 	s->stride = r[CRTC_STRIDE] * 2u;
 	s->cursor = (unsigned)r[CRTC_CURSOR] << 8 | r[CRTC_CURSOR + 1];

@@ -11,7 +11,9 @@
 enum vm_event_type {
 	VM_EVENT_SERIAL, /* bytes of the first serial port: .bytes, .len */
 	VM_EVENT_DEBUG,  /* bytes of the firmware's debug port (0x402) */
-	VM_EVENT_RESET,  /* the guest asked for a reset; the machine stopped or was reset (.code) */
+	/* The guest asked for a reset, which follows (vm_cfg.reset_stops: the machine is off).
+	 * .code: by which port (0x64, 0x92, 0xcf9); 0: a triple fault. */
+	VM_EVENT_RESET,
 	VM_EVENT_POWEROFF, /* the guest switched itself off */
 	VM_EVENT_FAULT,    /* the guest cannot go on: .text says what, .rip where. It is stopped. */
 	VM_EVENT_PAGER_LOST, /* a lazily restored page cannot be had: .text. It is stopped. */
@@ -23,8 +25,8 @@ struct vm_event {
 	enum vm_event_type type;
 	const uint8_t *bytes; /* borrowed during the call */
 	uint32_t len;
-	int code;
-	uint64_t rip;
+	int code;         /* RESET; DISK: the lb_code */
+	uint64_t rip;     /* FAULT, RESET by a triple fault: where the guest was; else 0 */
 	const char *text; /* borrowed; may be NULL */
 };
 

@@ -24,6 +24,7 @@
 
 /* No native processor needs that long for a loop in cache, no emulator is that fast. */
 #define EMULATOR_MIPS 50.0
+#define RUNS          3
 
 struct probe {
 	int kvm_fd, vm_fd, vcpu_fd;
@@ -131,6 +132,20 @@ static uint64_t loop_ns(struct probe *p, uint64_t loops, uint64_t *tsc)
 	return begin;
 }
 
+/* The quickest of a few runs: one that lost the processor in the middle says nothing of KVM. */
+static uint64_t best_loop_ns(struct probe *p, uint64_t loops)
+{
+	uint64_t best = 0, tsc;
+
+	for (int i = 0; i < RUNS; i++) {
+		uint64_t ns = loop_ns(p, loops, &tsc);
+
+		if (ns != 0 && (best == 0 || ns < best))
+			best = ns;
+	}
+	return best;
+}
+
 static void measure(struct probe *p, struct vm_host *out)
 {
 	struct {
@@ -142,9 +157,10 @@ static void measure(struct probe *p, struct vm_host *out)
 	(void)ioctl(p->vcpu_fd, KVM_SET_MSRS, &set);
 	ns = loop_ns(p, loops, &tsc);
 	out->tsc_offset = ns != 0 && tsc >= GUEST_TSC && tsc - GUEST_TSC < GUEST_TSC / 16;
+	ns = best_loop_ns(p, loops);
 	if (ns != 0 && ns < 300000) { /* the exit outweighs the loop */
 		loops = 1000000;
-		ns = loop_ns(p, loops, &tsc);
+		ns = best_loop_ns(p, loops);
 	}
 	if (ns == 0)
 		return;

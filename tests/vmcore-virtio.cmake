@@ -9,6 +9,9 @@ lb_test(unit.virtio_blk unit/test_virtio_blk.c DEPS testvirtio)
 lb_test(unit.vm_net unit/test_vm_net.c DEPS testboard)
 lb_test(unit.virtio_net unit/test_virtio_net.c DEPS testvirtio)
 lb_test(unit.virtio_console unit/test_virtio_console.c DEPS testvirtio)
+if(NOT LB_SANITIZE MATCHES "thread")
+	lb_test(unit.virtio_races unit/test_virtio_races.c DEPS testvirtio imaging TIMEOUT 120)
+endif()
 lb_fuzz(virtio fuzz/fuzz_virtio.c DEPS testboard)
 
 # Real guests on virtio devices (skip with 77 where there is no KVM).

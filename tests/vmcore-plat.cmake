@@ -23,6 +23,7 @@ add_dependencies(vmcore_hops_ide plugin_view)
 lb_fuzz(vmide fuzz/fuzz_vmide.c DEPS testboard imaging)
 lb_fuzz(vmfwcfg fuzz/fuzz_vmfwcfg.c DEPS testboard)
 lb_fuzz(vmpci fuzz/fuzz_vmpci.c DEPS testboard)
+lb_fuzz(vmlegacy fuzz/fuzz_vmlegacy.c DEPS testboard)
 
 # Linux's own IDE driver; where ring 0 is emulated that takes minutes (tests/soak.sh).
 add_executable(vmcore_ide_linux vmcore/test_ide_linux.c)

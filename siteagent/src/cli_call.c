@@ -125,7 +125,7 @@ static int job_ended(struct cli *c, json_t *job, json_t **result)
 /* Wait a moment, or until somebody wants to end this. */
 static bool interrupted(const sigset_t *signals)
 {
-	const struct timespec moment = {.tv_nsec = POLL_MS * 1000000};
+	const struct timespec moment = {.tv_nsec = POLL_MS * 1000000L};
 
 	return sigtimedwait(signals, NULL, &moment) > 0;
 }

@@ -71,13 +71,13 @@ enum lb_conf_type {
 struct lb_conf_field {
 	const char *key;
 	enum lb_conf_type type;
+	bool reloadable;
 	size_t offset;       /* offsetof() in the struct that is filled */
 	size_t size;         /* STR/NAME: bytes of the char array */
 	uint64_t min, max;   /* of numbers in their unit; 0,0 = any */
 	const char *dflt;    /* as an operator would write it; NULL = required */
 	const char *choices; /* ENUM only */
-	bool reloadable;
-	const char *help; /* one line, ends without a dot */
+	const char *help;    /* one line, ends without a dot */
 };
 /* Fill @into from map @map (NULL: nothing was written, every default) by @fields (ended by key
  * NULL). Unknown keys (with "did you mean"), missing required keys, wrong types and ranges become

@@ -233,7 +233,7 @@ compress_sha(struct sha_state *st, const uint8_t *const block[STREAMS], size_t b
 		}
 #pragma GCC unroll 16
 		for (unsigned t = 0; t < 16; t++) { /* four rounds each */
-			const __m128i k = _mm_loadu_si128((const void *)&K[4 * t]);
+			const __m128i k = _mm_loadu_si128((const void *)&K[(size_t)4 * t]);
 
 #pragma GCC unroll 4
 			for (unsigned i = 0; i < STREAMS; i++) {

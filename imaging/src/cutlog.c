@@ -18,7 +18,7 @@
 #define VERSION        1u
 #define CRC_AT         (SECTOR - 4)
 #define WORDS          62u /* of bits in a sector: generation, index and checksum take the rest */
-#define BITS           (64 * WORDS)
+#define BITS           (UINT64_C(64) * WORDS)
 #define REGION_DEFAULT (UINT64_C(4) << 20)
 /* No log gets there by itself; a foreign one shall not wrap around. */
 #define GENERATION_MAX (UINT64_C(1) << 62)

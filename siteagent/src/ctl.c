@@ -181,6 +181,7 @@ static int agent_error(const json_t *answer, char *hint, uint64_t hint_bytes, st
 			  msg != NULL ? msg : "agent reported an error without a message");
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a buffer and its size are one thing */
 int sa_ctl_call(struct sa_ctl *c, const char *method, const char *path, const struct json_t *body,
 		struct json_t **out, char *hint, uint64_t hint_bytes, struct lb_err *err)
 {

@@ -472,7 +472,7 @@ static struct conn *free_conn(struct sa_enrol *e, const char *host)
 
 static void accept_one(struct sa_enrol *e, int listen_fd)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t len = sizeof(sa);
 	char host[INET6_ADDRSTRLEN];
 	int fd = accept4(listen_fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -537,6 +537,7 @@ static void *listen_main(void *arg)
 
 /* ---- for the agent ---- */
 
+/* NOLINTNEXTLINE(readability-function-size): a callback and its argument are one thing */
 int sa_enrol_create(struct sa_enrol **out, struct lb_env *env, struct lb_loop *loop,
 		    struct sa_ident *id, const struct sa_config *cfg,
 		    void (*on_joined)(void *arg, const struct sa_peer *p), void *arg,
@@ -721,7 +722,7 @@ int sa_enrol_token_renew(struct sa_enrol *e, const char *peer_name, uint64_t ttl
 
 bool sa_enrol_listening(const struct sa_enrol *e)
 {
-	struct sa_enrol *me = (struct sa_enrol *)(uintptr_t)e; /* for its lock */
+	struct sa_enrol *me = (struct sa_enrol *)e; /* for its lock */
 	bool open;
 
 	(void)pthread_mutex_lock(&me->lock);

@@ -529,7 +529,7 @@ EVP_PKEY *sa_ident_ca_key(const struct sa_ident *id)
 
 X509 *sa_ident_cert(const struct sa_ident *id)
 {
-	struct sa_ident *me = (struct sa_ident *)(uintptr_t)id; /* for its lock */
+	struct sa_ident *me = (struct sa_ident *)id; /* for its lock */
 	X509 *cert;
 
 	(void)pthread_mutex_lock(&me->cert_lock);

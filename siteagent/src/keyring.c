@@ -128,14 +128,14 @@ static int grow(struct sa_keyring *k, struct lb_err *err)
 	size_t cap = k->cap == 0 ? 16 : k->cap * 2;
 	struct entry *bigger;
 
-	if (k->n < k->cap)
+	if (k->entry != NULL && k->n < k->cap)
 		return 0;
 	if (k->n >= KEYS_MAX)
 		return lb_err_set(err, LB_EINPUT, 0, "more than %u data keys", KEYS_MAX);
 	bigger = calloc(cap, sizeof(*bigger));
 	if (bigger == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "%zu data keys", cap);
-	if (k->n > 0) {
+	if (k->entry != NULL) {
 		memcpy(bigger, k->entry, k->n * sizeof(*bigger));
 		OPENSSL_cleanse(k->entry, k->n * sizeof(*bigger));
 	}

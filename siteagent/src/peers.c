@@ -247,7 +247,7 @@ int sa_peers_open(struct sa_peers **out, struct lb_fs *fs, struct lb_err *err)
 		sa_peers_close(p);
 		return rc;
 	}
-	qsort(p->node, p->n, sizeof(p->node[0]), by_name); /* readdir's order means nothing */
+	qsort(p->node, p->n, sizeof(struct node *), by_name); /* readdir's order means nothing */
 	*out = p;
 	return 0;
 }
@@ -336,7 +336,7 @@ static int take_out(struct sa_peers *p, const char *name, bool retire, struct lb
 	for (size_t i = 0; rc == 0 && i < p->n; i++) {
 		if (p->node[i] != n)
 			continue;
-		memmove(&p->node[i], &p->node[i + 1], (p->n - i - 1) * sizeof(p->node[0]));
+		memmove(&p->node[i], &p->node[i + 1], (p->n - i - 1) * sizeof(struct node *));
 		p->n--;
 		n->retired = retire;
 		n->gone = p->gone;

@@ -25,15 +25,19 @@ bool sa_vmdesc_bus(const char *disk_name, enum vm_disk_bus *out)
 
 bool sa_vmdesc_mac(const char *text, uint8_t out[6])
 {
-	unsigned v[6];
-	char end;
+	uint8_t mac[6];
 
-	if (strlen(text) != 17 || strspn(text, "0123456789abcdefABCDEF:") != 17 ||
-	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-		   &end) != 6)
+	if (strlen(text) != 17)
 		return false;
-	for (int i = 0; i < 6; i++)
-		out[i] = (uint8_t)v[i];
+	for (size_t i = 0; i < 6; i++) {
+		const char pair[] = {text[3 * i], text[3 * i + 1], '\0'};
+
+		if (strspn(pair, "0123456789abcdefABCDEF") != 2 ||
+		    (i < 5 && text[3 * i + 2] != ':'))
+			return false;
+		mac[i] = (uint8_t)strtoul(pair, NULL, 16);
+	}
+	memcpy(out, mac, sizeof(mac));
 	return true;
 }
 

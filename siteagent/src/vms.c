@@ -90,10 +90,14 @@ static void request_free(struct request *q)
 
 void sa_vms_destroy(struct sa_vms *v)
 {
+	struct request *next;
+
 	if (v == NULL)
 		return;
-	while (v->first != NULL)
-		request_free(v->first);
+	for (struct request *q = v->first; q != NULL; q = next) {
+		next = q->next;
+		request_free(q);
+	}
 	free(v);
 }
 

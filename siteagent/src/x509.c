@@ -366,6 +366,7 @@ int sa_x509_key_pem(char **out, size_t *len, EVP_PKEY *key, struct lb_err *err)
 }
 
 /* A passphrase is never asked for: a key file that is encrypted is no key file of ours. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the library's signature */
 static int no_passphrase(char *buf, int size, int rwflag, void *arg)
 {
 	(void)buf;
@@ -377,7 +378,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *arg)
 
 int sa_x509_of_pem(X509 **out, const void *pem, size_t len, struct lb_err *err)
 {
-	BIO *bio = len <= 2 * SA_DER_MAX ? BIO_new_mem_buf(pem, (int)len) : NULL;
+	BIO *bio = len <= (size_t)2 * SA_DER_MAX ? BIO_new_mem_buf(pem, (int)len) : NULL;
 	X509 *c = bio != NULL ? PEM_read_bio_X509(bio, NULL, no_passphrase, NULL) : NULL;
 	X509 *second = c != NULL ? PEM_read_bio_X509(bio, NULL, no_passphrase, NULL) : NULL;
 

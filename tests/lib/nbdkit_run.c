@@ -13,8 +13,8 @@
 #include "check.h"
 
 #define ARGS_MAX         16
-#define LISTEN_FD        3 /* where socket activation expects it */
-#define WATCHDOG_SECONDS 50
+#define LISTEN_FD        3   /* where socket activation expects it */
+#define WATCHDOG_SECONDS 240 /* the longest user boots many machines, on a busy host */
 
 static struct sockaddr_un address_of(const struct nbdkit_run *r)
 {

@@ -220,6 +220,8 @@ int cli_read_file(struct cli *c, const char *path, char **text)
 	else if (n > FILE_MAX)
 		rc = lb_err_set(&c->err, LB_EINPUT, 0, "%s is larger than %u KiB", path,
 				FILE_MAX >> 10);
+	else if (memchr(buf, '\0', n) != NULL) /* what is behind it would be left out */
+		rc = lb_err_set(&c->err, LB_EINPUT, 0, "%s is no text: it holds a zero byte", path);
 	if (f != stdin)
 		(void)fclose(f);
 	if (rc != 0) {

@@ -106,6 +106,11 @@ int main(int argc, char **argv)
 			return opt == 'h' ? 0 : 2;
 		}
 	}
+	if (optind < argc) {
+		(void)fprintf(stderr, "lifeboatd: \"%.64s\" is no option; --config FILE?\n",
+			      argv[optind]);
+		return 2;
+	}
 	harden();
 	lb_buf_keep_freed();
 	rc = load(&cfg, path);

@@ -147,6 +147,9 @@ sed 's/500ms/fast/' "$work/tokyo/lifeboat.yaml" > "$work/bad.yaml"
 refused 3 'bad.yaml:7:' "$bin/lifeboatd" --config "$work/bad.yaml"
 refused 3 'bad.yaml:7:' "$bin/lifeboat" config check "$work/bad.yaml"
 refused 3 "$work/none.yaml" "$bin/lifeboatd" --config "$work/none.yaml"
+refused 2 '"stray" is no option' "$bin/lifeboatd" stray
+printf 'kind: Runbook\n\0' > "$work/nul.yaml"
+refused 3 "holds a zero byte" tokyo runbook lint "$work/nul.yaml"
 
 # ---- enrolment
 

@@ -123,7 +123,7 @@ static void test_failover_by_keys(void **state)
 	pty_vt_wait(p, "/etc/lifeboat/runbooks/tokyo-to-osaka.yaml");
 	pty_vt_type(p, "\033[B"); /* Down */
 	pty_vt_wait(p, ">tokyo-to-osaka");
-	pty_vt_wait(p, "within the goal");
+	pty_vt_wait(p, "no problems; expected");
 	pty_vt_type(p, "F");
 	pty_vt_wait(p, "1/4");
 	pty_vt_type(p, "\r");
@@ -270,6 +270,147 @@ static void test_stop_and_go(void **state)
 	pty_vt_type(p, "2");
 	pty_vt_wait(p, "Links");
 	assert_true(pty_vt_alternate(p));
+	quit(p);
+	fake_agent_stop(f);
+}
+
+/* ---- slow, stopped, other terminals ---- */
+
+/* Each key is read while nobody takes what is drawn: the UI never waits for its terminal. */
+static void type_unseen(struct pty_vt *p, const char *keys)
+{
+	for (; *keys != '\0'; keys++)
+		pty_vt_type_unseen(p, *keys);
+}
+
+/* Ninety views are asked for while the terminal is busy with the first: one is drawn, the last. */
+static void test_slow_terminal(void **state)
+{
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+	struct pty_vt *p = start();
+	uint64_t before;
+
+	(void)state;
+	pty_vt_wait(p, " DRILL ");
+	pty_vt_type(p, "9");
+	pty_vt_wait(p, "serial console"); /* every question so far is answered with it */
+	before = pty_vt_bytes(p);
+	for (int i = 0; i < 10; i++)
+		type_unseen(p, "234567841");
+	type_unseen(p, "3");
+	pty_vt_wait(p, "MACHINE");
+	pty_vt_wait(p, "fileserver");
+	print_message("91 views behind its back: %" PRIu64 " bytes\n", pty_vt_bytes(p) - before);
+	assert_true(pty_vt_bytes(p) - before < 12288); /* that of one frame and the last */
+	quit(p);
+	fake_agent_stop(f);
+}
+
+/* Ctrl-S, or a link that is dead: it still ends when it is told to, and soon. */
+static void test_stopped_terminal(void **state)
+{
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+
+	(void)state;
+	for (int killed = 0; killed < 2; killed++) {
+		struct pty_vt *p = start();
+
+		pty_vt_wait(p, " DRILL ");
+		pty_vt_type(p, "\023");
+		type_unseen(p, "23456784123456784");
+		if (killed != 0) {
+			assert_int_equal(kill(pty_vt_pid(p), SIGTERM), 0);
+			assert_int_equal(WEXITSTATUS(pty_vt_wait_end(p, false)), 128 + SIGTERM);
+			assert_true(pty_vt_settings_kept(p));
+			pty_vt_end(p);
+			continue;
+		}
+		pty_vt_type(p, "\021");
+		pty_vt_wait(p, "7f87e4c9be64");
+		quit(p);
+	}
+	fake_agent_stop(f);
+}
+
+/* One that never answers is drawn on at once, too. */
+static void test_mute_terminal(void **state)
+{
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+	struct pty_vt *p = start();
+
+	(void)state;
+	pty_vt_mute(p);
+	pty_vt_wait(p, " DRILL ");
+	for (int i = 0; i < 20; i++) {
+		pty_vt_type(p, "3");
+		pty_vt_wait(p, "fileserver");
+		pty_vt_type(p, "2");
+		pty_vt_wait(p, "Links");
+	}
+	quit(p);
+	fake_agent_stop(f);
+}
+
+/* Below the first line, which has a clock. */
+static char *plan_of(struct pty_vt *p)
+{
+	char *screen, *below;
+
+	pty_vt_type(p, "5");
+	pty_vt_wait(p, ">files-only");
+	pty_vt_type(p, "\033[B");
+	pty_vt_wait(p, ">tokyo-to-osaka");
+	pty_vt_wait(p, "no problems; expected");
+	screen = pty_vt_screen(p);
+	below = strchr(screen, '\n');
+	assert_non_null(below);
+	memmove(screen, below, strlen(below) + 1);
+	return screen;
+}
+
+/* Three hundred sizes at once: at the end the screen is that of a terminal that was never resized.
+ */
+static void test_resize_storm(void **state)
+{
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+	struct pty_vt *p = start();
+	char *stormy, *calm;
+
+	(void)state;
+	pty_vt_wait(p, " DRILL ");
+	for (int i = 0; i < 300; i++) {
+		pty_vt_size(p, 1 + (i * 37) % 211, 1 + (i * 17) % 61);
+		if (i % 7 == 0)
+			pty_vt_type(p, "2");
+	}
+	pty_vt_size(p, 80, 24);
+	stormy = plan_of(p);
+	quit(p);
+	p = start();
+	calm = plan_of(p);
+	quit(p);
+	assert_string_equal(stormy, calm);
+	free(stormy);
+	free(calm);
+	fake_agent_stop(f);
+}
+
+/* The terminal draws a frame's line in two columns: frames become ASCII, without an option. */
+static void test_wide_terminal(void **state)
+{
+	static const char *const env[] = {"TERM=xterm-256color", "LC_ALL=ja_JP.UTF-8", NULL};
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+	struct pty_vt *p = start_with(env, NULL, 80, 24);
+
+	(void)state;
+	pty_vt_wide(p);
+	pty_vt_wait(p, "-- グループ");
+	assert_false(pty_vt_shows(p, "─"));
+	quit(p);
+	p = start_with(env, NULL, 80, 24); /* the same with one that is not */
+	pty_vt_wait(p, "── グループ");
+	pty_vt_type(p, "2");
+	pty_vt_wait(p, "── 回線");
 	quit(p);
 	fake_agent_stop(f);
 }
@@ -474,8 +615,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_japanese),        cmocka_unit_test(test_terminals),
 		cmocka_unit_test(test_signals),         cmocka_unit_test(test_stop_and_go),
 		cmocka_unit_test(test_agent_restart),   cmocka_unit_test(test_moods),
-		cmocka_unit_test(test_command),         cmocka_unit_test(test_editor),
-		cmocka_unit_test(test_idle_bytes),      cmocka_unit_test(test_bytes_of_keys),
+		cmocka_unit_test(test_slow_terminal),   cmocka_unit_test(test_stopped_terminal),
+		cmocka_unit_test(test_resize_storm),    cmocka_unit_test(test_mute_terminal),
+		cmocka_unit_test(test_wide_terminal),   cmocka_unit_test(test_command),
+		cmocka_unit_test(test_editor),          cmocka_unit_test(test_idle_bytes),
+		cmocka_unit_test(test_bytes_of_keys),
 	};
 
 	if (argc < 3)

@@ -1,6 +1,7 @@
 #include "pty_vt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -23,7 +24,8 @@ struct pty_vt {
 	VTerm *vt;
 	VTermScreen *screen;
 	int w, h;
-	bool alternate, cursor, ended;
+	bool alternate, cursor, ended, mute, wide;
+	int flags; /* of the terminal as it was opened */
 	int status;
 	bool beyond_ascii;
 	uint64_t bytes;
@@ -70,6 +72,7 @@ struct pty_vt *pty_vt_start(const char *const *argv, const char *const *env, int
 	if (p == NULL || openpty(&p->master, &p->slave, NULL, NULL, &size) != 0)
 		abort();
 	(void)tcgetattr(p->slave, &p->before);
+	p->flags = fcntl(p->slave, F_GETFL);
 	p->w = columns;
 	p->h = rows;
 	p->cursor = true;
@@ -104,6 +107,19 @@ pid_t pty_vt_pid(const struct pty_vt *p)
 	return p->pid;
 }
 
+/* What the terminal answers to what was written to it. */
+static void answer(struct pty_vt *p)
+{
+	char buf[256];
+	size_t n = vterm_output_read(p->vt, buf, sizeof(buf));
+	char *column = p->wide && n > 0 ? memmem(buf, n, ";2R", 3) : NULL;
+
+	if (column != NULL)
+		column[1] = '3';
+	if (n > 0 && !p->mute && write(p->master, buf, n) != (ssize_t)n)
+		abort();
+}
+
 /* What the program has written, at most @ms of waiting. */
 static void pump(struct pty_vt *p, int ms)
 {
@@ -120,6 +136,17 @@ static void pump(struct pty_vt *p, int ms)
 	for (ssize_t i = 0; i < n; i++)
 		p->beyond_ascii = p->beyond_ascii || (buf[i] & 0x80) != 0;
 	(void)vterm_input_write(p->vt, buf, (size_t)n);
+	answer(p);
+}
+
+void pty_vt_mute(struct pty_vt *p)
+{
+	p->mute = true;
+}
+
+void pty_vt_wide(struct pty_vt *p)
+{
+	p->wide = true;
 }
 
 void pty_vt_type(struct pty_vt *p, const char *bytes)
@@ -237,6 +264,29 @@ static void wait_until(struct pty_vt *p, const char *text, bool there, int64_t m
 	}
 }
 
+static int unread(int fd)
+{
+	int n = 0;
+
+	if (ioctl(fd, FIONREAD, &n) != 0)
+		abort();
+	return n;
+}
+
+void pty_vt_type_unseen(struct pty_vt *p, char byte)
+{
+	int64_t until = now_ms() + WAIT_MS;
+	struct pollfd nothing = {.fd = -1};
+
+	if (write(p->master, &byte, 1) != 1)
+		abort();
+	while (unread(p->slave) > 0) {
+		if (now_ms() > until)
+			give_up(p, "did not read", "the key");
+		(void)poll(&nothing, 1, 1);
+	}
+}
+
 void pty_vt_wait(struct pty_vt *p, const char *text)
 {
 	wait_until(p, text, true, WAIT_MS);
@@ -314,7 +364,7 @@ bool pty_vt_settings_kept(const struct pty_vt *p)
 {
 	struct termios now;
 
-	return tcgetattr(p->slave, &now) == 0 && now.c_iflag == p->before.c_iflag &&
-	       now.c_oflag == p->before.c_oflag && now.c_lflag == p->before.c_lflag &&
-	       now.c_cflag == p->before.c_cflag;
+	return fcntl(p->slave, F_GETFL) == p->flags && tcgetattr(p->slave, &now) == 0 &&
+	       now.c_iflag == p->before.c_iflag && now.c_oflag == p->before.c_oflag &&
+	       now.c_lflag == p->before.c_lflag && now.c_cflag == p->before.c_cflag;
 }

@@ -18,6 +18,11 @@ struct pty_vt;
 struct pty_vt *pty_vt_start(const char *const *argv, const char *const *env, int columns, int rows);
 /* Ends the program if it still runs (SIGKILL), frees all. */
 void pty_vt_end(struct pty_vt *p);
+void pty_vt_mute(struct pty_vt *p); /* it does not answer the program's questions any more */
+/* It is one that draws characters of ambiguous width in two columns, and says so. */
+void pty_vt_wide(struct pty_vt *p);
+/* Type @byte and wait until the program has read it; what it writes is left where it is. */
+void pty_vt_type_unseen(struct pty_vt *p, char byte);
 pid_t pty_vt_pid(const struct pty_vt *p);
 void pty_vt_type(struct pty_vt *p, const char *bytes);
 void pty_vt_size(struct pty_vt *p, int columns, int rows);

@@ -33,8 +33,11 @@ static void test_clean(void **state)
 		"a\\u200fb");
 	cleaned("a\xe2\x80\x8b"
 		"b",
-		"a\\u200bb");                      /* nothing to see */
-	cleaned("a\xf3\xa0\x81\x81", "a\\ue0041"); /* tags */
+		"a\\u200bb");                                               /* nothing to see */
+	cleaned("a\xf3\xa0\x81\x81", "a\\ue0041");                          /* tags */
+	cleaned("\xf0\x9f\x91\xa9\xe2\x80\x8d", "\xf0\x9f\x91\xa9\\u200d"); /* joiner */
+	cleaned("\xf0\x9f\x96\xa5\xef\xb8\x8f", "\xf0\x9f\x96\xa5\\ufe0f"); /* selector */
+	cleaned("\xe3\x85\xa4", "\\u3164");                                 /* filler: a blank */
 	cleaned("\xff\xfe", "\\xff\\xfe");
 	cleaned("\xc0\xaf", "\\xc0\\xaf");          /* overlong */
 	cleaned("\xed\xa0\x80", "\\xed\\xa0\\x80"); /* a surrogate */
@@ -112,6 +115,10 @@ static void test_columns(void **state)
 	assert_int_equal(ui_columns("abc"), 3);
 	assert_int_equal(ui_columns("受注"), 4);
 	assert_int_equal(ui_columns("e\xcc\x81"), 1); /* combining acute */
+	assert_true(ui_char_ambiguous(0x2500) && ui_char_ambiguous(0x2460) &&
+		    ui_char_ambiguous(0x0441));
+	assert_false(ui_char_ambiguous('a') || ui_char_ambiguous(0x8a9e) ||
+		     ui_char_ambiguous(0x05e9) || ui_char_ambiguous(0x3042));
 	assert_int_equal(ui_char_columns(0x1b), -1);
 	assert_int_equal(ui_char_columns(0x9b), -1);
 	assert_true(ui_contains("tokyo-to-OSAKA", "osaka"));

@@ -47,6 +47,11 @@ void ui_app_destroy(struct ui_app *a)
 	free(a);
 }
 
+void ui_app_set_ascii(struct ui_app *a)
+{
+	a->cfg.ascii = true;
+}
+
 /* ---- where we are ---- */
 
 void ui_open_view(struct ui_app *a, enum ui_view_id view)

@@ -2,25 +2,37 @@
 
 #define NCURSES_WIDECHAR 1
 #include <curses.h>
-#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <term.h>
-#include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
 
 #undef columns /* term.h has such names as macros */
 #undef lines
 
+#include "base/env.h"
 #include "base/err.h"
 #include "base/text.h"
+#include "text_int.h"
+#include "tty_int.h"
 #include "ui-tui/app.h"
 
 #define RESTORE_BYTES 256u
-#define PAIRS         (UI_STYLES + 1)
+#define LINGER_MS     3000u
+#define FINISH_MS     1000u
+
+/* Answers of the terminal, as keys that no keyboard has. */
+#define KEY_ANSWER KEY_F(61)
+#define KEY_NARROW KEY_F(62)
+#define KEY_WIDE   KEY_F(63)
+
+/* How wide is a line of a frame here? Where the cursor is then (CPR) tells: column 2 or 3. Not in
+ * line 1, where the answer would be that of Shift-F3. */
+#define ASK_WIDTH "\033[2;1H─\033[6n"
 
 /*
  * The one global state of the program: curses has its own, and a handler of a fatal signal gets no
@@ -29,7 +41,8 @@
 static struct {
 	bool open;
 	SCREEN *curses;
-	struct termios before;
+	struct ui_tty tty;
+	bool wide;                   /* characters of ambiguous width take two columns here */
 	char restore[RESTORE_BYTES]; /* what gives the terminal back */
 	size_t restore_bytes;
 	attr_t attr[UI_STYLES];
@@ -41,10 +54,10 @@ static struct {
 static void on_fatal(int signo)
 {
 	/* banned-ok: nothing else may be called in a signal handler */
-	ssize_t n = write(STDOUT_FILENO, screen.restore, screen.restore_bytes);
+	ssize_t n = write(screen.tty.out, screen.restore, screen.restore_bytes);
 
 	(void)n;
-	(void)tcsetattr(STDIN_FILENO, TCSANOW, &screen.before);
+	ui_tty_cooked(&screen.tty);
 	(void)raise(signo); /* SA_RESETHAND: now for good */
 }
 
@@ -70,7 +83,8 @@ static void catch_fatal(void)
 	static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS};
 	struct sigaction sa = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND};
 
-	screen.restore_bytes = 0;
+	screen.restore[0] = '\030'; /* CAN: the end of a sequence that was cut */
+	screen.restore_bytes = 1;
 	add_restore("sgr0");
 	add_restore("rmkx");
 	add_restore("rmcup");
@@ -137,41 +151,147 @@ static int check_terminal(struct lb_err *err)
 				instead);
 }
 
-int ui_screen_open(enum ui_theme theme, struct lb_err *err)
+static void define_answers(const char *cup)
 {
+	screen.tty.asks = is_there(cup) && strncmp(cup, "\033[", 2) == 0;
+	(void)define_key(UI_TTY_ANSWER, KEY_ANSWER);
+	(void)define_key("\033[2;2R", KEY_NARROW);
+	(void)define_key("\033[2;3R", KEY_WIDE);
+}
+
+/* curses begins with the size that the terminal's kind has; it is told of the real one before
+ * anything is written, as the scrolling region is among it. */
+static void begin_with_size(void)
+{
+	int w, h;
+
+	ui_screen_size(&w, &h);
+	(void)endwin();
+	ui_tty_drop(&screen.tty);
+	ui_tty_raw(&screen.tty);
+	(void)refresh();
+	(void)keypad(stdscr, TRUE);
+	ui_tty_collect(&screen.tty);
+}
+
+int ui_screen_open(enum ui_theme theme, bool utf8, struct lb_err *err)
+{
+	struct lb_env *env = lb_env_real();
 	int rc = check_terminal(err);
 
+	if (rc == 0)
+		rc = ui_tty_open(&screen.tty, err);
 	if (rc != 0)
 		return rc;
-	if (tcgetattr(STDIN_FILENO, &screen.before) != 0)
-		return lb_err_errno(err, errno, "settings of the terminal");
-	screen.curses = newterm(NULL, stdout, stdin);
-	if (screen.curses == NULL)
+	screen.curses = newterm(NULL, screen.tty.into, stdin);
+	if (screen.curses == NULL) {
+		ui_tty_close(&screen.tty);
 		return lb_err_set(err, LB_EUNSUPPORTED, 0,
 				  "curses does not start on this terminal");
+	}
 	screen.open = true;
+	screen.wide = false;
 	catch_fatal();
-	(void)cbreak();
 	(void)noecho();
-	(void)nonl(); /* Enter is \r then, whatever the line discipline thinks */
-	(void)keypad(stdscr, TRUE);
-	define_plain_keys();
+	(void)nonl();        /* Enter is \r then, whatever the line discipline thinks */
+	(void)typeahead(-1); /* frames are drawn whole */
 	(void)nodelay(stdscr, TRUE);
 	(void)meta(stdscr, TRUE);
 	(void)set_escdelay(25);
-	(void)curs_set(0);
 	set_looks(theme);
+	begin_with_size();
+	define_plain_keys();
+	define_answers(tigetstr("cup"));
+	(void)curs_set(0);
+	if (utf8 && screen.tty.asks) {
+		ui_tty_add(&screen.tty, ASK_WIDTH);
+		ui_tty_ask(&screen.tty, env->now_ns(env));
+	}
+	(void)clearok(curscr, TRUE);
+	(void)ui_tty_flush(&screen.tty);
 	return 0;
+}
+
+/* What is out is answered before another program reads our keys, or it would get the answer. */
+static void linger(void)
+{
+	struct lb_env *env = lb_env_real();
+	uint64_t until = env->now_ns(env) + LINGER_MS * UINT64_C(1000000);
+	struct pollfd p = {.fd = screen.tty.in, .events = POLLIN};
+	uint32_t dropped;
+
+	ui_tty_finish(&screen.tty, FINISH_MS);
+	while (screen.tty.answers && screen.tty.waiting > 0 && !screen.tty.gone &&
+	       env->now_ns(env) < until) {
+		if (poll(&p, 1, 50) == 1 && (p.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0)
+			break;
+		while (ui_screen_key(&dropped))
+			;
+	}
+	ui_tty_force(&screen.tty);
+}
+
+void ui_screen_suspend(void)
+{
+	linger();
+	(void)endwin();
+	ui_tty_collect(&screen.tty);
+	ui_tty_finish(&screen.tty, FINISH_MS);
+	ui_tty_cooked(&screen.tty);
+}
+
+void ui_screen_resume(void)
+{
+	ui_tty_raw(&screen.tty);
+	(void)refresh();
+	(void)keypad(stdscr, FALSE); /* curses thinks that it is on already */
+	(void)keypad(stdscr, TRUE);
+	(void)clearok(curscr, TRUE);
+	ui_tty_collect(&screen.tty);
+	(void)ui_tty_flush(&screen.tty);
 }
 
 void ui_screen_close(void)
 {
 	if (!screen.open)
 		return;
+	ui_screen_suspend();
 	screen.open = false;
-	(void)endwin();
 	delscreen(screen.curses);
 	screen.curses = NULL;
+	ui_tty_close(&screen.tty);
+}
+
+/* ---- the way out ---- */
+
+int ui_screen_in(void)
+{
+	return screen.tty.in;
+}
+
+int ui_screen_out(void)
+{
+	return screen.tty.out;
+}
+
+bool ui_screen_flush(void)
+{
+	return ui_tty_flush(&screen.tty);
+}
+
+bool ui_screen_ready(uint64_t now_ns)
+{
+	return ui_tty_ready(&screen.tty, now_ns);
+}
+
+bool ui_screen_gone(void)
+{
+	return screen.tty.gone;
+}
+
+bool ui_screen_wide(void)
+{
+	return screen.wide;
 }
 
 /* ---- drawing ---- */
@@ -185,7 +305,7 @@ static void put_cell(int y, int x, const struct ui_cell *c)
 	cchar_t cell;
 
 	for (size_t k = lb_utf8_next(p, &cp); k > 0 && n < CCHARW_MAX; k = lb_utf8_next(p, &cp)) {
-		wide[n++] = (wchar_t)cp;
+		wide[n++] = screen.wide && ui_char_ambiguous(cp) ? L'?' : (wchar_t)cp;
 		p += k;
 	}
 	wide[n] = L'\0';
@@ -193,7 +313,7 @@ static void put_cell(int y, int x, const struct ui_cell *c)
 		(void)mvadd_wch(y, x, &cell);
 }
 
-void ui_screen_draw(const struct ui_grid *g)
+bool ui_screen_draw(const struct ui_grid *g, uint64_t now_ns)
 {
 	int h = g->h < LINES ? g->h : LINES, w = g->w < COLS ? g->w : COLS;
 
@@ -212,10 +332,14 @@ void ui_screen_draw(const struct ui_grid *g)
 		(void)curs_set(0);
 	}
 	(void)refresh();
+	ui_tty_collect(&screen.tty);
+	ui_tty_ask(&screen.tty, now_ns);
+	return ui_tty_flush(&screen.tty);
 }
 
 void ui_screen_repaint(void)
 {
+	ui_tty_force(&screen.tty);
 	(void)clearok(curscr, TRUE);
 }
 
@@ -249,13 +373,26 @@ static uint32_t from_curses(wint_t c)
 	return 0;
 }
 
+/* Was it an answer of the terminal? */
+static bool is_answer(wint_t c)
+{
+	if (c == KEY_ANSWER)
+		ui_tty_answered(&screen.tty);
+	else if (c == KEY_WIDE)
+		screen.wide = true;
+	return c == KEY_ANSWER || c == KEY_WIDE || c == KEY_NARROW;
+}
+
 bool ui_screen_key(uint32_t *key)
 {
 	wint_t c = 0;
-	int kind = get_wch(&c);
+	int kind;
 
-	if (kind == ERR)
-		return false;
+	do {
+		kind = get_wch(&c);
+		if (kind == ERR)
+			return false;
+	} while (kind == KEY_CODE_YES && is_answer(c));
 	*key = kind == KEY_CODE_YES ? from_curses(c) : (uint32_t)c;
 	if (*key == '\r')
 		*key = UI_K_ENTER;
@@ -267,19 +404,12 @@ void ui_screen_size(int *w, int *h)
 	struct winsize ws = {0};
 
 	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_row > 0 && ws.ws_col > 0 &&
-	    (ws.ws_row != LINES || ws.ws_col != COLS))
-		(void)resizeterm(ws.ws_row, ws.ws_col);
+	    (ws.ws_row != LINES || ws.ws_col != COLS)) {
+		/* resizeterm() would add a key for each change to a queue that drops what is typed
+		 * when it is full */
+		(void)resize_term(ws.ws_row, ws.ws_col);
+		(void)clearok(curscr, TRUE); /* what the terminal made of it is not known */
+	}
 	*w = COLS;
 	*h = LINES;
-}
-
-void ui_screen_suspend(void)
-{
-	(void)endwin();
-}
-
-void ui_screen_resume(void)
-{
-	(void)refresh();
-	(void)clearok(curscr, TRUE);
 }

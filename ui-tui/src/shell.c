@@ -47,26 +47,66 @@ struct shell {
 	struct ui_grid grid;
 	struct ui_link *link[LINKS];
 	struct lb_child *child;
-	uv_poll_t *keys;
+	uv_poll_t *keys, *out;
 	uv_process_t *editor; /* it has the terminal while it is there */
 	struct caught caught[8];
 	bool draw_posted, open;
+	bool stale; /* what is shown is not what is so: to be drawn when the last frame is there */
+	bool ascii;
 	int status;
 };
 
 static void step(struct shell *s, struct ui_input *in);
 
-/* ---- drawing: once after whatever came at the same time ---- */
+static void hang_up(struct shell *s)
+{
+	s->status = 128 + SIGHUP;
+	if (s->keys != NULL)
+		(void)uv_poll_stop(s->keys);
+	lb_loop_stop(s->loop);
+}
+
+/* ---- drawing: once after whatever came at the same time, and after the last frame is there ----
+ */
+
+static void draw_soon(struct shell *s);
+
+static void wait_for_room(struct shell *s, bool more);
+
+static void on_room(uv_poll_t *h, int status, int events)
+{
+	struct shell *s = h->data;
+
+	(void)events;
+	(void)uv_poll_stop(h);
+	wait_for_room(s, status == 0 && ui_screen_flush());
+	if (s->stale)
+		draw_soon(s);
+}
+
+/* The terminal did not take all: go on when it can take more. */
+static void wait_for_room(struct shell *s, bool more)
+{
+	if (ui_screen_gone())
+		hang_up(s);
+	else if (more && s->out != NULL)
+		(void)uv_poll_start(s->out, UV_WRITABLE, on_room);
+}
 
 static void on_draw(void *arg)
 {
 	struct shell *s = arg;
 
+	uint64_t now_ns = s->env->now_ns(s->env);
+
 	s->draw_posted = false;
 	if (s->editor != NULL || !s->open)
 		return;
+	s->stale = !ui_screen_ready(now_ns);
+	if (s->stale)
+		return;
 	ui_app_draw(s->app, &s->grid);
-	ui_screen_draw(&s->grid);
+	wait_for_room(s, ui_screen_draw(&s->grid, now_ns));
 }
 
 static void draw_soon(struct shell *s)
@@ -139,6 +179,7 @@ static void editor_over(struct shell *s, int rc)
 
 	s->editor = NULL;
 	ui_screen_resume();
+	wait_for_room(s, ui_screen_flush());
 	(void)uv_poll_start(s->keys, UV_READABLE | UV_DISCONNECT, on_keys);
 	step(s, &in);
 }
@@ -292,6 +333,19 @@ static bool hung_up(void)
 		(ioctl(STDIN_FILENO, FIONREAD, &waiting) == 0 && waiting == 0));
 }
 
+/* What was read may have been the terminal's, not a person's. */
+static void look_at_answers(struct shell *s)
+{
+	if (ui_screen_wide() && !s->ascii) {
+		s->ascii = true;
+		ui_app_set_ascii(s->app);
+		ui_screen_repaint();
+		draw_soon(s);
+	} else if (s->stale) {
+		draw_soon(s);
+	}
+}
+
 static void on_keys(uv_poll_t *h, int status, int events)
 {
 	struct shell *s = h->data;
@@ -306,11 +360,9 @@ static void on_keys(uv_poll_t *h, int status, int events)
 		if (in.key != 0)
 			step(s, &in);
 	}
-	if (s->editor == NULL && (status != 0 || (n == 0 && hung_up()))) {
-		s->status = 128 + SIGHUP;
-		(void)uv_poll_stop(h);
-		lb_loop_stop(s->loop);
-	}
+	look_at_answers(s);
+	if (s->editor == NULL && (status != 0 || (n == 0 && hung_up())))
+		hang_up(s);
 }
 
 static void on_tick(void *arg)
@@ -327,6 +379,7 @@ static void stop_for_now(struct shell *s)
 	(void)raise(SIGSTOP);
 	if (s->editor == NULL) {
 		ui_screen_resume();
+		wait_for_room(s, ui_screen_flush());
 		resize(s);
 	}
 }
@@ -359,19 +412,29 @@ static int catch_signals(struct shell *s, struct lb_err *err)
 	return rc;
 }
 
-static int watch_keys(struct shell *s, struct lb_err *err)
+static int watch(struct shell *s, uv_poll_t **out, int fd, struct lb_err *err)
 {
-	s->keys = calloc(1, sizeof(*s->keys));
-	LB_ASSERT(s->keys != NULL);
-	if (uv_poll_init(lb_loop_uv(s->loop), s->keys, STDIN_FILENO) != 0) {
-		free(s->keys);
-		s->keys = NULL;
-		return lb_err_set(err, LB_EUNSUPPORTED, 0,
-				  "keys of this terminal cannot be watched");
+	uv_poll_t *h = calloc(1, sizeof(*h));
+
+	LB_ASSERT(h != NULL);
+	if (uv_poll_init(lb_loop_uv(s->loop), h, fd) != 0) {
+		free(h);
+		return lb_err_set(err, LB_EUNSUPPORTED, 0, "this terminal cannot be watched");
 	}
-	s->keys->data = s;
-	(void)uv_poll_start(s->keys, UV_READABLE | UV_DISCONNECT, on_keys);
+	h->data = s;
+	*out = h;
 	return 0;
+}
+
+static int watch_terminal(struct shell *s, struct lb_err *err)
+{
+	int rc = watch(s, &s->keys, ui_screen_in(), err);
+
+	if (rc == 0)
+		rc = watch(s, &s->out, ui_screen_out(), err);
+	if (rc == 0)
+		(void)uv_poll_start(s->keys, UV_READABLE | UV_DISCONNECT, on_keys);
+	return rc;
 }
 
 static void on_closed(uv_handle_t *h)
@@ -391,9 +454,9 @@ static int pick_theme(const struct ui_tui_cfg *cfg, enum ui_theme *out, struct l
 
 static int open_all(struct shell *s, struct lb_err *err)
 {
+	bool utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 	struct ui_app_cfg app = {.socket = s->cfg->socket,
-				 .ascii = s->cfg->ascii ||
-					  strcmp(nl_langinfo(CODESET), "UTF-8") != 0,
+				 .ascii = s->cfg->ascii || !utf8,
 				 .read_only = s->cfg->read_only};
 	enum ui_theme theme = UI_THEME_DEFAULT;
 	int rc = pick_theme(s->cfg, &theme, err);
@@ -411,23 +474,25 @@ static int open_all(struct shell *s, struct lb_err *err)
 	if (rc == 0) /* before curses takes those that nobody has */
 		rc = catch_signals(s, err);
 	if (rc == 0)
-		rc = ui_screen_open(theme, err);
+		rc = ui_screen_open(theme, utf8, err);
 	if (rc != 0)
 		return rc;
 	s->open = true;
 	s->app = ui_app_create(&app);
-	return watch_keys(s, err);
+	return watch_terminal(s, err);
 }
 
 static void close_all(struct shell *s)
 {
 	s->open = false;
+	if (s->keys != NULL) /* before what they watch is closed */
+		uv_close((uv_handle_t *)s->keys, on_closed);
+	if (s->out != NULL)
+		uv_close((uv_handle_t *)s->out, on_closed);
 	ui_screen_close(); /* first: whatever follows may take a second */
 	for (unsigned i = 0; i < LINKS; i++)
 		ui_link_destroy(s->link[i]);
 	lb_child_destroy(s->child);
-	if (s->keys != NULL)
-		uv_close((uv_handle_t *)s->keys, on_closed);
 	if (s->editor != NULL) {
 		(void)uv_process_kill(s->editor, SIGHUP);
 		uv_close((uv_handle_t *)s->editor, on_editor_closed);

@@ -30,6 +30,8 @@ void ui_clean_console(char *out, size_t out_bytes, const char *raw, size_t len);
 
 /* Columns of a code point in this locale: 0 combining, 1, 2; -1: cannot be shown. */
 int ui_char_columns(uint32_t cp);
+/* Does it take two columns in terminals that are set so (Japanese habits), against wcwidth()? */
+bool ui_char_ambiguous(uint32_t cp);
 /* Columns of clean text; what cannot be shown counts as the one "?" that stands for it. */
 int ui_columns(const char *text);
 /* Does @text hold @part? Letters of ASCII in either case are equal; "" is in every text. */

@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "check.h"
+#include "text_int.h"
 #include "theme_int.h"
 #include "tui_world.h"
 
@@ -146,18 +148,25 @@ static void test_ascii(void **state)
 {
 	(void)state;
 	shape_of(&(struct shape){".ascii", "C", 80, 24, true, false});
+	shape_of(&(struct shape){".ascii.60x15", "C", 60, 15, true, false});
+	shape_of(&(struct shape){".ascii.200x50", "C", 200, 50, true, false});
 }
 
 static void test_japanese(void **state)
 {
 	(void)state;
 	shape_of(&(struct shape){".ja", "ja_JP.UTF-8", 80, 24, false, false});
+	shape_of(&(struct shape){".ja.60x15", "ja_JP.UTF-8", 60, 15, false, false});
+	shape_of(&(struct shape){".ja.200x50", "ja_JP.UTF-8", 200, 50, false, false});
 }
 
-static void test_japanese_60x15(void **state)
+/* As in terminals that draw frames two columns wide. */
+static void test_japanese_ascii(void **state)
 {
 	(void)state;
-	shape_of(&(struct shape){".ja.60x15", "ja_JP.UTF-8", 60, 15, true, false});
+	shape_of(&(struct shape){".ja.ascii", "ja_JP.UTF-8", 80, 24, true, false});
+	shape_of(&(struct shape){".ja.ascii.60x15", "ja_JP.UTF-8", 60, 15, true, false});
+	shape_of(&(struct shape){".ja.ascii.200x50", "ja_JP.UTF-8", 200, 50, true, false});
 }
 
 /* A catalogue that is not found would pass for English screens. */
@@ -201,23 +210,51 @@ static void test_themes(void **state)
 	compare("themes", text);
 }
 
-/* Nothing beyond ASCII in ASCII frames, but for what is foreign; no control byte anywhere. */
+/* Nothing beyond ASCII in ASCII frames; no control byte anywhere. */
+static void ascii_only(const char *path)
+{
+	char *text = read_all(path);
+
+	assert_true(text[0] != '\0');
+	for (const char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x7f || (*p < ' ' && *p != '\n'))
+			fail_msg("%s has byte %02x", path, (unsigned)(unsigned char)*p);
+	free(text);
+}
+
+/* Japanese needs characters beyond ASCII; in ASCII frames none is of a width that can be doubted.
+ */
+static void no_doubt(const char *path)
+{
+	char *text = read_all(path);
+	uint32_t cp;
+	size_t n;
+
+	assert_true(text[0] != '\0');
+	for (const char *p = text; *p != '\0'; p += n) {
+		n = lb_utf8_next(p, &cp);
+		assert_true(n > 0);
+		if (ui_char_ambiguous(cp))
+			fail_msg("%s has U+%04x", path, cp);
+	}
+	free(text);
+}
+
 static void test_bytes(void **state)
 {
+	static const char *const sizes[] = {"", ".60x15", ".200x50"};
 	char path[700];
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
-		char *text;
-
-		(void)snprintf(path, sizeof(path), "%s/screens/%s.ascii.txt", dir, scenes[i].name);
-		text = read_all(path);
-		assert_true(text[0] != '\0');
-		for (const char *p = text; *p != '\0'; p++)
-			if ((unsigned char)*p >= 0x7f || (*p < ' ' && *p != '\n'))
-				fail_msg("%s has byte %02x", path, (unsigned)(unsigned char)*p);
-		free(text);
-	}
+	for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++)
+		for (size_t k = 0; k < 3; k++) {
+			(void)snprintf(path, sizeof(path), "%s/screens/%s.ascii%s.txt", dir,
+				       scenes[i].name, sizes[k]);
+			ascii_only(path);
+			(void)snprintf(path, sizeof(path), "%s/screens/%s.ja.ascii%s.txt", dir,
+				       scenes[i].name, sizes[k]);
+			no_doubt(path);
+		}
 }
 
 int main(int argc, char **argv)
@@ -227,7 +264,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_200x50),         cmocka_unit_test(test_ascii),
 		cmocka_unit_test(test_styles),         cmocka_unit_test(test_themes),
 		cmocka_unit_test(test_bytes),          cmocka_unit_test(test_japanese),
-		cmocka_unit_test(test_japanese_60x15), cmocka_unit_test(test_is_japanese),
+		cmocka_unit_test(test_japanese_ascii), cmocka_unit_test(test_is_japanese),
 	};
 
 	if (argc < 3)

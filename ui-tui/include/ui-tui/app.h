@@ -102,7 +102,8 @@ struct ui_orders { /* in order; borrowed until the next step */
 };
 
 struct ui_app *ui_app_create(const struct ui_app_cfg *cfg);
-void ui_app_destroy(struct ui_app *a); /* NULL is allowed */
+void ui_app_destroy(struct ui_app *a);   /* NULL is allowed */
+void ui_app_set_ascii(struct ui_app *a); /* from now on: the terminal turned out to need it */
 void ui_app_step(struct ui_app *a, const struct ui_input *in, struct ui_orders *out);
 /* The screen as it is now, into a grid made by ui_grid_init(), of any size. */
 void ui_app_draw(struct ui_app *a, struct ui_grid *g);

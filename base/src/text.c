@@ -33,11 +33,23 @@ size_t lb_utf8_next(const char *s, uint32_t *out)
 /* Characters that a terminal acts on, or that make text look other than it is. */
 static bool is_hostile(uint32_t cp)
 {
+	/* Not seen, or they change what stands beside them: soft hyphen, joiners, fillers, marks of
+	 * direction, selectors (by which a terminal may draw in one column or two), tags. */
+	static const struct {
+		uint32_t first, last;
+	} unseen[] = {
+		{0x00ad, 0x00ad}, {0x034f, 0x034f}, {0x061c, 0x061c},   {0x115f, 0x1160},
+		{0x17b4, 0x17b5}, {0x180b, 0x180f}, {0x200b, 0x200f},   {0x2028, 0x202e},
+		{0x2060, 0x206f}, {0x3164, 0x3164}, {0xfe00, 0xfe0f},   {0xfeff, 0xfeff},
+		{0xffa0, 0xffa0}, {0xfff0, 0xfffb}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff},
+	};
+
 	if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0))
 		return true;
-	return cp == 0x00ad || cp == 0x061c || cp == 0x180e || cp == 0x200b || cp == 0x200e ||
-	       cp == 0x200f || (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2060 && cp <= 0x206f) ||
-	       cp == 0xfeff || (cp >= 0xfff9 && cp <= 0xfffb) || (cp >= 0xe0000 && cp <= 0xe0fff);
+	for (size_t i = 0; i < sizeof(unseen) / sizeof(unseen[0]); i++)
+		if (cp >= unseen[i].first && cp <= unseen[i].last)
+			return true;
+	return false;
 }
 
 size_t lb_text_unit(char out[LB_TEXT_UNIT], const char *s, bool quoted)

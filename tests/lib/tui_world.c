@@ -6,14 +6,55 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "siteagent/ctl.h"
 
 #define QUEUE 256u
 
 struct asked {
 	uint64_t id;
 	bool acts;
+	const char *method;
 	char path[640];
+	json_t *body;
 };
+
+/* Strings that say what something is stay: states, modes, levels. */
+static bool is_name(const char *key)
+{
+	static const char *const words[] = {"name",   "site",   "group", "machine", "volume",
+					    "peer",   "why",    "id",    "runbook", "path",
+					    "text",   "detail", "note",  "line",    "problem",
+					    "driver", "alarm",  "what",  "address", "isolation",
+					    "step",   "error",  "ev",    "comp",    "run"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(key, words[i]) == 0)
+			return true;
+	return false;
+}
+
+static void rename_all(json_t *o, const char *to)
+{
+	const char *key;
+	json_t *v;
+	size_t i;
+	void *after;
+
+	json_object_foreach_safe(o, after, key, v)
+	{
+		if (json_is_string(v) && is_name(key))
+			(void)json_object_set_new(o, key, json_stringn_nocheck(to, strlen(to)));
+		else
+			rename_all(v, to);
+	}
+	json_array_foreach(o, i, v)
+	{
+		if (json_is_string(v))
+			(void)json_array_set_new(o, i, json_stringn_nocheck(to, strlen(to)));
+		else
+			rename_all(v, to);
+	}
+}
 
 static json_t *fixture(const struct tui_world *w, const char *path)
 {
@@ -29,10 +70,28 @@ static json_t *fixture(const struct tui_world *w, const char *path)
 	return json_load_file(name, 0, NULL);
 }
 
+static void live_answer(struct tui_world *w, const struct asked *q)
+{
+	struct ui_input in = {.kind = UI_IN_ANSWER, .id = q->id};
+	char hint[16384] = "";
+	struct lb_err err = {0};
+	json_t *body = NULL;
+
+	in.rc = sa_ctl_call(w->live, q->method, q->path, q->body, &body, hint, sizeof(hint), &err);
+	in.body = body;
+	in.message = err.msg;
+	in.hint = hint;
+	tw_input(w, &in);
+	json_decref(body);
+}
+
 static void answer(struct tui_world *w, const struct asked *q)
 {
 	struct ui_input in = {.kind = UI_IN_ANSWER, .id = q->id};
 	json_t *body = w->away ? NULL : fixture(w, q->acts ? "/v1/act" : q->path);
+
+	if (w->name_all != NULL)
+		rename_all(body, w->name_all);
 
 	if (q->acts && w->refuse) {
 		json_decref(body);
@@ -82,6 +141,8 @@ void tw_input(struct tui_world *w, struct ui_input *in)
 		if (o->kind == UI_DO_ASK && n < QUEUE) {
 			queue[n].id = o->id;
 			queue[n].acts = o->acts;
+			queue[n].method = o->method;
+			queue[n].body = json_incref(o->body);
 			(void)snprintf(queue[n++].path, sizeof(queue[0].path), "%s", o->path);
 			w->asked += o->acts ? 0 : 1;
 			if (o->acts)
@@ -95,8 +156,13 @@ void tw_input(struct tui_world *w, struct ui_input *in)
 		if (o->kind == UI_DO_EDIT)
 			(void)snprintf(w->edit, sizeof(w->edit), "%s", o->path);
 	}
-	for (size_t i = 0; i < n; i++)
-		answer(w, &queue[i]);
+	for (size_t i = 0; i < n; i++) {
+		if (w->live != NULL && !w->away)
+			live_answer(w, &queue[i]);
+		else
+			answer(w, &queue[i]);
+		json_decref(queue[i].body);
+	}
 	free(queue);
 }
 
@@ -122,6 +188,14 @@ void tw_init(struct tui_world *w, const char *dir, const struct ui_app_cfg *cfg,
 void tw_init_away(struct tui_world *w, const struct ui_app_cfg *cfg, int columns, int rows)
 {
 	init(w, ".", cfg, columns, rows, true);
+}
+
+void tw_live(struct tui_world *w, struct sa_ctl *ctl, const struct ui_app_cfg *cfg, int columns,
+	     int rows)
+{
+	init(w, ".", cfg, columns, rows, true);
+	w->away = false;
+	w->live = ctl;
 }
 
 void tw_fini(struct tui_world *w)

@@ -3,7 +3,7 @@
  * that only the test moves. No terminal, no thread, no socket.
  *
  * GET /v1/runs/1a2b is answered with runs_1a2b.json, without the query; a POST is noted, and
- * answered with act.json. What is not there is LB_ENOTFOUND.
+ * answered with act.json. What is not there is LB_ENOTFOUND. With tw_live() a real agent answers.
  */
 #ifndef TESTS_TUI_WORLD_H
 #define TESTS_TUI_WORLD_H
@@ -15,6 +15,7 @@
 #include "ui-tui/grid.h"
 
 struct json_t;
+struct sa_ctl;
 
 #define TW_ACTS 16u
 
@@ -23,8 +24,10 @@ struct tui_world {
 	struct ui_grid grid;
 	uint64_t now_ns, wall_ns;
 	const char *dir;
+	struct sa_ctl *live;       /* a real agent answers instead of @dir; borrowed */
 	bool away;                 /* nobody answers */
 	bool refuse;               /* every request that acts is LB_EDENIED */
+	const char *name_all;      /* every name and text that the agent tells is this one */
 	const char *override_path; /* this path is answered with that object (borrowed) */
 	const struct json_t *override_body;
 	/* what was asked for, besides looking */
@@ -43,6 +46,8 @@ void tw_init(struct tui_world *w, const char *dir, const struct ui_app_cfg *cfg,
 	     int rows);
 /* Nobody answers, from the first question on. */
 void tw_init_away(struct tui_world *w, const struct ui_app_cfg *cfg, int columns, int rows);
+void tw_live(struct tui_world *w, struct sa_ctl *ctl, const struct ui_app_cfg *cfg, int columns,
+	     int rows);
 void tw_fini(struct tui_world *w);
 void tw_input(struct tui_world *w, struct ui_input *in);
 void tw_key(struct tui_world *w, uint32_t key);

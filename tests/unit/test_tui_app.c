@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "text_int.h"
 #include "tui_world.h"
 
 #define S UINT64_C(1000000000)
@@ -601,6 +602,77 @@ static void test_hostile_names(void **state)
 	}
 }
 
+/* As many columns in every row as the terminal has, and nothing in a cell that a terminal could
+ * draw otherwise than we count it. */
+static void cells_are_right(struct tui_world *w)
+{
+	free(tw_screen(w, false));
+	for (int y = 0; y < w->grid.h; y++) {
+		int columns = 0;
+
+		for (int x = 0; x < w->grid.w; x++) {
+			const struct ui_cell *c = ui_grid_at(&w->grid, y, x);
+
+			assert_int_equal(c->columns, c->text[0] == '\0' ? 0 : ui_columns(c->text));
+			assert_null(
+				strstr(c->text, "\xe2\x80\x8d")); /* joins what stands beside it */
+			assert_null(strstr(c->text, "\xef\xb8\x8f")); /* makes it wide */
+			columns += c->columns;
+		}
+		assert_int_equal(columns, w->grid.w);
+	}
+	no_weapon(w);
+}
+
+/* Whatever the agent calls everything: each view, window and dialog holds its columns. */
+static void test_names_everywhere(void **state)
+{
+	char longer[4097];
+	const char *names[] = {
+		"\xd0\xa1\xd0\xb5\xd1\x80\xd0\xb2\xd0\xb5\xd1\x80\xe2\x91\xa0", /* ambiguous */
+		"受注サーバー",
+		"e\xcc\x81\xcc\x82\xcc\x83\xcc\x84x",           /* marks on marks */
+		"\xf0\x9f\x96\xa5\xef\xb8\x8f db",              /* an emoji with its selector */
+		"\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb", /* two, joined */
+		"\xf0\x9f\x87\xaf\xf0\x9f\x87\xb5",             /* a flag */
+		"\xd7\xa9\xd7\xa8\xd7\xaa",                     /* Hebrew */
+		"a\xe2\x80\x8b\xe2\x80\x8f"
+		"b",
+		"\xff\xfe\xc0\xaf",
+		"\033[2J\033]0;x\a\xc2\x9b"
+		"31m",
+		"\xcc\x81\xcc\x81", /* marks on nothing */
+		longer,
+		"",
+	};
+
+	(void)state;
+	for (size_t i = 0; i + 4 < sizeof(longer); i += 3)
+		memcpy(longer + i, "語", 4);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct tui_world w;
+
+		start(&w);
+		w.name_all = names[i];
+		tw_pass(&w, 20 * S);
+		for (int narrow = 0; narrow < 2; narrow++) {
+			static const char *const places[] = {
+				"1",   "2", "3",  "4",   "5",    "6",      "6\n", "7",   "8",
+				"8\n", "9", "1?", "4/x", "5F\n", "5F\n\n", "5D",  "1:po"};
+
+			tw_size(&w, narrow == 0 ? 80 : 60, narrow == 0 ? 24 : 15);
+			for (size_t k = 0; k < sizeof(places) / sizeof(places[0]); k++) {
+				keys(&w, "!!!!");
+				keys(&w, places[k]);
+				tw_pass(&w, 6 * S);
+				cells_are_right(&w);
+			}
+			keys(&w, "!!!!");
+		}
+		tw_fini(&w);
+	}
+}
+
 /* The events of an agent whose state.db began anew. */
 static void test_events_anew(void **state)
 {
@@ -646,6 +718,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_much_output),
 		cmocka_unit_test(test_nonsense),
 		cmocka_unit_test(test_hostile_names),
+		cmocka_unit_test(test_names_everywhere),
 		cmocka_unit_test(test_events_anew),
 	};
 

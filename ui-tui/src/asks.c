@@ -59,7 +59,8 @@ static unsigned shown(const struct ui_app *a)
 	unsigned parts = BIT(UI_PART_STATUS) | BIT(UI_PART_EVENTS) | ui_views[a->view].parts;
 
 	if (a->layer == UI_LAYER_WIZARD)
-		parts |= BIT(UI_PART_SITES) | BIT(UI_PART_RUNBOOK) | BIT(UI_PART_PLAN);
+		parts |= BIT(UI_PART_SITES) | BIT(UI_PART_MACHINES) | BIT(UI_PART_RUNBOOK) |
+			 BIT(UI_PART_PLAN);
 	if (a->run_id[0] == '\0')
 		parts &= ~(BIT(UI_PART_RUN) | BIT(UI_PART_CONSOLE));
 	if (a->machine[0] == '\0')

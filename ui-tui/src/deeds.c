@@ -154,6 +154,12 @@ static const char *picture_name(const struct ui_app *a)
 	return "";
 }
 
+/* It runs here under lifeboat-vm, or a run has booted it: then its console can be seen. */
+static bool has_serial(const struct ui_app *a)
+{
+	return machine_booted(a) || (a->view == UI_VIEW_MACHINES && picture_name(a)[0] != '\0');
+}
+
 static bool has_picture(const struct ui_app *a)
 {
 	return picture_name(a)[0] != '\0';
@@ -412,8 +418,15 @@ static void do_console(struct ui_app *a)
 static void do_machine_console(struct ui_app *a)
 {
 	const struct ui_machine *x = machine_now(a);
+	char line[UI_INPUT_BYTES], name[2 * UI_NAME_BYTES + 8];
 
-	LB_ASSERT(x != NULL); /* machine_booted() */
+	LB_ASSERT(x != NULL); /* has_serial() */
+	if (!machine_booted(a)) {
+		(void)snprintf(line, sizeof(line), "vm console %s --once",
+			       ui_quote(name, sizeof(name), picture_name(a)));
+		ui_command_run(a, line);
+		return;
+	}
 	ui_open_run(a, x->run.show);
 	show_console(a, x->name.show);
 	ui_open_view(a, UI_VIEW_CONSOLE);
@@ -513,8 +526,8 @@ const struct ui_deed ui_deeds[] = {
 	 N_("Show the serial console of the machine that this step booted"), IN(RUNS), false,
 	 step_booted, do_console},
 	{"machine-console", UI_K_ENTER, "Enter", N_("console"),
-	 N_("Show the serial console of this machine, which a run has booted"), IN(MACHINES), false,
-	 machine_booted, do_machine_console},
+	 N_("Show the serial console of this machine, which runs here"), IN(MACHINES), false,
+	 has_serial, do_machine_console},
 	{"picture", 's', "s", N_("screen"), N_("Show the screen of this machine as text"),
 	 IN(MACHINES) | IN(CONSOLE), true, has_picture, do_picture},
 	{"console-next", 'n', "n", N_("next machine"), N_("Console of the next booted machine"),

@@ -16,7 +16,7 @@ static bool passes(const struct ui_app *a, const struct ui_list *l, const struct
 {
 	struct ui_out out;
 
-	if (l->filter[0] == '\0')
+	if (l->filter[0] == '\0' || ui_contains(t->key(a, row), l->filter))
 		return true;
 	for (unsigned c = 0; c < t->cols; c++) {
 		out.text[0] = '\0';

@@ -6,6 +6,8 @@
 #include "base/text.h"
 #include "views_int.h"
 
+#define ANSWER_X       20 /* behind the questions */
+#define WHOLE_H        18 /* rows: below that the groups need them */
 #define DRILL_FRESH_NS (UINT64_C(30) * 86400 * 1000000000)
 
 /* ---- am I protected ---- */
@@ -37,7 +39,7 @@ static void put_answer(struct ui_grid *g, int *y, struct ui_area area, const cha
 	if (*y >= area.y + area.h)
 		return;
 	(void)ui_put(g, *y, x, area.w - 1, UI_HEAD, question);
-	x += 19;
+	x = area.x + ANSWER_X;
 	(void)ui_put(g, *y, x, area.x + area.w - x, style, answer);
 	(*y)++;
 }
@@ -146,7 +148,9 @@ static void say_drill(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 		return;
 	}
 	age = a->wall_ns > r->began_wall_ns ? a->wall_ns - r->began_wall_ns : 0;
-	(void)snprintf(text, sizeof(text), _("%s %s: %s, %s ago, took %s"),
+	(void)snprintf(text, sizeof(text),
+		       ui_run_ended(r) ? _("%s %s: %s, %s ago, took %s")
+				       : _("%s %s: %s, began %s ago, runs for %s"),
 		       ui_mark(a, ui_state_style(r->state)), r->state, r->runbook.show,
 		       lb_human_duration(ago, age / 1000000000u * 1000000000u),
 		       lb_human_duration(took, r->elapsed_ns));
@@ -157,12 +161,27 @@ static void say_drill(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 /* ---- what needs me ---- */
 
 struct needs {
-	struct ui_grid *g;
+	struct ui_grid *g; /* NULL: they are only counted */
 	struct ui_area area;
 	int *y;
 	unsigned count;
-	int room;
+	int room;  /* rows */
+	int lines; /* that all would take */
+	bool whole;
 };
+
+/* Whole, over two lines, when there is room for all of them so. */
+static void put_need(struct needs *n, enum ui_style style, const char *text)
+{
+	struct ui_area rest = {*n->y, n->area.x + ANSWER_X, 2, n->area.w - ANSWER_X};
+	int lines = n->whole ? ui_wrap(NULL, rest, style, text) : 1;
+
+	put_answer(n->g, n->y, n->area, n->count == 1 ? _("What needs me?") : "", style,
+		   lines > 1 ? "" : text);
+	if (lines > 1)
+		*n->y += ui_wrap(n->g, rest, style, text) - 1;
+	n->room -= lines;
+}
 
 static void need(struct needs *n, enum ui_style style, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -175,9 +194,12 @@ static void need(struct needs *n, enum ui_style style, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if ((int)n->count++ < n->room)
-		put_answer(n->g, n->y, n->area, n->count == 1 ? _("What needs me?") : "", style,
-			   text);
+	n->count++;
+	if (n->g == NULL)
+		n->lines +=
+			ui_wrap(NULL, (struct ui_area){0, 0, 2, n->area.w - ANSWER_X}, style, text);
+	else if (n->room > 0)
+		put_need(n, style, text);
 }
 
 static void group_needs(struct ui_app *a, struct needs *n, const struct ui_group *g)
@@ -197,10 +219,10 @@ static void group_needs(struct ui_app *a, struct needs *n, const struct ui_group
 		need(n, UI_BAD, _("%s %s: the newest point is too old"), bad, g->name.show);
 }
 
-static void say_needs(struct ui_app *a, struct ui_grid *g, int *y, struct ui_area area, int room)
+static void all_needs(struct ui_app *a, struct needs *out)
 {
 	const struct ui_model *m = &a->model;
-	struct needs n = {.g = g, .area = area, .y = y, .room = room};
+	struct needs n = *out;
 
 	if (m->alarm[0] != '\0')
 		need(&n, UI_BAD, "%s %s", ui_mark(a, UI_BAD), m->alarm);
@@ -224,7 +246,29 @@ static void say_needs(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 		if (!m->check[i].ok && strcmp(m->check[i].name, "alarm") != 0 &&
 		    strcmp(m->check[i].name, "group-protected") != 0)
 			need(&n, UI_WARN, "! %s: %s", m->check[i].name, m->check[i].text);
-	if (n.count == 0)
+	*out = n;
+}
+
+/* None is left out unsaid: the last line tells how many more there are. */
+static void say_needs(struct ui_app *a, struct ui_grid *g, int *y, struct ui_area area, int room)
+{
+	const struct ui_model *m = &a->model;
+	struct needs n = {.area = area, .y = y};
+	char more[UI_LINE_BYTES];
+	unsigned all;
+
+	all_needs(a, &n);
+	all = n.count;
+	n = (struct needs){
+		.g = g, .area = area, .y = y, .whole = n.lines <= room && area.h >= WHOLE_H};
+	n.room = (int)all > room ? room - 1 : room;
+	all_needs(a, &n);
+	if ((int)all > room) {
+		(void)snprintf(more, sizeof(more), _("! and %u more: `:doctor`, `:status`"),
+			       all - (unsigned)(room - 1));
+		put_answer(g, y, area, room == 1 ? _("What needs me?") : "", UI_WARN, more);
+	}
+	if (all == 0)
 		put_answer(g, y, area, _("What needs me?"), UI_OK,
 			   m->part[UI_PART_STATUS].loaded ? _("nothing") : "-");
 }

@@ -113,6 +113,19 @@ static const char *sign(const struct ui_app *a, const struct ui_point *p)
 	}
 }
 
+/* What the signs mean, in as many words as there is room for. */
+static const char *legend(const struct ui_app *a, int room)
+{
+	const char *whole = a->cfg.ascii
+				    ? _(". crash f files a app m memory v verified B booted X bad")
+				    : _("· crash f files a app m memory ✓ verified B booted ✗ bad");
+
+	if (ui_columns(whole) <= room)
+		return whole;
+	return a->cfg.ascii ? _("f files a app m memory v checked B booted X bad")
+			    : _("f files a app m memory ✓ checked B booted ✗ bad");
+}
+
 /* The points of the group of @here, oldest left; the selected one is marked. */
 static void draw_line(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 		      const struct ui_point *here)
@@ -135,8 +148,7 @@ static void draw_line(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 	    ui_put(g, area.y + 1, area.x + 1, area.w - 2, UI_DIM,
 		   lb_human_clock(text, oldest->captured_wall_ns));
 	ui_put_right(g, area.y + 1, x, area.x + area.w - 1 - x, UI_DIM,
-		     a->cfg.ascii ? _(". crash f files a app m memory v verified B booted X bad")
-				  : _("· crash f files a app m memory ✓ verified B booted ✗ bad"));
+		     legend(a, area.x + area.w - 1 - x));
 }
 
 static void draw_volumes(struct ui_app *a, struct ui_grid *g, struct ui_area area)

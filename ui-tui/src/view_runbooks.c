@@ -66,8 +66,8 @@ static void draw_plan(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 	int y = area.y;
 
 	(void)ui_putf(g, y++, area.x + 1, area.w - 1, m->plan_fits ? UI_OK : UI_WARN,
-		      m->plan_fits ? _("%s no problems; expected %s, within the goal of %s")
-				   : _("%s no problems; expected %s, OVER the goal of %s"),
+		      m->plan_fits ? _("%s no problems; expected %s, goal %s")
+				   : _("%s no problems; expected %s, OVER the goal %s"),
 		      ui_mark(a, m->plan_fits ? UI_OK : UI_WARN),
 		      lb_human_duration(total, m->plan_total_ns),
 		      m->plan_rto_ns > 0 ? lb_human_duration(rto, m->plan_rto_ns) : "-");

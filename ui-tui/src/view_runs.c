@@ -159,8 +159,10 @@ static void draw_title(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 	enum ui_style style = ui_state_style(r->state);
 	int x = area.x + 1;
 
-	x += ui_putf(g, area.y, x, area.w - 1, UI_HEAD, "%.8s %s (%s) ", r->id.show,
-		     r->runbook.show, r->mode);
+	if (area.w >= 70) /* else the time and its goal need the room; the list has the id */
+		x += ui_putf(g, area.y, x, area.w - 1, UI_HEAD, "%.8s ", r->id.show);
+	x += ui_putf(g, area.y, x, area.x + area.w - x, UI_HEAD, "%s (%s) ", r->runbook.show,
+		     r->mode);
 	x += ui_putf(g, area.y, x, area.x + area.w - x, style, "%s %s ", ui_mark(a, style),
 		     r->state);
 	x += ui_put(g, area.y, x, area.x + area.w - x, UI_TEXT,

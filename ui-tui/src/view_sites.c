@@ -93,7 +93,7 @@ static void numbers(const struct ui_group *x, char *out, size_t cap)
 		(void)lb_human_bytes(left, x->scan_all.n - x->scan_done.n);
 	if (x->eta_s.known)
 		(void)lb_human_duration(eta, x->eta_s.n * 1000000000u);
-	(void)snprintf(out, cap, _("%s/s  lag %s  to read %s  ETA %s"), rate, lag, left, eta);
+	(void)snprintf(out, cap, _("%s/s  lag %s  ETA %s  to read %s"), rate, lag, eta, left);
 }
 
 static void draw_link(struct ui_app *a, struct ui_grid *g, struct ui_area area,

@@ -135,10 +135,23 @@ static bool concerned(const struct ui_model *m, const struct ui_group *g)
 	return m->plan_groups == 0;
 }
 
+static void machines_of(const struct ui_model *m, const struct ui_group *g, char *out, size_t cap)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; i < m->machines && n < cap; i++)
+		if (strcmp(m->machine[i].group.show, g->name.show) == 0)
+			n += (size_t)snprintf(out + n, cap - n, "%s%s", n > 0 ? ", " : "",
+					      m->machine[i].name.show);
+	if (n >= cap) /* a name may have been cut in a character */
+		out[0] = '\0';
+}
+
 static void page_lost(const struct ui_app *a, struct sheet *s)
 {
 	const struct ui_model *m = &a->model;
-	char rpo[LB_HUMAN_BYTES], when[LB_HUMAN_BYTES];
+	char rpo[LB_HUMAN_BYTES], when[LB_HUMAN_BYTES], names[UI_LINE_BYTES];
 	enum ui_style good;
 	unsigned any = 0;
 
@@ -156,13 +169,17 @@ static void page_lost(const struct ui_app *a, struct sheet *s)
 		line(s, good, "%s %s: %s", ui_mark(a, good), g->name.show, rpo);
 		line(s, UI_TEXT, _("    newest point: %" PRIu64 ", taken %s, %s %s"), g->last_seq.n,
 		     lb_human_wall(when, g->newest_wall_ns.n), g->consistency, g->marks);
+		machines_of(m, g, names, sizeof(names));
+		if (names[0] != '\0')
+			line(s, UI_TEXT, _("    of %s"), names);
 	}
 	if (any == 0)
 		line(s, UI_WARN, "! %s",
 		     _("no group is a BACKUP here: there is nothing to fail over"));
 	line(s, UI_TEXT, " ");
 	line(s, UI_DIM, "%s",
-	     _("It is kept as a branch when the other site comes back, never dropped."));
+	     _("The disks of the other site may still hold it: nothing here deletes it there, and "
+	       "nothing brings it over."));
 }
 
 static const struct ui_site *site_of(const struct ui_model *m, const char *name)

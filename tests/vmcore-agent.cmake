@@ -38,7 +38,7 @@ target_include_directories(payload_check PRIVATE guests/payload)
 target_link_libraries(payload_check PRIVATE lb_flags_plain)
 target_compile_options(payload_check PRIVATE -O2)
 add_dependencies(payload_check payload)
-add_test(NAME e2e.memory COMMAND ${CMAKE_COMMAND} -E env LB_BIN=${PROJECT_BINARY_DIR}/bin
+add_test(NAME e2e.memory COMMAND ${CMAKE_COMMAND} -E env LB_BIN=${PROJECT_BINARY_DIR}/bin LB_TUI=$<TARGET_FILE:tui_live>
 	LB_PAYLOAD=${CMAKE_CURRENT_BINARY_DIR}/payload.bin LB_PAYLOAD_CHECK=$<TARGET_FILE:payload_check>
 	${CMAKE_CURRENT_SOURCE_DIR}/e2e/memory.sh)
 set_tests_properties(e2e.memory PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240 RESOURCE_LOCK guests)

@@ -103,9 +103,10 @@ static struct pty_vt *start(const char *const *command)
 static const struct {
 	const char *name, *key, *there;
 } views[] = {
-	{"sites", "2", "Links"},      {"machines", "3", "MACHINE"}, {"points", "4", "POINT"},
-	{"runbooks", "5", "RUNBOOK"}, {"runs", "6", "run"},         {"drills", "7", "drill"},
-	{"events", "8", "EVENT"},     {"console", "9", "console"},
+	{"sites", "2", "Links"},  {"machines", "3", "MACHINE"},
+	{"points", "4", "POINT"}, {"runbooks", "5", "RUNBOOK"},
+	{"runs", "6", "STATE"},   {"drills", "7", "drills went well"},
+	{"events", "8", "EVENT"}, {"console", "9", "serial console"},
 };
 
 /* What is typed while the screen is behind arrives, in order. */
@@ -114,8 +115,8 @@ static void nothing_is_lost(struct pty_vt *p)
 	press(p, "6 keys at once: help, search", "234?fail", "Search: fail");
 	press(p, "leave it", "\033", "3machines");
 	press(p, "a command line", ":point list --max 3", ":point list --max 3");
-	press(p, "its output", "\r", "POINT");
-	press(p, "leave it", "\033", "Esc back");
+	press(p, "its output", "\r", "scroll   Esc leave");
+	press(p, "leave it", "\033", "q quit");
 }
 
 static void nothing_piles_up(struct pty_vt *p)

@@ -207,7 +207,7 @@ press Down
 see ">crm"
 press Enter
 see "crm-1: serial console"
-see "hello"
+see "going on"
 press 1
 see "FAILED OVER"
 see "crm runs here and is replicated nowhere"

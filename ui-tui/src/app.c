@@ -157,6 +157,7 @@ static void follow_change(struct ui_app *a)
 			ui_asks_renew(a, UI_PART_PLAN);
 		}
 		a->book_changed_ns = r->changed_wall_ns;
+		return; /* of two with one name each would be the other's change, for ever */
 	}
 }
 

@@ -96,6 +96,7 @@ static void session(struct tui_world *w, const char *socket, const struct tk_wor
 	tw_live(w, ctl, &(const struct ui_app_cfg){.socket = socket}, 80, 24);
 	tw_pass(w, 3 * S);
 	count = tk_run(&k, count);
+	w->away = false;
 	tw_pass(w, 10 * S);
 	tw_key(w, UI_K_ESC);
 	tw_type(w, "1");

@@ -126,11 +126,11 @@ lb_wait_for 60 "the other one to write" writes
 show "tokyo$ lifeboat vm console pay"
 tokyo vm console pay --once | tail -n 2
 
-by_keys() { # SITE: the same in the terminal UI
-	[ -z "${LB_TUI:-}" ] || LB_SAYS="c 1" LB_SHOWS="${LB_SHOWS:-}" timeout 100 "$LB_TUI" machine "$LB_BIN/lifeboat" \
+by_keys() { # SITE WORDS: the same in the terminal UI
+	[ -z "${LB_TUI:-}" ] || LB_SAYS=$2 LB_SHOWS="${LB_SHOWS:-}" timeout 100 "$LB_TUI" machine "$LB_BIN/lifeboat" \
 		--socket "$work/$1/s" tui || lb_fail "the machine in the terminal UI of $1"
 }
-by_keys tokyo
+by_keys tokyo "│ c "
 
 say "memory points: disks, memory and processors of one instant"
 points() { [ "$(tokyo status --json | jq '.groups[0].points_acked')" -ge "$1" ]; }
@@ -191,7 +191,7 @@ echo "ledger: records before the newest point: at least $must_records; before th
 [ "$first" -ge "$must" ] || lb_fail "it went back behind what the point covers"
 [ "$first" -le $((had + 2 * every)) ] || lb_fail "it cannot have gone on from that point"
 
-by_keys osaka
+by_keys osaka $'\nc '
 
 say "its agent is killed, the machine is not"
 p=$(osaka vm show pay --json | jq .pid)

@@ -26,7 +26,7 @@
 
 #include "pty_vt.h"
 
-#define LONG_MS 240000 /* a slow line on a busy machine */
+#define LONG_MS 80000 /* a slow line on a busy machine */
 
 static int64_t now_ms(void)
 {

@@ -61,8 +61,8 @@ static const struct tk_word at_osaka[] = {
 
 /* The primary site. */
 static const struct tk_word at_tokyo[] = {
-	{"deed cut", "!1>>c\n"},
-	{"deed cut", "!3>c\n"},
+	{"deed cut", "!!!1>>c\n"},
+	{"deed cut", "!!!3>>c\n"},
 	{"deed machine-console", "!3>>\n"},
 	{"deed machine-console", "!3<\n"},
 	{"deed help", "!?poi\n"},
@@ -105,7 +105,6 @@ static void session(struct tui_world *w, const char *socket, const struct tk_wor
 	assert_false(tw_shows(w, "NO AGENT"));
 	print_message("%s: %u keys, %u looks, %u requests that act\n", socket, count, w->asked,
 		      w->acts);
-	assert_true(w->acts > 50);
 	sa_ctl_close(ctl);
 }
 
@@ -118,13 +117,14 @@ static void test_live_keys(void **state)
 	(void)state;
 	print_message("seed %" PRIu64 "\n", seed);
 	session(&a, osaka, at_osaka, sizeof(at_osaka) / sizeof(at_osaka[0]), keys);
-	session(&b, tokyo, at_tokyo, sizeof(at_tokyo) / sizeof(at_tokyo[0]), keys / 10);
+	session(&b, tokyo, at_tokyo, sizeof(at_tokyo) / sizeof(at_tokyo[0]), keys / 5);
 	for (size_t i = 0; ui_app_place(i, name, sizeof(name)); i++) {
 		unsigned n = ui_app_reached(a.app, name) + ui_app_reached(b.app, name);
 
 		print_message("%6u %s\n", n, name);
 		poor += n < LEAST ? 1 : 0;
 	}
+	poor += a.acts + b.acts < 2 * LEAST ? 1 : 0;
 	tw_fini(&a);
 	tw_fini(&b);
 	assert_int_equal(poor, 0);

@@ -239,6 +239,7 @@ static void machine(struct pty_vt *p)
 	pty_vt_type(p, "s");
 	pty_vt_wait_long(p, "vm screenshot pay", LONG_MS);
 	pty_vt_wait_long(p, getenv("LB_SHOWS"), LONG_MS);
+	pty_vt_wait_gone(p, "it runs: Esc ends it");
 	show(p, "its screen");
 	pty_vt_type(p, "\033");
 	pty_vt_wait_long(p, ">pay", LONG_MS);

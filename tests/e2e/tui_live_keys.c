@@ -40,7 +40,7 @@ static const struct tk_word at_osaka[] = {
 	{"deed run-continue", "!!!6<\nc\n"},
 	{"deed run-cancel", "!!!6<\nX"},
 	{"deed run-cancel", "!!!6<\nXosaka\n"},
-	{"deed console", "!!!6<\n<\n"},
+	{"deed console", "!!!6<\n<>\n"},
 	{"deed console-next", "!9n"},
 	{"deed console-older", "!9{"},
 	{"deed console-newer", "!9}"},
@@ -75,7 +75,9 @@ static const struct tk_word at_tokyo[] = {
 /* A run has begun: until it waits for its operator, or a while. */
 static void let_it_run(struct tk *k)
 {
-	for (int i = 0; i < 300 && tw_shows(k->w, "pending") && !tw_shows(k->w, "waiting"); i++)
+	for (int i = 0; i < 300 && tw_shows(k->w, "~ RUNNING") && tw_shows(k->w, "pending") &&
+			!tw_shows(k->w, "waiting");
+	     i++)
 		tw_pass(k->w, S / 2);
 }
 

@@ -3,7 +3,7 @@
 #
 # tokyo runs and protects machines that need no KVM (tests/lib/fake_vm.c under the product's own lifeboat-vm),
 # osaka is the backup. By keys: a machine's console and screen; the UI at the far end of a line of 8 kbit/s
-# (two network namespaces, tc tbf both ways); an agent killed and started under it; then 18,000 random keys.
+# (two network namespaces, tc tbf both ways); an agent killed and started under it; then 20,000 random keys.
 # LB_KEYS, LB_SEED: others. Everything runs in namespaces of its own: nothing is left.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
@@ -262,8 +262,8 @@ done < <(timeout 200 "$build/tests/tui_live" agent "$bin/lifeboat" --socket "$wo
 
 # ---- random keys
 
-say "${LB_KEYS:-18000} random keys"
-"$build/tests/tui_live_keys" "$work/osaka/s" "$work/tokyo/s" "${LB_KEYS:-18000}" ${LB_SEED:-}
+say "${LB_KEYS:-20000} random keys"
+"$build/tests/tui_live_keys" "$work/osaka/s" "$work/tokyo/s" "${LB_KEYS:-20000}" ${LB_SEED:-}
 osaka status > /dev/null
 tokyo status > /dev/null
 [ -d "/proc/${pid[osaka]}" ] || lb_fail "osaka's agent is not the one that was started"

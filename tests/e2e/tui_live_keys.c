@@ -38,6 +38,7 @@ static const struct tk_word at_osaka[] = {
 	{"deed run-skip", "osaka\n"},
 	{"deed run-halt", "!!!6<\nh\n"},
 	{"deed run-continue", "!!!6<\nc\n"},
+	{"deed run-continue", "!!!6<\nh\nc\n"},
 	{"deed run-cancel", "!!!6<\nX"},
 	{"deed run-cancel", "!!!6<\nXosaka\n"},
 	{"deed console", "!!!6<\n<>\n"},

@@ -263,8 +263,10 @@ done < <(timeout 200 "$build/tests/tui_live" agent "$bin/lifeboat" --socket "$wo
 # ---- random keys
 
 say "${LB_KEYS:-20000} random keys"
+starts() { cat "$work"/*/log | grep -c "comp=agent ev=started"; }
+before=$(starts)
 "$build/tests/tui_live_keys" "$work/osaka/s" "$work/tokyo/s" "${LB_KEYS:-20000}" ${LB_SEED:-}
 osaka status > /dev/null
 tokyo status > /dev/null
-[ -d "/proc/${pid[osaka]}" ] || lb_fail "osaka's agent is not the one that was started"
+[ "$(starts)" = "$before" ] || lb_fail "an agent died under the keys and was started anew"
 echo "passed"

@@ -3,7 +3,8 @@
  * checkpoints load again, and foreign ones are refused or harmless.
  *
  * Input: a byte that says which disk operation fails, then operations of four bytes. Every request
- * ends before the next operation, so an input always does the same.
+ * ends before the next operation, so an input always does the same (but for a transfer that is
+ * stopped at once, which may be done by then).
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -116,12 +117,15 @@ static void step(struct machine *m, const uint8_t op[4])
 		break;
 	case 2:
 		(void)vm_board_pio_read(&m->t.board, port, size);
+		(void)vm_board_pio_read(&m->t.board, (uint16_t)(BM + op[2] % 16), size);
 		break;
 	case 3:
 		bulk(m, base[op[1] & 1], v % 4200, (op[1] & 2) != 0);
 		break;
 	case 4:
 		vm_board_pio_write(&m->t.board, (uint16_t)(BM + op[1] % 16), 1, op[2]);
+		if ((op[3] & 1) != 0) /* a start that is stopped while it runs, or just after */
+			vm_board_pio_write(&m->t.board, (uint16_t)(BM + op[1] % 16), 1, 0);
 		break;
 	case 5:
 		(void)vm_mem_write32(&m->t.mem, prd, v << (op[0] >> 3 & 16));

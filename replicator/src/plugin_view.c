@@ -2,13 +2,15 @@
  * lifeboat-view-plugin.so - serves one volume as of one recovery point, read only.
  *
  *   nbdkit -f -r -U SOCKET lifeboat-view-plugin.so map=FILE store=DIR keyfile=FILE|keyfd=N
- *          [cache=BYTES]
+ *          [cache=BYTES] [outlive=BOOL]
  *
  *   map=      view map made by rep_view_prepare()
  *   store=    root directory of the segment store; segment files are only read
  *   keyfile=  data keys, one a line: 32 hex digits key id, a space, 64 hex digits key. A regular
  *             file nobody else may read or write (0600). keyfd= is the same on an open descriptor,
  *             which is closed. Never on the command line: arguments are public.
+ *   outlive=  stay when who started us ends, however that is. nbdkit 1.32 asks for SIGTERM then
+ *             whenever it stays in the foreground, and would finish no machine's next request.
  *
  * Blocks that no layer holds are holes, so qemu-img and QEMU skip them. A bad pack is EIO for the
  * blocks in it, and is named in nbdkit's log.
@@ -24,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,6 +47,7 @@ struct key_line {
 static struct {
 	char *map, *store, *keyfile;
 	int keyfd;
+	int outlive;
 	int64_t cache_bytes;
 	struct img_dev *view;
 } plugin = {.keyfd = -1};
@@ -174,6 +178,10 @@ static int view_config(const char *key, const char *value)
 		return set_path(&plugin.keyfile, value);
 	if (strcmp(key, "keyfd") == 0)
 		return nbdkit_parse_int("keyfd", value, &plugin.keyfd);
+	if (strcmp(key, "outlive") == 0) {
+		plugin.outlive = nbdkit_parse_bool(value);
+		return plugin.outlive >= 0 ? 0 : -1;
+	}
 	if (strcmp(key, "cache") == 0) {
 		plugin.cache_bytes = nbdkit_parse_size(value);
 		return plugin.cache_bytes > 0 ? 0 : -1;
@@ -190,6 +198,11 @@ static int view_config_complete(void)
 	}
 	if ((plugin.keyfile != NULL) == (plugin.keyfd > 2)) {
 		nbdkit_error("one of keyfile= and keyfd= (above 2) is needed");
+		return -1;
+	}
+	/* of this thread, nbdkit's first, which is the one that asked */
+	if (plugin.outlive == 1 && prctl(PR_SET_PDEATHSIG, 0L) != 0) {
+		nbdkit_error("prctl: %m");
 		return -1;
 	}
 	return 0;
@@ -302,7 +315,8 @@ static struct nbdkit_plugin plugin_ops = {
 		       "store=DIR     (required) root of the segment store\n"
 		       "keyfile=FILE  data keys, 0600: lines of <key id> <key> in hex\n"
 		       "keyfd=N       the same on a descriptor\n"
-		       "cache=BYTES   opened packs kept (default 16M)",
+		       "cache=BYTES   opened packs kept (default 16M)\n"
+		       "outlive=BOOL  stay when the parent ends (default false)",
 	.get_ready = view_get_ready,
 	.unload = view_unload,
 	.open = view_open,

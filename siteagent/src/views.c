@@ -8,10 +8,11 @@
  * The keys are in that process and in that file only.
  *
  * nbdkit is started in a session of its own, so a machine keeps its disk when the agent ends; who
- * owns the directory ends it (sa_view_stop_all). Its --exit-with-parent is of no use here: a
- * machine that was failed over must outlive the agent, and the death signal follows the THREAD that
- * forked, not the process, while we are on a worker of a pool. What a killed agent leaves of a
- * drill is found by the boots' records and ended at the next start (runs.c).
+ * owns the directory ends it (sa_view_stop_all). It is told to outlive us (plugin_view.c): nbdkit
+ * in the foreground asks for a signal when its parent dies, a machine that was failed over must
+ * outlive the agent, and the signal follows the THREAD that forked, while we are on a worker of a
+ * pool. What a killed agent leaves of a drill is found by the boots' records and ended at the next
+ * start (runs.c).
  *
  * It is our child until the agent ends, so somebody must wait for one that died: a timer does, by
  * pid. (libuv waits for the pids of its own children only, so neither takes the other's.)
@@ -203,9 +204,10 @@ static int spawn_nbdkit(struct sa_agent *a, const struct files *f, pid_t *pid, s
 {
 	char plugin[SA_PATH_BYTES + 64], map[SA_PATH_BYTES + 8], store[SA_PATH_BYTES + 16],
 		keys[SA_PATH_BYTES + 16];
-	const char *argv[] = {"nbdkit",    "--foreground", "--readonly", "--unix", f->sock,
-			      "--pidfile", f->pid,         "--threads",  "4",      plugin,
-			      map,         store,          keys,         NULL};
+	const char *argv[] = {"nbdkit", "--foreground", "--readonly", "--unix",
+			      f->sock,  "--pidfile",    f->pid,       "--threads",
+			      "4",      plugin,         map,          store,
+			      keys,     "outlive=true", NULL};
 
 	(void)snprintf(plugin, sizeof(plugin), "%s/lifeboat-view-plugin.so", a->plugin_dir);
 	(void)snprintf(map, sizeof(map), "map=%s", f->map);

@@ -201,6 +201,18 @@ start osaka
 [ "$(osaka vm show pay --json | jq .pid)" = "$p" ] || lb_fail "the new agent does not find it"
 left() { [ "$(osaka vm show pay --json | jq .stats.lazy_left_pages)" = 0 ]; }
 lb_wait_for 60 "all memory to be fetched" left
+# what serves its disk outlives the agent too: the ledger reads old records all the time, and others may still connect
+n=$(grep -c '^r ' "$ledger")
+goes_on() { [ "$(grep -c '^r ' "$ledger")" -ge $((n + 20)) ]; }
+lb_wait_for 60 "the ledger to go on without that agent" goes_on
+! grep BAD "$ledger" || lb_fail "the ledger lost its disk with the agent"
+for sock in "$work"/osaka/state/boots/*/*/vda.sock; do
+	[ "$(python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(10)
+s.connect(sys.argv[1])
+print(s.recv(8).decode())' "$sock")" = NBDMAGIC ] || lb_fail "nobody serves $sock any more"
+done
 
 say "result"
 echo "RPO achieved: $(((killed_ns - captured) / 1000000)) ms (age of the newest acknowledged point when tokyo died)"

@@ -8,7 +8,7 @@
  *
  * The guest's whole output is known (tests/guests/payload: the chain). Outside must hold a prefix
  * of it that is no longer than what the restored point had said, and the restored guest must
- * continue exactly there.
+ * continue exactly there. Arguments: rounds, seed.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -240,10 +240,11 @@ static uint64_t next(uint64_t *x)
 }
 
 static unsigned rounds = ROUNDS;
+static uint64_t seed = 20240229;
 
 static void test_killed_at_any_time(void **state)
 {
-	uint64_t seed = 20240229, most = 0;
+	uint64_t most = 0;
 
 	(void)state;
 	for (unsigned round = 0; round < rounds; round++) {
@@ -281,6 +282,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1)
 		rounds = (unsigned)strtoul(argv[1], NULL, 10);
+	if (argc > 2)
+		seed = strtoull(argv[2], NULL, 10);
 	(void)kvm_guest_main(argc > 1 ? 3600 : 170);
 	expected = chain_expected();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,9 +2,11 @@
  * Output commit with a real guest: it numbers its frames, the machine is killed between any two
  * cuts, and what was seen outside is explained by the last cut that was acknowledged: nothing newer
  * was seen, nothing older is missing, and the restored machine goes on with the very next number.
+ * Arguments: rounds, seed.
  */
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -308,10 +310,12 @@ static void restore(struct fix *f)
 	must(vm_start(f->vm, &err), &err);
 }
 
+static uint64_t rnd = 20;
+
 static void test_kill(void **state)
 {
 	struct fix *f = *state;
-	uint64_t rnd = 20, acked_at_kill;
+	uint64_t acked_at_kill;
 
 	start(f);
 	for (uint64_t seq = 1; seq <= 12; seq++) {
@@ -359,13 +363,19 @@ static void test_back_pressure(void **state)
 		(void)sched_yield();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_back_pressure, setup, teardown),
 	};
+	unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 1;
+	int rc = 0;
 
-	(void)kvm_guest_main(90);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	if (argc > 2)
+		rnd = strtoull(argv[2], NULL, 10);
+	(void)kvm_guest_main(argc > 1 ? 3600 : 90);
+	for (unsigned long i = 0; i < rounds && rc == 0; i++)
+		rc = cmocka_run_group_tests(tests, NULL, NULL);
+	return rc;
 }

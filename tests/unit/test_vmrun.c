@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "check.h"
 #include "hv_int.h"
+#include "vmcore/host.h"
 #include "vmdesc_int.h"
 #include "vmrun_int.h"
 
@@ -194,6 +195,17 @@ static void test_what_cannot_start(void **state)
 
 /* ---- which driver ---- */
 
+/* What this host's KVM is said to be: linked in place of the measurement. */
+static enum vm_kvm_kind kvm_kind = VM_KVM_EMULATING;
+void __wrap_vm_probe(struct vm_host *out);
+void __wrap_vm_probe(struct vm_host *out)
+{
+	*out = (struct vm_host){.kind = kvm_kind};
+	(void)snprintf(out->detail, sizeof(out->detail), "as the test says");
+}
+
+static const char *expected_why;
+
 static int prepare(const char *driver, const char *vm_program, const void *memory,
 		   struct lb_err *err)
 {
@@ -222,7 +234,7 @@ static int prepare(const char *driver, const char *vm_program, const void *memor
 		rc = sa_hv_prepare(hv, &m, &boot, err);
 	if (rc == 0) {
 		assert_string_equal(sa_hv_driver(m), "vmcore");
-		assert_string_equal(sa_hv_why(m), "vmcore: as configured");
+		assert_string_equal(sa_hv_why(m), expected_why);
 	}
 	sa_hv_machine_destroy(m);
 	sa_hv_destroy(hv);
@@ -235,6 +247,7 @@ static void test_drivers(void **state)
 	struct lb_err err = {0};
 
 	(void)state;
+	expected_why = "vmcore: as configured";
 	assert_int_equal(prepare("xen", program, NULL, &err), LB_EINPUT);
 	assert_non_null(strstr(err.msg, "auto, libvirt, vmcore"));
 	assert_int_equal(prepare("vmcore", NULL, NULL, &err), LB_EINPUT);
@@ -251,6 +264,43 @@ static void test_drivers(void **state)
 	assert_int_equal(prepare("libvirt", program, NULL, &err), LB_EINPUT);
 }
 
+static void goes_to_libvirt(const char *words)
+{
+	struct lb_err err = {0};
+
+	/* libvirt has no memory points, so the refusal tells the reason without its daemon */
+	assert_int_equal(prepare("auto", program, "m", &err), LB_EUNSUPPORTED);
+	if (strstr(err.msg, "memory points need vmcore; libvirt: ") == NULL ||
+	    strstr(err.msg, words) == NULL)
+		fail_msg("\"%s\" does not say \"%s\"", err.msg, words);
+}
+
+/* Nothing is configured: vmcore where KVM is native and the machine fits, else libvirt. */
+static void test_auto(void **state)
+{
+	const struct sa_vmdesc fits = desc;
+	struct lb_err err = {0};
+
+	(void)state;
+	kvm_kind = VM_KVM_NATIVE;
+	expected_why = "vmcore: KVM is native (as the test says)";
+	assert_int_equal(prepare("auto", program, NULL, &err), 0);
+	assert_int_equal(prepare("auto", program, "m", &err), 0);
+	desc.ram_bytes = UINT64_C(1) << 44; /* more than any host has */
+	goes_to_libvirt("MiB of memory");
+	desc = fits;
+	desc.disks = 0; /* the point has one that it does not know */
+	goes_to_libvirt("disks");
+	desc = fits;
+	kvm_kind = VM_KVM_EMULATING;
+	goes_to_libvirt("KVM is emulating (as the test says)");
+	kvm_kind = VM_KVM_NONE;
+	goes_to_libvirt("KVM is none (as the test says)");
+	/* who says vmcore gets it, whatever KVM is */
+	expected_why = "vmcore: as configured";
+	assert_int_equal(prepare("vmcore", program, NULL, &err), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +310,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_records_of_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_cannot_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drivers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_auto, setup, teardown),
 	};
 
 	assert_int_equal(argc, 2);

@@ -55,3 +55,7 @@ set_tests_properties(e2e.drill PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT
 # `output: commit`: what was seen outside is explained by the restored point.
 add_test(NAME e2e.commit COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/commit.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.commit PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 260 RESOURCE_LOCK guests)
+
+# Memory that cannot be had any more stops the machine, visibly.
+add_test(NAME e2e.lost COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/lost.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.lost PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240 RESOURCE_LOCK guests)

@@ -224,6 +224,8 @@ static int start_services(struct sa_agent *a, struct lb_err *err)
 	if (rc == 0)
 		rc = sa_runs_create(&a->runs, a, err);
 	if (rc == 0)
+		rc = sa_vmwatch_create(&a->vmwatch, a, err);
+	if (rc == 0)
 		rc = sa_api_create(&a->api, a->loop, a->cfg->control_socket, sa_agent_on_api,
 				   sa_agent_api_looks, a, err);
 	return rc;
@@ -269,6 +271,7 @@ void sa_agent_destroy(struct sa_agent *a)
 	lb_pool_destroy(a->pool);
 	sa_runs_destroy(a->runs); /* its verbs were the pool's */
 	sa_join_drop(a);
+	sa_vmwatch_destroy(a->vmwatch);
 	sa_vms_destroy(a->vms);
 	sa_views_destroy(a->views);
 	sa_history_destroy(a->history);

@@ -37,6 +37,7 @@ struct lb_loop;
 struct lb_pool;
 struct lb_timer;
 struct sa_history;
+struct sa_vmwatch;
 struct sa_idmap;
 struct sa_join;
 struct sa_jobs;
@@ -109,6 +110,7 @@ struct sa_agent {
 	struct sa_runs *runs;
 	struct sa_views *views;
 	struct sa_history *history;
+	struct sa_vmwatch *vmwatch;
 	struct sa_hv *hv;
 	struct sa_vms *vms;
 	/* source role */

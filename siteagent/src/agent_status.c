@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "vmcore/host.h"
+#include "vms_int.h"
 
 static json_t *number(uint64_t n)
 {
@@ -437,14 +438,17 @@ bool sa_cert_problem(const struct sa_agent *a, char *out, size_t out_bytes)
 	return true;
 }
 
-/* What a person must be told at once; the certificate's end behind what happened since. */
+/* What a person must be told at once: a machine that stands still, else what happened last; the
+ * certificate's end behind it. */
 static void set_alarm(json_t *o, const struct sa_agent *a)
 {
-	char cert[120] = "", both[sizeof(a->alarm) + sizeof(cert) + 2];
+	const char *trouble = sa_vmwatch_trouble(a->vmwatch);
+	const char *first = trouble != NULL ? trouble : a->alarm;
+	char cert[120] = "", both[512];
 	bool ends = sa_cert_problem(a, cert, sizeof(cert));
 
-	(void)snprintf(both, sizeof(both), "%s%s%s", a->alarm,
-		       ends && a->alarm[0] != '\0' ? "; " : "", cert);
+	(void)snprintf(both, sizeof(both), "%s%s%s", first, ends && first[0] != '\0' ? "; " : "",
+		       cert);
 	set_text(o, "alarm", both);
 }
 
@@ -594,6 +598,7 @@ struct json_t *sa_doctor_json(struct sa_agent *a)
 {
 	json_t *list = json_array();
 	bool ready = sa_ident_ready(a->ident), all = true;
+	const char *trouble = sa_vmwatch_trouble(a->vmwatch);
 	char cert[120];
 	size_t i;
 	json_t *o;
@@ -618,6 +623,8 @@ struct json_t *sa_doctor_json(struct sa_agent *a)
 		      a->cfg->hv_uri);
 	check_kvm(a, list);
 	sa_points_resume(a, check_resumes, list);
+	check(list, "machines", trouble == NULL, "%s",
+	      trouble != NULL ? trouble : "no machine that runs here has crashed");
 	check(list, "alarm", a->alarm[0] == '\0', "%s",
 	      a->alarm[0] == '\0' ? "no alarm stands" : a->alarm);
 	json_array_foreach(list, i, o)

@@ -397,6 +397,24 @@ int sa_boot_start(struct sa_agent *a, struct sa_boot *b, const char *xml,
 	return rc;
 }
 
+int sa_boot_restart(struct sa_agent *a, struct sa_boot *b, struct lb_err *err)
+{
+	struct sa_hv_machine *vm = NULL;
+	int rc = sa_furnish_disks(a, b, err);
+
+	if (rc == 0)
+		rc = sa_boot_adopt(a, b, &vm, err);
+	if (rc == 0)
+		rc = sa_hv_start(vm, err);
+	if (rc == 0) {
+		b->memory = false;
+		(void)snprintf(b->cold, sizeof(b->cold), "started again from its own disks");
+		rc = note_booted(a, b, vm, err);
+	}
+	sa_hv_machine_destroy(vm);
+	return rc;
+}
+
 int sa_boot_end(struct sa_agent *a, const struct sa_boot *b, bool remove, struct lb_err *err)
 {
 	struct sa_hv_machine *vm = NULL;

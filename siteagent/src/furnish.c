@@ -194,6 +194,19 @@ static void furnish_memory(struct sa_agent *a, struct sa_boot *b, const struct r
 		(void)snprintf(b->cold, sizeof(b->cold), "%.150s", why.msg);
 }
 
+int sa_furnish_disks(struct sa_agent *a, struct sa_boot *b, struct lb_err *err)
+{
+	struct rep_manifest *m = NULL;
+	struct lb_buf *bytes = NULL;
+	int rc = sa_read_manifest(a, &b->point, &bytes, &m, err);
+
+	if (rc == 0)
+		rc = serve_disks(a, b, m, err);
+	lb_buf_unref(bytes);
+	free(m);
+	return rc;
+}
+
 /* Durable first, so that a new process knows what may be there; then views; nothing runs yet. */
 int sa_furnish(struct sa_agent *a, struct sa_boot *b, char **xml, struct sa_boot_memory *memory,
 	       struct lb_err *err)

@@ -141,6 +141,9 @@ struct sa_boot_memory { /* of a memory point */
  * runs yet. b->memory and b->cold say whether it may go on from memory. */
 int sa_furnish(struct sa_agent *a, struct sa_boot *b, char **xml, struct sa_boot_memory *memory,
 	       struct lb_err *err);
+/* Only views of the disks of a boot whose machine is off: those that are served stay as they are.
+ */
+int sa_furnish_disks(struct sa_agent *a, struct sa_boot *b, struct lb_err *err);
 /* Its probes passed: keep in <state_dir>/orders in which order @vm touched its memory, for the next
  * boot of that machine from memory, drill or not. */
 void sa_keep_order(struct sa_agent *a, const struct sa_boot *b, struct sa_hv_machine *vm);
@@ -175,6 +178,9 @@ int sa_boot_adopt(struct sa_agent *a, const struct sa_boot *b, struct sa_hv_mach
 int sa_boot_start(struct sa_agent *a, struct sa_boot *b, const char *xml,
 		  const struct sa_boot_memory *memory, struct sa_hv_machine **out,
 		  struct lb_err *err);
+/* Start the machine of a failover's boot again after it was stopped, or ended: cold, from its own
+ * overlays over the same point. Its record says so afterwards. */
+int sa_boot_restart(struct sa_agent *a, struct sa_boot *b, struct lb_err *err);
 /* Power off and undefine; @remove: overlays too; then its views. Idempotent. */
 int sa_boot_end(struct sa_agent *a, const struct sa_boot *b, bool remove, struct lb_err *err);
 /* sa_boot_end() and remove every file but the record and the serial log; then CLEANED. */

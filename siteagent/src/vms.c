@@ -17,17 +17,7 @@
 #include "vmrun_int.h"
 #include "vms_int.h"
 
-#define PLACES_MAX 512u
-#define PAUSE_NS   UINT64_C(20000000000)
-
-/* One machine and where it lives. */
-struct place {
-	char name[SA_NAME_BYTES];
-	char dir[SA_PATH_BYTES];
-	const struct sa_group_cfg *group; /* defined here; NULL: booted by a run */
-	const struct sa_machine_cfg *machine;
-	char run[LB_ID_TEXT];
-};
+#define PAUSE_NS UINT64_C(20000000000)
 
 enum command {
 	CMD_LIST,
@@ -51,11 +41,13 @@ struct request {
 	enum command command;
 	struct sa_vmdesc desc; /* RUN */
 	char program[SA_PATH_BYTES];
+	struct sa_boot
+		*boot; /* RUN of a machine that a run booted: a copy; NULL: it is defined here */
 	json_t *answer;
 	int rc;
 	struct lb_err err;
 	size_t places;
-	struct place place[]; /* as many as allocated for */
+	struct sa_vm_place place[]; /* as many as allocated for */
 };
 
 struct sa_vms {
@@ -85,6 +77,7 @@ static void request_free(struct request *q)
 	if (q->next != NULL)
 		q->next->prev = q->prev;
 	json_decref(q->answer);
+	free(q->boot);
 	free(q);
 }
 
@@ -155,36 +148,37 @@ int sa_vm_describe(struct sa_agent *a, const struct sa_group_cfg *g, const struc
 	return sa_idmap_get(a->ids, path, &out->uuid, err);
 }
 
-static void add_defined(struct sa_agent *a, struct request *q, const char *name)
+static size_t add_defined(struct sa_agent *a, const char *name, struct sa_vm_place *out, size_t n,
+			  size_t cap)
 {
 	for (size_t i = 0; i < a->cfg->groups; i++) {
 		const struct sa_group_cfg *g = &a->cfg->group[i];
 
-		for (size_t k = 0; k < g->machines && q->places < PLACES_MAX; k++) {
+		for (size_t k = 0; k < g->machines && n < cap; k++) {
 			const struct sa_machine_cfg *m = &g->machine[k];
-			struct place *p = &q->place[q->places];
+			struct sa_vm_place *p = &out[n];
 
+			*p = (struct sa_vm_place){.group = g, .machine = m};
 			if (strcmp(m->driver, "vmcore") != 0 ||
 			    (name != NULL && strcmp(m->name, name) != 0) ||
 			    sa_vm_dir(a, g, m, p->dir, NULL) != 0)
 				continue;
 			memcpy(p->name, m->name, sizeof(p->name));
-			p->group = g;
-			p->machine = m;
-			q->places++;
+			n++;
 		}
 	}
+	return n;
 }
 
-static void add_booted(struct sa_agent *a, struct request *q, const char *name)
+static size_t add_booted(struct sa_agent *a, const char *name, struct sa_vm_place *out, size_t n,
+			 size_t cap)
 {
 	char path[SA_PATH_BYTES + 16];
 
 	for (const struct sa_run *s = a->runs != NULL ? a->runs->first : NULL; s != NULL;
 	     s = s->next)
-		for (const struct sa_boot *b = s->boots; b != NULL && q->places < PLACES_MAX;
-		     b = b->next) {
-			struct place *p = &q->place[q->places];
+		for (const struct sa_boot *b = s->boots; b != NULL && n < cap; b = b->next) {
+			struct sa_vm_place *p = &out[n];
 
 			if (b->state == SA_BOOT_CLEANED ||
 			    (name != NULL && strcmp(b->domain, name) != 0))
@@ -192,11 +186,18 @@ static void add_booted(struct sa_agent *a, struct request *q, const char *name)
 			(void)snprintf(path, sizeof(path), "%s/vm.json", b->dir);
 			if (access(path, F_OK) != 0)
 				continue; /* libvirt's */
+			*p = (struct sa_vm_place){.group = NULL};
 			memcpy(p->name, b->domain, sizeof(p->name));
 			memcpy(p->dir, b->dir, sizeof(p->dir));
 			memcpy(p->run, b->run, sizeof(p->run));
-			q->places++;
+			n++;
 		}
+	return n;
+}
+
+size_t sa_vms_places(struct sa_agent *a, const char *name, struct sa_vm_place *out, size_t cap)
+{
+	return add_booted(a, name, out, add_defined(a, name, out, 0, cap), cap);
 }
 
 /* ---- as JSON: blocking ---- */
@@ -264,7 +265,7 @@ static void add_stats(json_t *o, struct vm_ctl *c)
 					    (json_int_t)m.stats.held_bytes));
 }
 
-static json_t *place_json(const struct place *p, bool stats)
+static json_t *place_json(const struct sa_vm_place *p, bool stats)
 {
 	char socket[SA_PATH_BYTES + 16];
 	struct vm_ctl *c = NULL;
@@ -319,22 +320,22 @@ static int disk_size(const char *path, uint64_t *out, struct lb_err *err)
 
 static int run_machine(struct request *q, struct lb_err *err)
 {
-	const struct place *p = &q->place[0];
+	const struct sa_vm_place *p = &q->place[0];
 	const struct sa_vm_cfg *vm = &p->machine->vm;
 	struct sa_vmrun_disk disk[VM_DISKS_MAX] = {0};
 	const struct sa_network_cfg *net = &vm->network;
-	const struct sa_vmrun r = {
-		.dir = p->dir,
-		.program = q->program,
-		.desc = &q->desc,
-		.disk = disk,
-		.firmware = q->vms->agent->cfg->hv_firmware, /* never changes */
-		.vga_firmware = q->vms->agent->cfg->hv_vga_firmware,
-		.kernel = vm->kernel[0] != '\0' ? vm->kernel : NULL,
-		.initrd = vm->initrd[0] != '\0' ? vm->initrd : NULL,
-		.netns = net->netns[0] != '\0' ? net->netns : NULL,
-		.bridge = net->bridge[0] != '\0' ? net->bridge : NULL,
-		.commit_bytes = vm->output == SA_OUTPUT_COMMIT ? vm->output_bound_bytes : 0};
+	const struct sa_vmrun r = {.dir = p->dir,
+			     .program = q->program,
+			     .desc = &q->desc,
+			     .disk = disk,
+			     .firmware = q->vms->agent->cfg->hv_firmware, /* never changes */
+			     .vga_firmware = q->vms->agent->cfg->hv_vga_firmware,
+			     .kernel = vm->kernel[0] != '\0' ? vm->kernel : NULL,
+			     .initrd = vm->initrd[0] != '\0' ? vm->initrd : NULL,
+			     .netns = net->netns[0] != '\0' ? net->netns : NULL,
+			     .bridge = net->bridge[0] != '\0' ? net->bridge : NULL,
+			     .commit_bytes =
+				     vm->output == SA_OUTPUT_COMMIT ? vm->output_bound_bytes : 0};
 	int rc = 0;
 
 	for (size_t i = 0; i < q->desc.disks && rc == 0; i++) {
@@ -347,7 +348,18 @@ static int run_machine(struct request *q, struct lb_err *err)
 	return rc == 0 ? sa_vmrun_start(&r, err) : rc;
 }
 
-static int simple(const struct place *p, enum vm_ctl_type type, uint64_t n, struct lb_err *err)
+static int run(struct request *q, struct lb_err *err)
+{
+	struct vm_ctl_msg answer;
+
+	if (sa_vmrun_ask(q->place[0].dir, VM_CTL_STATE, 0, VM_CTL_INFO, &answer, NULL) == 0)
+		return lb_err_set(err, LB_EBUSY, 0, "it %s: stop it first",
+				  answer.info.state == VM_CRASHED ? "has crashed" : "runs already");
+	return q->boot != NULL ? sa_boot_restart(q->vms->agent, q->boot, err) : run_machine(q, err);
+}
+
+static int simple(const struct sa_vm_place *p, enum vm_ctl_type type, uint64_t n,
+		  struct lb_err *err)
 {
 	struct vm_ctl_msg answer;
 
@@ -356,11 +368,11 @@ static int simple(const struct place *p, enum vm_ctl_type type, uint64_t n, stru
 
 static int perform(struct request *q)
 {
-	const struct place *p = &q->place[0];
+	const struct sa_vm_place *p = &q->place[0];
 
 	switch (q->command) {
 	case CMD_RUN:
-		return run_machine(q, &q->err);
+		return run(q, &q->err);
 	case CMD_PAUSE:
 		return simple(p, VM_CTL_PAUSE, PAUSE_NS, &q->err);
 	case CMD_RESUME:
@@ -430,8 +442,7 @@ static struct request *begin(struct call *c, enum command command, const char *n
 		sa_call_fail(c, LB_ENOMEM, "machines");
 		return NULL;
 	}
-	add_defined(c->agent, q, name);
-	add_booted(c->agent, q, name);
+	q->places = sa_vms_places(c->agent, name, q->place, room);
 	q->rq = c->rq;
 	return q;
 }
@@ -443,7 +454,7 @@ static void submit(struct request *q)
 
 void sa_get_vms(struct call *c)
 {
-	struct request *q = begin(c, CMD_LIST, NULL, PLACES_MAX);
+	struct request *q = begin(c, CMD_LIST, NULL, SA_VM_PLACES_MAX);
 
 	if (q != NULL)
 		submit(q);
@@ -452,7 +463,7 @@ void sa_get_vms(struct call *c)
 /* The one machine the path names; NULL: answered already. */
 static struct request *one(struct call *c, enum command command)
 {
-	struct request *q = begin(c, command, c->api->part[1], PLACES_MAX);
+	struct request *q = begin(c, command, c->api->part[1], SA_VM_PLACES_MAX);
 
 	if (q != NULL && q->places == 0) {
 		request_free(q);
@@ -471,17 +482,41 @@ void sa_get_vm(struct call *c)
 		submit(q);
 }
 
+/* What a failover booted belongs to this site as long as its group does. */
+static int prepare_restart(struct request *q)
+{
+	struct sa_agent *a = q->vms->agent;
+	const struct sa_vm_place *p = &q->place[0];
+	const struct sa_boot *b = NULL;
+	struct sa_role_record rec;
+
+	for (const struct sa_run *s = a->runs->first; s != NULL && b == NULL; s = s->next)
+		for (b = s->boots; b != NULL && strcmp(b->dir, p->dir) != 0;)
+			b = b->next;
+	if (b == NULL || b->mode == RB_DRILL)
+		return lb_err_set(&q->err, LB_EINPUT, 0,
+				  "machine %s was booted by a drill: its run starts it", p->name);
+	if (!sa_role_get(a->roles, &b->group, &rec) || rec.role != SA_ROLE_PRIMARY)
+		return lb_err_set(&q->err, LB_EFENCED, 0, "machine %s: its group is not %s here",
+				  p->name, sa_role_name(SA_ROLE_PRIMARY));
+	q->boot = malloc(sizeof(*q->boot));
+	if (q->boot == NULL)
+		return lb_err_set(&q->err, LB_ENOMEM, 0, "machine %s", p->name);
+	*q->boot = *b;
+	q->boot->next = NULL;
+	return 0;
+}
+
 /* May it run here, and what it takes. */
 static int prepare_run(struct request *q)
 {
 	struct sa_agent *a = q->vms->agent;
-	const struct place *p = &q->place[0];
+	const struct sa_vm_place *p = &q->place[0];
 	struct sa_role_record rec;
 	int n;
 
 	if (p->machine == NULL)
-		return lb_err_set(&q->err, LB_EINPUT, 0,
-				  "machine %s was booted by a run: the run starts it", p->name);
+		return prepare_restart(q);
 	if (sa_role_by_name(a->roles, p->group->name, &rec) && rec.role != SA_ROLE_PRIMARY)
 		return lb_err_set(&q->err, LB_EFENCED, 0,
 				  "group %s is %s here at epoch %" PRIu64 ": %s", rec.name,
@@ -550,7 +585,7 @@ void sa_vms_fence(struct sa_vms *v, const struct sa_group_cfg *group)
 		return;
 	for (size_t i = 0; i < group->machines; i++) {
 		const struct sa_machine_cfg *m = &group->machine[i];
-		struct place *p = &q->place[q->places];
+		struct sa_vm_place *p = &q->place[q->places];
 
 		if (strcmp(m->driver, "vmcore") != 0 ||
 		    sa_vm_dir(v->agent, group, m, p->dir, NULL) != 0)

@@ -19,6 +19,21 @@
 #include "agent_int.h"
 #include "vmdesc_int.h"
 
+enum {
+	SA_VM_PLACES_MAX = 512
+};
+/* One machine and where it lives. */
+struct sa_vm_place {
+	char name[SA_NAME_BYTES];
+	char dir[SA_PATH_BYTES];
+	const struct sa_group_cfg *group; /* defined here; NULL: booted by a run */
+	const struct sa_machine_cfg *machine;
+	char run[LB_ID_TEXT];
+};
+
+/* Those of that @name (NULL: all), at most @cap; returns how many. */
+size_t sa_vms_places(struct sa_agent *a, const char *name, struct sa_vm_place *out, size_t cap);
+
 /* How machine @m of group @g is built, from the configuration. */
 int sa_vm_describe(struct sa_agent *a, const struct sa_group_cfg *g, const struct sa_machine_cfg *m,
 		   struct sa_vmdesc *out, struct lb_err *err);
@@ -31,5 +46,13 @@ int sa_vms_create(struct sa_vms **out, struct sa_agent *a, struct lb_err *err);
 void sa_vms_destroy(struct sa_vms *v);
 /* Power off every machine of @group that is defined here; asynchronous. */
 void sa_vms_fence(struct sa_vms *v, const struct sa_group_cfg *group);
+
+/* vmwatch.c: somebody looks after them. Needs the agent's loop and pool; destroy it after the pool.
+ */
+int sa_vmwatch_create(struct sa_vmwatch **out, struct sa_agent *a, struct lb_err *err);
+void sa_vmwatch_destroy(struct sa_vmwatch *w);
+/* A machine that cannot go on, for people; NULL: all is well. The text is good until the loop's
+ * next turn. @w NULL is allowed. */
+const char *sa_vmwatch_trouble(const struct sa_vmwatch *w);
 
 #endif

@@ -8,7 +8,7 @@
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
 if [ "${3:-}" != inside ]; then
-	for tool in unshare jq nbdkit ip; do
+	for tool in unshare jq nbdkit ip python3; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
 	done
 	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
@@ -123,6 +123,8 @@ tokyo vm list | grep -q "^pay  *machine  *erp  *running" || lb_fail "vm list doe
 tokyo vm console pay --once | grep -q hello || lb_fail "its console says nothing"
 printf 'typed' | tokyo vm console pay > /dev/null
 lb_wait_for 10 "the echo" sh -c "'$bin/lifeboat' --socket '$work/tokyo/s' vm console pay --once | grep -q TYPED"
+python3 "$top/tests/lib/console.py" hello abc ABC "$bin/lifeboat" --socket "$work/tokyo/s" vm console pay ||
+	lb_fail "its console on a terminal"
 tokyo vm screenshot pay | grep -q "fake screen" || lb_fail "no screenshot"
 tokyo vm screenshot pay --png "$work/pay.png"
 [ "$(head -c 8 "$work/pay.png" | od -An -tx1 | tr -d ' ')" = 89504e470d0a1a0a ] || lb_fail "no PNG"
@@ -248,6 +250,29 @@ kill9 osaka
 start osaka
 [ "$(vm osaka pay .pid)" = "$p" ] || lb_fail "osaka's new agent does not find it"
 [ "$(ticks osaka pay)" -gt "$after" ] || lb_fail "it does not run any more"
+
+python3 "$top/tests/lib/console.py" "going on" abc ABC "$bin/lifeboat" --socket "$work/osaka/s" vm console pay ||
+	lb_fail "the failed-over machine's console on a terminal"
+
+say "its guest faults: that is an alarm, and it can be started again, cold"
+printf F | osaka vm console pay > /dev/null
+lb_wait_for 10 "the fault" state_is osaka pay crashed
+osaka vm list | grep -q "^pay  *boot .* crashed .*fault: triple fault" || lb_fail "vm list: $(osaka vm list)"
+alarm() { osaka status --json | jq -r .alarm; }
+alarmed() { [[ $(alarm) == "machine_crashed: machine pay: fault: triple fault" ]]; }
+lb_wait_for 20 "the alarm" alarmed
+grep -q "ev=machine_crashed vm=pay of=$run err=\"fault: triple fault\"" "$work/osaka/log" || lb_fail "no event"
+osaka doctor > "$work/doctor" || true
+grep -q "^BAD  machines .*machine_crashed: machine pay" "$work/doctor" || lb_fail "doctor: $(cat "$work/doctor")"
+refused 4 "it has crashed" osaka vm run pay
+osaka vm stop pay --confirm osaka > /dev/null
+lb_wait_for 10 "the machine to be off" state_is osaka pay off
+kill -9 "$(cat "$work/osaka/state/boots/${run:0:8}"/*/vda.pid)" # its views are served anew
+osaka vm run pay > /dev/null || lb_fail "it cannot be started again"
+state_is osaka pay running || lb_fail "it does not run again"
+[ "$(vm osaka pay .restored)" = false ] || lb_fail "it was restored from a memory that is of the past"
+no_alarm() { [ "$(alarm)" = "" ]; }
+lb_wait_for 20 "the end of the alarm" no_alarm
 
 say "tokyo comes back: it is fenced and may not run its machine"
 start tokyo

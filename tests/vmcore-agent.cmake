@@ -23,6 +23,8 @@ target_include_directories(unit_src_vmcore PRIVATE ${PROJECT_SOURCE_DIR}/siteage
 target_link_options(unit_vmrun PRIVATE -Wl,--wrap=vm_probe)
 lb_test(unit.vmdesc unit/test_vmdesc.c DEPS siteagent)
 target_include_directories(unit_vmdesc PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
+lb_test(unit.vmcpu unit/test_vmcpu.c DEPS siteagent)
+target_include_directories(unit_vmcpu PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 lb_test(unit.dev_kept unit/test_dev_kept.c DEPS imaging)
 target_include_directories(unit_vm_hub PRIVATE ${PROJECT_SOURCE_DIR}/vmcore/src)
 
@@ -59,3 +61,7 @@ set_tests_properties(e2e.commit PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOU
 # Memory that cannot be had any more stops the machine, visibly.
 add_test(NAME e2e.lost COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/lost.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.lost PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240 RESOURCE_LOCK guests)
+
+# One group of machines of two kinds; two disks and memory of one instant.
+add_test(NAME e2e.mixed COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/mixed.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.mixed PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 260 RESOURCE_LOCK guests)

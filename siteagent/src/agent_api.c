@@ -640,6 +640,7 @@ static const struct path {
 	{"GET", "runs", get_runs},
 	{"GET", "runs/*", get_run},
 	{"GET", "runs/*/console", get_console},
+	{"GET", "cpu", sa_get_cpu},
 	{"GET", "vms", sa_get_vms},
 	{"GET", "vms/*", sa_get_vm},
 	{"GET", "events", get_events},

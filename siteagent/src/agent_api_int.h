@@ -26,6 +26,7 @@ bool sa_call_point(struct call *c, const char *text, struct rep_point *out);
 
 /* vms.c: answered once machines were asked. */
 void sa_get_vms(struct call *c);
+void sa_get_cpu(struct call *c); /* vmcpu.c */
 void sa_get_vm(struct call *c);
 void sa_post_vm_command(struct call *c);
 /* agent_work.c: each starts a job and answers its id. */

@@ -117,6 +117,7 @@ int cli_run_halt(struct cli *c);
 int cli_run_cancel(struct cli *c);
 int cli_drill(struct cli *c);
 int cli_vm_list(struct cli *c);
+int cli_vm_cpu(struct cli *c);
 int cli_vm_show(struct cli *c);
 int cli_vm_run(struct cli *c);
 int cli_vm_console(struct cli *c);

@@ -44,6 +44,7 @@ static const struct {
 	{"run", "cancel", cli_run_cancel},
 	{"drill", "", cli_drill},
 	{"vm", "list", cli_vm_list},
+	{"vm", "cpu", cli_vm_cpu},
 	{"vm", "show", cli_vm_show},
 	{"vm", "run", cli_vm_run},
 	{"vm", "console", cli_vm_console},

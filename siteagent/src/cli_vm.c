@@ -88,6 +88,24 @@ int cli_vm_list(struct cli *c)
 	return 0;
 }
 
+/* A name from elsewhere ends no comment. */
+int cli_vm_cpu(struct cli *c)
+{
+	char site[CELL], model[CELL];
+	json_t *o = NULL;
+	int rc = cli_call(c, "GET", "/v1/cpu", NULL, &o);
+
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return cli_print_json(c, o);
+	(void)printf("# %s: %s\n%s\n", cli_text(site, sizeof(site), o, "site"),
+		     cli_text(model, sizeof(model), o, "model"),
+		     json_string_value(json_object_get(o, "template")));
+	json_decref(o);
+	return 0;
+}
+
 static void print_one(json_t *o)
 {
 	json_t *list = json_pack("[O]", o);

@@ -81,6 +81,7 @@ struct sa_vm_cfg {
 	uint64_t ram_bytes, cpus;
 	char kernel[SA_PATH_BYTES], initrd[SA_PATH_BYTES]; /* "" firmware boots */
 	char cmdline[SA_CMDLINE_BYTES];
+	char cpu[SA_PATH_BYTES]; /* file of CPU templates; "": this host's alone */
 	struct sa_network_cfg network;
 	bool memory_points;
 	enum sa_output output;

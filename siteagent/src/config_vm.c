@@ -24,6 +24,13 @@ const struct lb_conf_field sa_config_vm_fields[] = {
 	 .max = 16,
 	 .dflt = "1",
 	 .help = "processors"},
+	{.key = "cpu",
+	 .type = LB_CT_STR,
+	 IN(cpu),
+	 .dflt = "",
+	 .help = "file of what the hosts that it may go on at print by `lifeboat vm cpu`: its "
+		 "guest "
+		 "sees what all of them and this one have"},
 	{.key = "kernel",
 	 .type = LB_CT_STR,
 	 IN(kernel),
@@ -126,6 +133,7 @@ static void check_name(struct lb_conf *doc, const struct lb_conf_node *map, cons
 
 static void check_vm(struct lb_conf *doc, const struct lb_conf_node *n, const struct sa_vm_cfg *vm)
 {
+	check_path(doc, n, "cpu", vm->cpu);
 	check_path(doc, n, "kernel", vm->kernel);
 	check_path(doc, n, "initrd", vm->initrd);
 	check_name(doc, n, "netns", vm->network.netns);

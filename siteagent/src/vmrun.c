@@ -474,13 +474,17 @@ static int give_reset(struct launch *q, struct lb_err *err)
 static int give_boot(struct launch *q, struct lb_err *err)
 {
 	const struct sa_vmrun *r = q->r;
+	int rc = 0;
 
 	if (r->state != NULL) {
-		int rc = give_checkpoint(q, err);
-
+		rc = give_checkpoint(q, err);
 		q->l.boot = VM_LAUNCH_RESTORE;
 		return rc == 0 ? give_reset(q, err) : rc;
 	}
+	if (r->cpu != NULL)
+		rc = give_bytes(q, VM_FD_CPU, r->cpu, r->cpu_bytes, "CPU template", err);
+	if (rc != 0)
+		return rc;
 	if (!r->desc->direct_kernel) {
 		q->l.boot = VM_LAUNCH_BIOS;
 		return give_firmware(q, err);

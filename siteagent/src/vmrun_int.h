@@ -43,7 +43,9 @@ struct sa_vmrun {
 	const struct sa_vmdesc *desc;     /* names, sizes, buses; .name is the machine's here */
 	const struct sa_vmrun_disk *disk; /* as many as desc has, same order */
 	const char *firmware, *kernel, *initrd; /* files of this host; NULL: none */
-	const char *vga_firmware;               /* NULL, "" or not there: no screen */
+	const void *cpu; /* encoded CPU template of a cold start; NULL: this host's */
+	size_t cpu_bytes;
+	const char *vga_firmware; /* NULL, "" or not there: no screen */
 	/* Where its NICs go: see sa_hv_boot_cfg. Both NULL: nowhere. */
 	const char *netns, *bridge;
 	/* A checkpoint to go on from; NULL: cold boot. */

@@ -14,6 +14,7 @@
 #include "base/loop.h"
 #include "imaging/dev.h"
 #include "runs_int.h"
+#include "vmcore/host.h"
 #include "vmrun_int.h"
 #include "vms_int.h"
 
@@ -323,8 +324,9 @@ static int run_machine(struct request *q, struct lb_err *err)
 	const struct sa_vm_place *p = &q->place[0];
 	const struct sa_vm_cfg *vm = &p->machine->vm;
 	struct sa_vmrun_disk disk[VM_DISKS_MAX] = {0};
+	uint8_t cpu[VM_CPU_MAX_BYTES];
 	const struct sa_network_cfg *net = &vm->network;
-	const struct sa_vmrun r = {.dir = p->dir,
+	struct sa_vmrun r = {.dir = p->dir,
 			     .program = q->program,
 			     .desc = &q->desc,
 			     .disk = disk,
@@ -342,6 +344,10 @@ static int run_machine(struct request *q, struct lb_err *err)
 		disk[i].path = p->machine->volume[i].path;
 		disk[i].logged = true;
 		rc = disk_size(disk[i].path, &disk[i].size_bytes, err);
+	}
+	if (rc == 0 && vm->cpu[0] != '\0') {
+		rc = sa_vmcpu_of_hosts(cpu, &r.cpu_bytes, vm->cpu, err);
+		r.cpu = cpu;
 	}
 	if (rc == 0 && mkdir(p->dir, 0700) != 0 && errno != EEXIST)
 		rc = lb_err_errno(err, errno, "make directory %s", p->dir);

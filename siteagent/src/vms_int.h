@@ -47,6 +47,14 @@ void sa_vms_destroy(struct sa_vms *v);
 /* Power off every machine of @group that is defined here; asynchronous. */
 void sa_vms_fence(struct sa_vms *v, const struct sa_group_cfg *group);
 
+/* vmcpu.c: CPU templates as text, a line of hex digits each; empty lines and those that begin with
+ * '#' are nothing. *@io becomes what it and every line of @text has in common. Errors: LB_EINPUT
+ * (says which line), LB_EUNSUPPORTED (processors of different vendors). */
+struct vm_cpu;
+int sa_vmcpu_intersect(struct vm_cpu *io, const char *text, struct lb_err *err);
+/* The same of the file @path and this host; encoded into @out (VM_CPU_MAX_BYTES). Blocking. */
+int sa_vmcpu_of_hosts(uint8_t *out, size_t *bytes, const char *path, struct lb_err *err);
+
 /* vmwatch.c: somebody looks after them. Needs the agent's loop and pool; destroy it after the pool.
  */
 int sa_vmwatch_create(struct sa_vmwatch **out, struct sa_agent *a, struct lb_err *err);

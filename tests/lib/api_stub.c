@@ -419,6 +419,12 @@ void rep_source_cut_now(struct rep_source *s, const struct lb_id *group)
 
 /* ---- machines: vms.c asks their processes ---- */
 
+void sa_get_cpu(struct call *c)
+{
+	did("cpu", NULL);
+	sa_api_answer(c->rq, json_object());
+}
+
 void sa_get_vms(struct call *c)
 {
 	did("vms", NULL);

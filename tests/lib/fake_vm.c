@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,6 +25,7 @@
 #include "base/wr.h"
 #include "imaging/dev.h"
 #include "vmcore/cut.h"
+#include "vmcore/host.h"
 #include "vmcore/net.h"
 #include "vmcore/vm.h"
 
@@ -58,6 +60,7 @@ struct vm {
 	uint64_t seq, held_ns;
 	uint32_t order[ORDER_MAX];
 	size_t order_count;
+	uint32_t cpu_leaves; /* of the template of a cold start; 0: none */
 };
 
 /* ---- the guest ---- */
@@ -154,6 +157,7 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 	if (vm == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "fake machine");
 	vm->cfg = *cfg;
+	vm->cpu_leaves = cfg->restore == NULL && cfg->cpu != NULL ? cfg->cpu->count : 0;
 	memcpy(vm->disk, cfg->disks, cfg->disk_count * sizeof(vm->disk[0]));
 	vm->net = cfg->nic_count > 0 ? cfg->nics[0].net : NULL;
 	(void)pthread_mutex_init(&vm->lock, NULL);
@@ -198,10 +202,15 @@ void vm_destroy(struct vm *vm)
 
 int vm_start(struct vm *vm, struct lb_err *err)
 {
+	char line[40];
 	int e;
 
 	atomic_store(&vm->state, VM_RUNNING);
 	say(vm, VM_EVENT_SERIAL, vm->cfg.restore != NULL ? "going on\n" : "hello\n");
+	if (vm->cpu_leaves > 0) {
+		(void)snprintf(line, sizeof(line), "cpu of %u leaves\n", vm->cpu_leaves);
+		say(vm, VM_EVENT_SERIAL, line);
+	}
 	e = pthread_create(&vm->thread, NULL, guest, vm);
 	vm->started = e == 0;
 	return e != 0 ? lb_err_errno(err, e, "guest thread") : 0;
@@ -379,6 +388,15 @@ void vm_cut_end(struct vm *vm, bool kept)
 {
 	(void)vm;
 	(void)kept;
+}
+
+/* A leaf for each byte. */
+int vm_cpu_decode(struct vm_cpu *out, const void *p, size_t len, struct lb_err *err)
+{
+	if (*(const char *)p == '!')
+		return lb_err_set(err, LB_ECORRUPT, 0, "no CPU template");
+	*out = (struct vm_cpu){.count = (uint32_t)len};
+	return 0;
 }
 
 int vm_state_peek(struct vm_state_info *out, const void *state, size_t len, struct lb_err *err)

@@ -748,6 +748,30 @@ static void test_jail_of_root(void **state)
 	vm_rig_fini(&rig);
 }
 
+/* Its guest sees what it was told; what is no template is refused before anything runs. */
+static void test_cpu_template(void **state)
+{
+	struct vm_ctl *c;
+	int fd;
+
+	(void)state;
+	for (int good = 1; good >= 0; good--) {
+		vm_rig_init(&rig);
+		vm_rig_fd(&rig, VM_FD_BIOS, 0, open("/dev/null", O_RDONLY | O_CLOEXEC));
+		fd = memfd_create("cpu", MFD_CLOEXEC);
+		assert_int_equal(write(fd, good ? "template" : "!", good ? 8 : 1), good ? 8 : 1);
+		vm_rig_fd(&rig, VM_FD_CPU, 0, fd);
+		assert_int_equal(vm_rig_launch(&rig, program), good ? 0 : LB_ECORRUPT);
+		if (good) {
+			c = open_ctl();
+			assert_int_equal(ask(c, VM_CTL_SERIAL_ATTACH, 100, VM_CTL_OK), 0);
+			expect(c, "cpu of 8 leaves");
+			vm_ctl_close(c);
+		}
+		vm_rig_fini(&rig);
+	}
+}
+
 static int make_start(void **state)
 {
 	(void)state;
@@ -780,6 +804,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_nonsense_from_a_machine),
 		cmocka_unit_test(test_a_killed_machine),
 		cmocka_unit_test(test_wrong_launches),
+		cmocka_unit_test(test_cpu_template),
 		cmocka_unit_test(test_jail_of_root),
 	};
 

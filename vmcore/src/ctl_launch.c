@@ -149,6 +149,7 @@ static bool role_known(uint32_t role, uint32_t index)
 	case VM_FD_VGA_BIOS:
 	case VM_FD_KERNEL:
 	case VM_FD_INITRD:
+	case VM_FD_CPU:
 	case VM_FD_STATE:
 	case VM_FD_RAM:
 	case VM_FD_ORDER:

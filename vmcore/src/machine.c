@@ -15,6 +15,7 @@
 #include "imaging/dev.h"
 #include "imaging/extmap.h"
 #include "vmcore/cut.h"
+#include "vmcore/host.h"
 #include "vmcore/net.h"
 #include "vmcore/vm.h"
 
@@ -217,6 +218,25 @@ static int read_checkpoint(struct vm_machine *m, struct vm_restore *r, struct vm
 	return read_order(m, r, err);
 }
 
+/* ---- processor ---- */
+
+/* A machine that goes on from a checkpoint has that one's. */
+static int read_cpu(struct vm_machine *m, struct vm_cpu *out, bool *there, struct lb_err *err)
+{
+	int fd = fd_of(m, VM_FD_CPU, 0), rc;
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+
+	*there = fd >= 0;
+	if (fd < 0)
+		return 0;
+	rc = read_fd(fd, VM_CPU_MAX_BYTES, &bytes, &len, "CPU template", err);
+	if (rc == 0)
+		rc = vm_cpu_decode(out, bytes, len, err);
+	free(bytes);
+	return rc;
+}
+
 /* ---- the machine ---- */
 
 static int create_vm(struct vm_machine *m, struct vm_hub *hub, struct lb_err *err)
@@ -232,7 +252,11 @@ static int create_vm(struct vm_machine *m, struct vm_hub *hub, struct lb_err *er
 		rc = read_checkpoint(m, &restore, info, err);
 		cfg.restore = &restore;
 		cfg.cpu = &info->cpu;
-	} else {
+	} else if (rc == 0) {
+		bool there;
+
+		rc = read_cpu(m, &info->cpu, &there, err);
+		cfg.cpu = there ? &info->cpu : NULL;
 		cfg.bios_fd = fd_of(m, VM_FD_BIOS, 0);
 		cfg.vga_bios_fd = fd_of(m, VM_FD_VGA_BIOS, 0);
 	}

@@ -37,6 +37,7 @@ enum vm_launch_role {
 	VM_FD_VGA_BIOS = 11,
 	VM_FD_KERNEL = 12, /* LINUX; RESTORE, optional: what a reset starts */
 	VM_FD_INITRD = 13,
+	VM_FD_CPU = 14,       /* CPU template of a cold start (vmcore/host.h); optional */
 	VM_FD_DISK_DATA = 20, /* raw image, or the overlay's blocks */
 	VM_FD_DISK_VIEW = 21, /* connected NBD socket: what is below the overlay */
 	VM_FD_DISK_MAP = 22,  /* the overlay's bitmap file */

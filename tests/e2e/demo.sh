@@ -180,12 +180,15 @@ echo "points acknowledged during the drill: $((after - before)) in $drill_second
 # ---- disaster
 
 say "disaster: SIGKILL of tokyo's QEMUs and lifeboatd, in the middle of writes"
-sleep 2
+more=$(($(tokyo status --json | jq .groups[0].points_acked) + 2))
+two_more() { [ "$(tokyo status --json | jq .groups[0].points_acked)" -ge "$more" ]; }
+lb_wait_for 60 "two more points" two_more
 stats=$(tokyo status --json | jq -c '.groups[0] | {points_acked, bytes_changed, bytes_shipped, bytes_read}')
 kill -9 "$(lb_site_qemu_pid a erp-db)" "$(lb_site_qemu_pid a old-crm)" "$(cat "$work/tokyo/pid")"
 rm -f "$work/tokyo/control.sock"
 killed_ns=$(date +%s%N)
-sleep 0.3
+all_seen() { tail -n 1 "$work/durable" | awk -v t="$killed_ns" '{ exit !($1 + 0 > t + 0) }'; }
+lb_wait_for 10 "the last look at the consoles" all_seen
 kill "$watcher" 2> /dev/null || true
 osaka status | tail -n +2
 point=$(osaka point show latest --json)

@@ -5,6 +5,7 @@
  *   watch      protected, machines, recovery points, the age of the newest
  *   drill      choose the runbook, drill it, see it end well, read the console of a booted machine
  *   failover   the wizard to its typed name, the run to its end, the banner, the console
+ *   screen     (of e2e.cold) the screen of a machine under the KVM core
  *
  * Each phase is a terminal UI of its own: a run goes on when one ends, and the next finds it.
  * Prints the screens it came by. Exit status 0: everything was seen.
@@ -101,6 +102,17 @@ static void failover(struct pty_vt *p)
 	show(p, "afterwards");
 }
 
+/* e2e.cold: what stands on the screen of a machine under the KVM core. */
+static void screen(struct pty_vt *p)
+{
+	press(p, "3", ">crm");
+	pty_vt_wait(p, "s screen"); /* once it is known which machines have one */
+	press(p, "s", "welcome to Osaka.");
+	show(p, "the screen of crm");
+	pty_vt_type(p, "q");
+	pty_vt_wait_gone(p, "welcome to Osaka.");
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const env[] = {"TERM=xterm-256color", "LC_ALL=C.UTF-8", "TZ=UTC",
@@ -108,14 +120,16 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*fn)(struct pty_vt *p);
-	} phases[] = {{"watch", watch}, {"drill", drill}, {"failover", failover}};
+	} phases[] = {
+		{"watch", watch}, {"drill", drill}, {"failover", failover}, {"screen", screen}};
 	struct pty_vt *p;
 	size_t i = 0;
 
-	while (argc == 4 && i < 3 && strcmp(phases[i].name, argv[1]) != 0)
+	while (argc == 4 && i < 4 && strcmp(phases[i].name, argv[1]) != 0)
 		i++;
-	if (argc != 4 || i == 3) {
-		(void)fputs("usage: tui_story watch|drill|failover LIFEBOAT SOCKET\n", stderr);
+	if (argc != 4 || i == 4) {
+		(void)fputs("usage: tui_story watch|drill|failover|screen LIFEBOAT SOCKET\n",
+			    stderr);
 		return 2;
 	}
 	p = pty_vt_start((const char *const[]){argv[2], "--socket", argv[3], "tui", NULL}, env, 100,

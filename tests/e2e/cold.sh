@@ -98,6 +98,7 @@ judge "$(osaka run list --json | jq -r '.runs[0].id')"
 say "a screen that an operator can look at"
 osaka vm screenshot crm > "$work/screen"
 grep -qF "$words" "$work/screen" || lb_fail "crm's screen: $(cat "$work/screen")"
+"$build/tests/tui_story" screen "$bin/lifeboat" "$work/osaka/s" > "$work/tui" 2>&1 || lb_fail "in the terminal UI: $(cat "$work/tui")"
 
 say "reset: the firmware starts again inside the jail"
 osaka vm reset crm --confirm osaka > /dev/null

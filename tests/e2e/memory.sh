@@ -143,7 +143,7 @@ last_record() { tail -c 4096 "$records" | sed -n 's/^r \([0-9]*\) [0-9a-f]\{64\}
 done >> "$work/said" 2> /dev/null) &
 watcher=$!
 disown $watcher
-sleep 3
+lb_wait_for 90 "fifteen acknowledged points" points 15
 tokyo vm show pay
 stats=$(tokyo vm show pay --json | jq -c .stats)
 shipped=$(tokyo status --json | jq -c '.groups[0] | {points_acked, bytes_changed, bytes_shipped}')
@@ -151,7 +151,8 @@ shipped=$(tokyo status --json | jq -c '.groups[0] | {points_acked, bytes_changed
 say "disaster: SIGKILL of the machine and of tokyo's agent"
 kill -9 "$(tokyo vm show pay --json | jq .pid)" "$(tokyo vm show ledger --json | jq .pid)" "${pid[tokyo]}"
 killed_ns=$(date +%s%N)
-sleep 0.3
+all_seen() { tail -n 1 "$work/said" | awk -v t="$killed_ns" '{ exit !($1 + 0 > t + 0) }'; }
+lb_wait_for 10 "the last look at what they said" all_seen
 kill "$watcher" 2> /dev/null || true
 had=$(last_step) had_records=$(last_record)
 point=$(osaka point show latest --json)

@@ -143,7 +143,8 @@ last_record() { tail -c 4096 "$records" | sed -n 's/^r \([0-9]*\) [0-9a-f]\{64\}
 done >> "$work/said" 2> /dev/null) &
 watcher=$!
 disown $watcher
-lb_wait_for 90 "fifteen acknowledged points" points 15
+more=$(($(tokyo status --json | jq '.groups[0].points_acked') + 12))
+lb_wait_for 90 "twelve more points" points "$more"
 tokyo vm show pay
 stats=$(tokyo vm show pay --json | jq -c .stats)
 shipped=$(tokyo status --json | jq -c '.groups[0] | {points_acked, bytes_changed, bytes_shipped}')

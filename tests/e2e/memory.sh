@@ -112,7 +112,7 @@ osaka site token tokyo > "$work/token"
 tokyo site join "$work/token" > /dev/null
 
 say "tokyo: two machines of our own under lifeboat-vm"
-tokyo doctor | grep kvm || true
+tokyo doctor 2> /dev/null | grep kvm || true
 show "tokyo$ lifeboat vm run pay"
 tokyo vm run pay
 show "tokyo$ lifeboat vm run ledger"

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -9,19 +8,22 @@
 
 #define SHADOW_END    UINT64_C(0x100000)
 #define FIRMWARE_UNIT 0x10000u /* images are 64, 128 or 256 KiB */
+#define PIECE_BYTES   0x4000u
 
-static int read_all(int fd, uint8_t *p, size_t len, const char *what, struct lb_err *err)
+static int read_all(int fd, uint8_t *p, uint64_t off, size_t len, const char *what,
+		    struct lb_err *err)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(fd, p + done, len - done, (off_t)done);
+		ssize_t n = pread(fd, p + done, len - done, (off_t)(off + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return lb_err_errno(err, errno, "reading the %s", what);
 		if (n == 0)
-			return lb_err_set(err, LB_EINPUT, 0, "%s ends at %zu of %zu bytes", what,
-					  done, len);
+			return lb_err_set(err, LB_EINPUT, 0,
+					  "%s ends at %" PRIu64 " of %" PRIu64 " bytes", what,
+					  off + done, off + len);
 		done += (size_t)n;
 	}
 	return 0;
@@ -38,11 +40,27 @@ static int size_of(uint64_t *out, int fd, const char *what, struct lb_err *err)
 	return 0;
 }
 
-/* All pages at once: half of what reading a firmware took were its page faults, one by one. A
- * kernel that does not know the advice takes them as before. */
-static void touch(uint8_t *p, size_t len)
+/* Piece by piece into the place below 4 GiB and into its copy below 1 MiB. */
+static int load(struct vm_mem *m, int fd, uint64_t bytes, struct lb_err *err)
 {
-	(void)madvise(p, len, MADV_POPULATE_WRITE);
+	uint8_t *rom = vm_mem_firmware(m);
+	struct vm_gpa shadow = {SHADOW_END - VM_FIRMWARE_BYTES};
+	uint8_t *low = vm_mem_ptr(m, shadow, VM_FIRMWARE_BYTES);
+	uint64_t skip = VM_FIRMWARE_BYTES - bytes; /* images lie at the end */
+	uint8_t piece[PIECE_BYTES];
+
+	memset(rom, 0, skip);
+	memset(low, 0, skip);
+	for (uint64_t off = 0; off < bytes; off += sizeof(piece)) {
+		int rc = read_all(fd, piece, off, sizeof(piece), "firmware", err);
+
+		if (rc != 0)
+			return rc;
+		vm_mem_put(m, rom + skip + off, piece, sizeof(piece));
+		vm_mem_put(m, low + skip + off, piece, sizeof(piece));
+	}
+	vm_mem_dirty(m, shadow, VM_FIRMWARE_BYTES);
+	return 0;
 }
 
 void vm_boot_bios_again(struct vm_entry *out, struct vm_mem *m)
@@ -66,16 +84,11 @@ int vm_boot_bios(struct vm_entry *out, struct vm_mem *m, int fd, struct lb_err *
 				  "firmware of %" PRIu64
 				  " bytes: must be 64 to 256 KiB, a multiple of 64 KiB",
 				  bytes);
-	touch(vm_mem_firmware(m), VM_FIRMWARE_BYTES);
-	touch(vm_mem_ptr(m, (struct vm_gpa){SHADOW_END - VM_FIRMWARE_BYTES}, VM_FIRMWARE_BYTES),
-	      VM_FIRMWARE_BYTES);
-	/* the reset vector is 16 bytes below 4 GiB: images lie at the end */
-	rc = read_all(fd, vm_mem_firmware(m) + (VM_FIRMWARE_BYTES - bytes), bytes, "firmware", err);
-	if (rc != 0)
-		return rc;
-	memset(vm_mem_firmware(m), 0, VM_FIRMWARE_BYTES - bytes);
-	vm_boot_bios_again(out, m);
-	return 0;
+	rc = load(m, fd, bytes, err);
+	/* the reset vector is 16 bytes below 4 GiB */
+	if (rc == 0)
+		*out = (struct vm_entry){.long_mode = false};
+	return rc;
 }
 
 int vm_boot_option_rom(uint32_t *len, struct vm_mem *m, int fd, struct lb_err *err)
@@ -90,7 +103,7 @@ int vm_boot_option_rom(uint32_t *len, struct vm_mem *m, int fd, struct lb_err *e
 		return lb_err_set(err, LB_EINPUT, 0,
 				  "VGA BIOS of %" PRIu64 " bytes: must be 512 bytes to 64 KiB",
 				  bytes);
-	rc = read_all(fd, rom, bytes, "VGA BIOS", err);
+	rc = read_all(fd, rom, 0, bytes, "VGA BIOS", err);
 	if (rc != 0)
 		return rc;
 	if (rom[0] != 0x55 || rom[1] != 0xaa)

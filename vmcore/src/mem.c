@@ -174,6 +174,12 @@ uint8_t *vm_mem_firmware(struct vm_mem *m)
 	return m->base + m->ram_bytes + VM_OPTION_ROM_BYTES;
 }
 
+void vm_mem_put(struct vm_mem *m, uint8_t *at, const void *from, uint64_t len)
+{
+	if (m->fd < 0 || pwrite(m->fd, from, len, at - m->base) != (ssize_t)len)
+		memcpy(at, from, len);
+}
+
 bool vm_mem_settle(struct vm_mem *m, struct vm_gpa gpa, uint64_t len)
 {
 	const volatile uint8_t *p = vm_mem_ptr(m, gpa, len);

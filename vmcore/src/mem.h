@@ -81,6 +81,9 @@ void vm_mem_dirty(struct vm_mem *m, struct vm_gpa gpa, uint64_t len);
 /* The read-only part, for who fills it before the guest runs: option ROM, firmware. */
 uint8_t *vm_mem_option_rom(struct vm_mem *m);
 uint8_t *vm_mem_firmware(struct vm_mem *m);
+/* Before the guest runs: @len bytes to @at, of this memory. Much quicker than a copy where no page
+ * is there yet: none is cleared or mapped here. Not noted as dirty. */
+void vm_mem_put(struct vm_mem *m, uint8_t *at, const void *from, uint64_t len);
 /* Wait until lazily restored pages of the range are there. False: they cannot be had any more and
  * read as zero; the machine is crashed, and nothing made of them may leave it. So a disk's writes
  * and a card's frames are settled before they are sent. */

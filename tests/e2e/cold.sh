@@ -8,19 +8,8 @@
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
 PATH=$PATH:/usr/sbin:/sbin
-if [ "${3:-}" != inside ]; then
-	[ -c /dev/kvm ] || { echo "skipped: no /dev/kvm"; exit 77; }
-	for tool in unshare jq nbdkit ip grub-mkimage; do
-		command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	work=$(mktemp -d /tmp/lbcold.XXXXXX)
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work timeout -k 5 "${LB_COLD_LIMIT_S:-280}" \
-		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
-	exit
-fi
+. "$top/tests/lib/alone.sh"
+lb_alone cold "${LB_COLD_LIMIT_S:-280}" /dev/kvm jq nbdkit ip grub-mkimage
 . "$top/tests/lib/site.sh"
 . "$top/tests/lib/pair.sh"
 words="Dear legacy machine, welcome to Osaka."

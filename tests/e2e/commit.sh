@@ -13,20 +13,8 @@
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
 PATH=$PATH:/usr/sbin:/sbin
-if [ "${3:-}" != inside ]; then
-	[ -c /dev/kvm ] || { echo "skipped: no /dev/kvm"; exit 77; }
-	[ -c /dev/net/tun ] || { echo "skipped: no /dev/net/tun"; exit 77; }
-	for tool in unshare jq nbdkit ip python3; do
-		command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	work=$(mktemp -d /tmp/lbcommit.XXXXXX)
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work timeout -k 5 "${LB_COMMIT_LIMIT_S:-220}" \
-		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
-	exit
-fi
+. "$top/tests/lib/alone.sh"
+lb_alone commit "${LB_COMMIT_LIMIT_S:-220}" /dev/kvm /dev/net/tun jq nbdkit ip python3
 . "$top/tests/lib/site.sh"
 . "$top/tests/lib/pair.sh"
 rounds=${LB_COMMIT_ROUNDS:-2}

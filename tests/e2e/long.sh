@@ -7,20 +7,9 @@
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
 PATH=$PATH:/usr/sbin:/sbin
-if [ "${4:-}" != inside ]; then
-	[ -c /dev/kvm ] || { echo "skipped: no /dev/kvm"; exit 77; }
-	for tool in unshare jq nbdkit ip; do
-		command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	work=$(mktemp -d /tmp/lblong.XXXXXX)
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work timeout -k 5 "${LB_LONG_LIMIT_S:-1800}" \
-		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" "${3:-2000}" inside
-	exit
-fi
-points=$3
+. "$top/tests/lib/alone.sh"
+lb_alone long "${LB_LONG_LIMIT_S:-1800}" /dev/kvm jq nbdkit ip
+points=${3:-2000}
 . "$top/tests/lib/site.sh"
 . "$top/tests/lib/pair.sh"
 mount --make-rprivate /

@@ -12,22 +12,11 @@
 set -euo pipefail
 top=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
 LB_BIN=${LB_BIN:-$top/build/release/bin}
-LB_PAYLOAD=${LB_PAYLOAD:-$LB_BIN/../tests/payload.bin}
-LB_PAYLOAD_CHECK=${LB_PAYLOAD_CHECK:-$LB_BIN/../tests/payload_check}
+LB_PAYLOAD=$(realpath "${LB_PAYLOAD:-$LB_BIN/../tests/payload.bin}")
+LB_PAYLOAD_CHECK=$(realpath "${LB_PAYLOAD_CHECK:-$LB_BIN/../tests/payload_check}")
 PATH=$PATH:/usr/sbin:/sbin
-if [ "${1:-}" != inside ]; then
-	[ -c /dev/kvm ] || { echo "skipped: no /dev/kvm"; exit 77; }
-	for tool in unshare jq nbdkit ip; do
-		command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	work=$(mktemp -d /tmp/lbmem.XXXXXX)
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work LB_BIN=$LB_BIN LB_PAYLOAD=$(realpath "$LB_PAYLOAD") LB_PAYLOAD_CHECK=$(realpath "$LB_PAYLOAD_CHECK") \
-		timeout -k 5 "${LB_MEMORY_LIMIT_S:-200}" unshare -n -m -p -f --kill-child --mount-proc "$0" inside
-	exit
-fi
+. "$top/tests/lib/alone.sh"
+lb_alone mem "${LB_MEMORY_LIMIT_S:-200}" /dev/kvm jq nbdkit ip
 . "$top/tests/lib/site.sh"
 work=$LB_WORK
 pages=1024 seed=7 every=200000

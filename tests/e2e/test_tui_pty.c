@@ -351,6 +351,26 @@ static void test_mute_terminal(void **state)
 	fake_agent_stop(f);
 }
 
+/* Answers in pieces are answers: their digits are no keys. */
+static void test_torn_answers(void **state)
+{
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+	struct pty_vt *p = start();
+
+	(void)state;
+	pty_vt_wait(p, " DRILL ");
+	pty_vt_torn(p);
+	for (int i = 0; i < 10; i++) {
+		pty_vt_type(p, "3");
+		pty_vt_wait(p, "fileserver");
+		pty_vt_type(p, "2");
+		pty_vt_wait(p, "Links");
+	}
+	assert_false(pty_vt_shows(p, "1R"));
+	quit(p);
+	fake_agent_stop(f);
+}
+
 /* Below the first line, which has a clock. */
 static char *plan_of(struct pty_vt *p)
 {
@@ -617,9 +637,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_agent_restart),   cmocka_unit_test(test_moods),
 		cmocka_unit_test(test_slow_terminal),   cmocka_unit_test(test_stopped_terminal),
 		cmocka_unit_test(test_resize_storm),    cmocka_unit_test(test_mute_terminal),
-		cmocka_unit_test(test_wide_terminal),   cmocka_unit_test(test_command),
-		cmocka_unit_test(test_editor),          cmocka_unit_test(test_idle_bytes),
-		cmocka_unit_test(test_bytes_of_keys),
+		cmocka_unit_test(test_torn_answers),    cmocka_unit_test(test_wide_terminal),
+		cmocka_unit_test(test_command),         cmocka_unit_test(test_editor),
+		cmocka_unit_test(test_idle_bytes),      cmocka_unit_test(test_bytes_of_keys),
 	};
 
 	if (argc < 3)

@@ -16,6 +16,7 @@
 #include <vterm.h>
 
 #define WAIT_MS 30000
+#define TORN_MS 60 /* between the pieces of an answer: well over the wait for a key's bytes */
 
 struct pty_vt {
 	int master, slave; /* the slave stays open here: the terminal outlives the program */
@@ -24,7 +25,7 @@ struct pty_vt {
 	VTerm *vt;
 	VTermScreen *screen;
 	int w, h;
-	bool alternate, cursor, ended, mute, wide;
+	bool alternate, cursor, ended, mute, wide, torn;
 	int flags; /* of the terminal as it was opened */
 	int status;
 	bool beyond_ascii;
@@ -111,12 +112,18 @@ pid_t pty_vt_pid(const struct pty_vt *p)
 static void answer(struct pty_vt *p)
 {
 	char buf[256];
-	size_t n = vterm_output_read(p->vt, buf, sizeof(buf));
+	size_t n = vterm_output_read(p->vt, buf, sizeof(buf)), first = 0;
 	char *column = p->wide && n > 0 ? memmem(buf, n, ";2R", 3) : NULL;
 
 	if (column != NULL)
 		column[1] = '3';
-	if (n > 0 && !p->mute && write(p->master, buf, n) != (ssize_t)n)
+	if (p->torn && n > 2) {
+		first = 2;
+		if (write(p->master, buf, first) != (ssize_t)first)
+			abort();
+		(void)poll(NULL, 0, TORN_MS);
+	}
+	if (n > 0 && !p->mute && write(p->master, buf + first, n - first) != (ssize_t)(n - first))
 		abort();
 }
 
@@ -142,6 +149,11 @@ static void pump(struct pty_vt *p, int ms)
 void pty_vt_mute(struct pty_vt *p)
 {
 	p->mute = true;
+}
+
+void pty_vt_torn(struct pty_vt *p)
+{
+	p->torn = true;
 }
 
 void pty_vt_wide(struct pty_vt *p)

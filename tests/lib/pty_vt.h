@@ -21,6 +21,8 @@ void pty_vt_end(struct pty_vt *p);
 void pty_vt_mute(struct pty_vt *p); /* it does not answer the program's questions any more */
 /* It is one that draws characters of ambiguous width in two columns, and says so. */
 void pty_vt_wide(struct pty_vt *p);
+/* From here on its answers come in two pieces, as over a line that cut them. */
+void pty_vt_torn(struct pty_vt *p);
 /* Type @byte and wait until the program has read it; what it writes is left where it is. */
 void pty_vt_type_unseen(struct pty_vt *p, char byte);
 pid_t pty_vt_pid(const struct pty_vt *p);

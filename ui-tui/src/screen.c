@@ -34,6 +34,11 @@
  * line 1, where the answer would be that of Shift-F3. */
 #define ASK_WIDTH "\033[2;1H─\033[6n"
 
+/* How long the rest of a key's bytes may take after Esc. An answer that is under way may come in
+ * pieces over a slow line: its digits are not to be taken for keys. */
+#define ESC_MS    25
+#define ANSWER_MS 400
+
 /*
  * The one global state of the program: curses has its own, and a handler of a fatal signal gets no
  * argument. Written before the handler is installed, only read by it.
@@ -197,7 +202,7 @@ int ui_screen_open(enum ui_theme theme, bool utf8, struct lb_err *err)
 	(void)typeahead(-1); /* frames are drawn whole */
 	(void)nodelay(stdscr, TRUE);
 	(void)meta(stdscr, TRUE);
-	(void)set_escdelay(25);
+	(void)set_escdelay(ESC_MS);
 	set_looks(theme);
 	begin_with_size();
 	define_plain_keys();
@@ -389,6 +394,8 @@ bool ui_screen_key(uint32_t *key)
 	int kind;
 
 	do {
+		(void)set_escdelay(screen.tty.answers && screen.tty.waiting > 0 ? ANSWER_MS
+										: ESC_MS);
 		kind = get_wch(&c);
 		if (kind == ERR)
 			return false;

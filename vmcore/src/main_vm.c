@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,20 +28,6 @@
 #include "vmcore/launch.h"
 
 #define LAUNCH_MS 10000
-
-static volatile bool quit;
-static int quit_fd = -1;
-
-static void on_term(int sig)
-{
-	const uint64_t one = 1;
-	int before = errno; /* of whatever is interrupted */
-
-	(void)sig;
-	quit = true;
-	(void)!write(quit_fd, &one, sizeof(one)); /* banned-ok: an eventfd */
-	errno = before;
-}
 
 static int receive(struct vm_machine *m, struct lb_err *err)
 {
@@ -75,17 +62,29 @@ static void report(const struct vm_ctl_msg *m)
 	(void)close(VM_LAUNCH_FD);
 }
 
-static int signals(struct lb_err *err)
-{
-	struct sigaction sa = {.sa_handler = on_term};
+/* What wakes the thread that serves: the hub's eventfd, and the signals that end a machine. */
+struct wake {
+	int kick_fd;
+	int signal_fd;
+};
 
-	quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (quit_fd < 0)
-		return lb_err_errno(err, errno, "make an eventfd");
-	(void)sigaction(SIGTERM, &sa, NULL);
-	(void)sigaction(SIGINT, &sa, NULL);
+/* No thread runs yet: all that follow block what is read from @w->signal_fd. */
+static int signals(struct wake *w, struct lb_err *err)
+{
+	sigset_t end;
+
 	(void)signal(SIGPIPE, SIG_IGN); /* nobody's death is ours */
 	(void)signal(SIGHUP, SIG_IGN);
+	(void)sigemptyset(&end);
+	(void)sigaddset(&end, SIGTERM);
+	(void)sigaddset(&end, SIGINT);
+	(void)pthread_sigmask(SIG_BLOCK, &end, NULL);
+	w->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->kick_fd < 0)
+		return lb_err_errno(err, errno, "make an eventfd");
+	w->signal_fd = signalfd(-1, &end, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (w->signal_fd < 0)
+		return lb_err_errno(err, errno, "make a signalfd");
 	return 0;
 }
 
@@ -96,14 +95,14 @@ static int fd_of(const struct vm_machine *m, enum vm_launch_role role)
 	return at >= 0 ? m->fd[at] : -1;
 }
 
-static int set_up(struct vm_machine *m, struct vm_hub **hub, struct lb_err *err)
+static int set_up(struct vm_machine *m, struct vm_hub **hub, struct wake *w, struct lb_err *err)
 {
-	int rc = signals(err);
+	int rc = signals(w, err);
 
 	if (rc == 0)
 		rc = receive(m, err);
 	if (rc == 0)
-		rc = vm_hub_create(hub, quit_fd, err);
+		rc = vm_hub_create(hub, w->kick_fd, err);
 	if (rc == 0)
 		rc = vm_jail_enter(m->l.uid, m->l.gid, &m->jail, err);
 	if (rc == 0)
@@ -119,6 +118,7 @@ int main(int argc, char **argv)
 {
 	struct vm_machine m = {.jail = 0};
 	struct vm_hub *hub = NULL;
+	struct wake wake = {.kick_fd = -1, .signal_fd = -1};
 	struct lb_err err = {0};
 	int rc;
 
@@ -127,16 +127,16 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "lifeboat-vm is started by lifeboatd\n");
 		return 2;
 	}
-	rc = set_up(&m, &hub, &err);
+	rc = set_up(&m, &hub, &wake, &err);
 	report(&(struct vm_ctl_msg){.type = rc == 0 ? VM_CTL_OK : VM_CTL_ERROR, .err = err});
 	if (rc == 0) {
 		const struct vm_serve_cfg cfg = {.m = &m,
 						 .hub = hub,
-						 .kick_fd = quit_fd,
+						 .kick_fd = wake.kick_fd,
 						 .listen_fd = fd_of(&m, VM_FD_LISTEN),
 						 .heartbeat_fd = fd_of(&m, VM_FD_HEARTBEAT),
 						 .log_fd = fd_of(&m, VM_FD_SERIAL_LOG),
-						 .quit = &quit};
+						 .signal_fd = wake.signal_fd};
 
 		lb_log(LB_LOG_INFO, "vm", "running", "vm=%s", m.l.name, "jail=%u", m.jail, NULL);
 		rc = vm_serve(&cfg, &err);

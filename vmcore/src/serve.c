@@ -56,6 +56,7 @@ struct serve {
 	int port_sock; /* who reads the agent port, -1: nobody */
 	char last[128];
 	bool log_failed;
+	bool told_to_end; /* by a signal */
 	uint8_t in[VM_CTL_FRAME_MAX];
 };
 
@@ -461,6 +462,7 @@ static void port_accept(struct serve *s)
 
 enum {
 	POLL_KICK,
+	POLL_SIGNAL,
 	POLL_LISTEN,
 	POLL_BEAT,
 	POLL_PORT,
@@ -474,6 +476,8 @@ static int watch(struct serve *s, struct pollfd *p)
 	int ms = -1;
 
 	p[POLL_KICK] = (struct pollfd){.fd = s->cfg->kick_fd, .events = POLLIN};
+	p[POLL_SIGNAL] =
+		(struct pollfd){.fd = s->told_to_end ? -1 : s->cfg->signal_fd, .events = POLLIN};
 	p[POLL_LISTEN] = (struct pollfd){.fd = s->cfg->listen_fd, .events = POLLIN};
 	p[POLL_BEAT] = (struct pollfd){.fd = s->cfg->heartbeat_fd, .events = POLLIN};
 	p[POLL_PORT] = (struct pollfd){.fd = s->port_sock, .events = POLLIN};
@@ -514,6 +518,8 @@ static void turn(struct serve *s, const struct pollfd *p)
 
 	if (p[POLL_KICK].revents != 0)
 		(void)!read(s->cfg->kick_fd, &count, sizeof(count)); /* banned-ok: an eventfd */
+	if (p[POLL_SIGNAL].revents != 0)
+		s->told_to_end = true;
 	note_events(s);
 	log_serial(s);
 	collect(s);
@@ -530,7 +536,7 @@ static void turn(struct serve *s, const struct pollfd *p)
 
 static bool is_over(const struct serve *s)
 {
-	return vm_work_stopped(s->work) || *s->cfg->quit || vm_state(s->cfg->m->vm) == VM_OFF;
+	return vm_work_stopped(s->work) || s->told_to_end || vm_state(s->cfg->m->vm) == VM_OFF;
 }
 
 static bool has_more_to_say(struct serve *s)

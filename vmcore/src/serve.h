@@ -19,14 +19,15 @@ enum {
 struct vm_serve_cfg {
 	struct vm_machine *m;
 	struct vm_hub *hub;
-	int kick_fd;               /* the hub's eventfd */
-	int listen_fd;             /* SEQPACKET */
-	int heartbeat_fd;          /* listening STREAM, -1: none */
-	int log_fd;                /* serial log, -1: none */
-	const volatile bool *quit; /* set by a signal handler, which also writes to kick_fd */
+	int kick_fd;      /* the hub's eventfd */
+	int signal_fd;    /* readable: the machine is to end; it is left unread */
+	int listen_fd;    /* SEQPACKET */
+	int heartbeat_fd; /* listening STREAM, -1: none */
+	int log_fd;       /* serial log, -1: none */
 };
 
-/* Serves until the machine is off, stopped by a client, or *quit. 0, or why it could not go on. */
+/* Serves until the machine is off, stopped by a client or a signal. 0, or why it could not go on.
+ */
 int vm_serve(const struct vm_serve_cfg *cfg, struct lb_err *err);
 
 #endif

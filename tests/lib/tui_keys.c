@@ -85,7 +85,7 @@ static void one_key(struct tk *k, uint32_t key)
 
 	tw_key(w, key);
 	check_acts(k, acts);
-	free(tw_screen(w, false));
+	free(tw_screen(w));
 	if (rnd_below(r, 3) == 0)
 		tw_pass(w, S / 2);
 	if (rnd_below(r, 200) == 0)

@@ -239,7 +239,7 @@ void tw_size(struct tui_world *w, int columns, int rows)
 	tw_input(w, &in);
 }
 
-char *tw_screen(struct tui_world *w, bool styles)
+char *tw_screen(struct tui_world *w)
 {
 	char *text = NULL;
 	size_t len = 0;
@@ -248,14 +248,67 @@ char *tw_screen(struct tui_world *w, bool styles)
 	if (f == NULL)
 		abort();
 	ui_app_draw(w->app, &w->grid);
-	ui_grid_print(&w->grid, f, styles);
+	ui_grid_print(&w->grid, f);
 	(void)fclose(f);
 	return text;
 }
 
+static bool is_plain(struct ui_look l)
+{
+	return l.fg < 0 && l.bg < 0 && !l.bold && !l.reverse && !l.underline && !l.dim;
+}
+
+static bool is_same(struct ui_look a, struct ui_look b)
+{
+	return a.fg == b.fg && a.bg == b.bg && a.bold == b.bold && a.reverse == b.reverse &&
+	       a.underline == b.underline && a.dim == b.dim;
+}
+
+static void print_look(struct ui_look l, FILE *out)
+{
+	static const char *const names[] = {"black", "red",     "green", "yellow",
+					    "blue",  "magenta", "cyan",  "white"};
+
+	if (l.fg >= 0)
+		(void)fprintf(out, " %s", names[l.fg]);
+	if (l.bg >= 0)
+		(void)fprintf(out, " on %s", names[l.bg]);
+	(void)fprintf(out, "%s%s%s%s", l.bold ? " bold" : "", l.reverse ? " reverse" : "",
+		      l.underline ? " underline" : "", l.dim ? " dim" : "");
+}
+
+static void print_row(const struct ui_grid *g, int y, enum ui_theme theme, FILE *out)
+{
+	bool first = true;
+
+	for (int x = 0, end; x < g->w; x = end) {
+		struct ui_look l = ui_theme_look(theme, ui_grid_at(g, y, x)->style);
+
+		for (end = x + 1; end < g->w; end++)
+			if (!is_same(l, ui_theme_look(theme, ui_grid_at(g, y, end)->style)))
+				break;
+		if (is_plain(l))
+			continue;
+		if (first)
+			(void)fprintf(out, "%2d:", y);
+		(void)fprintf(out, "%s %d+%d", first ? "" : ",", x, end - x);
+		print_look(l, out);
+		first = false;
+	}
+	if (!first)
+		(void)fputc('\n', out);
+}
+
+void tw_looks(struct tui_world *w, enum ui_theme theme, FILE *out)
+{
+	ui_app_draw(w->app, &w->grid);
+	for (int y = 0; y < w->grid.h; y++)
+		print_row(&w->grid, y, theme, out);
+}
+
 bool tw_shows(struct tui_world *w, const char *text)
 {
-	char *screen = tw_screen(w, false);
+	char *screen = tw_screen(w);
 	bool found = strstr(screen, text) != NULL;
 
 	free(screen);

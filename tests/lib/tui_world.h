@@ -10,7 +10,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
+#include "theme_int.h"
 #include "ui-tui/app.h"
 #include "ui-tui/grid.h"
 
@@ -54,8 +56,10 @@ void tw_key(struct tui_world *w, uint32_t key);
 void tw_type(struct tui_world *w, const char *text); /* ASCII */
 void tw_pass(struct tui_world *w, uint64_t ns);      /* ticks, four a second */
 void tw_size(struct tui_world *w, int columns, int rows);
-/* The screen as text (free it); @styles: one letter per cell instead. */
-char *tw_screen(struct tui_world *w, bool styles);
+char *tw_screen(struct tui_world *w); /* as text; free it */
+/* How @theme shows the screen: a line for each row that is not plain from end to end, with its
+ * spans of one look: "row: column+columns look, ...". What is not listed is plain. */
+void tw_looks(struct tui_world *w, enum ui_theme theme, FILE *out);
 bool tw_shows(struct tui_world *w, const char *text); /* somewhere on the screen */
 
 #endif

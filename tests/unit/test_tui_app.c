@@ -20,7 +20,7 @@ static void start(struct tui_world *w)
 
 static void shows(struct tui_world *w, const char *text)
 {
-	char *screen = tw_screen(w, false);
+	char *screen = tw_screen(w);
 
 	if (strstr(screen, text) == NULL)
 		fail_msg("not on the screen: %s\n%s", text, screen);
@@ -279,7 +279,7 @@ static void test_too_small(void **state)
 	assert_int_equal(w.acts, 0);
 	tw_size(&w, 1, 1);
 	tw_pass(&w, S);
-	free(tw_screen(&w, false));
+	free(tw_screen(&w));
 	keys(&w, "q");
 	tw_size(&w, 80, 24);
 	keys(&w, "!q");
@@ -300,7 +300,7 @@ static void test_views(void **state)
 
 		tw_key(&w, (uint32_t)k);
 		tw_pass(&w, S);
-		free(tw_screen(&w, false));
+		free(tw_screen(&w));
 		assert_true(ui_app_place((size_t)(k - '1'), name, sizeof(name)));
 		assert_true(ui_app_reached(w.app, name) > 0);
 	}
@@ -545,7 +545,7 @@ static void test_nonsense(void **state)
 
 static void no_weapon(struct tui_world *w)
 {
-	char *screen = tw_screen(w, false);
+	char *screen = tw_screen(w);
 
 	for (const unsigned char *p = (const unsigned char *)screen; *p != '\0'; p++)
 		if ((*p < 0x20 && *p != '\n') || *p == 0x7f || (p[0] == 0xc2 && p[1] < 0xa0) ||
@@ -606,7 +606,7 @@ static void test_hostile_names(void **state)
  * draw otherwise than we count it. */
 static void cells_are_right(struct tui_world *w)
 {
-	free(tw_screen(w, false));
+	free(tw_screen(w));
 	for (int y = 0; y < w->grid.h; y++) {
 		int columns = 0;
 

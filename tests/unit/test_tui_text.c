@@ -135,7 +135,7 @@ static char *printed(const struct ui_grid *g)
 	FILE *f = open_memstream(&text, &len);
 
 	assert_non_null(f);
-	ui_grid_print(g, f, false);
+	ui_grid_print(g, f);
 	(void)fclose(f);
 	return text;
 }

@@ -290,21 +290,15 @@ void ui_bar(struct ui_grid *g, int y, int x, int w, enum ui_style style, uint64_
 			     i < full ? (g->ascii ? "#" : "█") : (g->ascii ? "." : "░"));
 }
 
-void ui_grid_print(const struct ui_grid *g, FILE *out, bool styles)
+void ui_grid_print(const struct ui_grid *g, FILE *out)
 {
 	for (int y = 0; y < g->h; y++) {
 		int end = g->w;
 
-		while (end > 0 && !styles && strcmp(ui_grid_at(g, y, end - 1)->text, " ") == 0)
+		while (end > 0 && strcmp(ui_grid_at(g, y, end - 1)->text, " ") == 0)
 			end--;
-		for (int x = 0; x < end; x++) {
-			const struct ui_cell *c = ui_grid_at(g, y, x);
-
-			if (styles)
-				(void)fputc('a' + c->style, out);
-			else
-				(void)fputs(c->text, out);
-		}
+		for (int x = 0; x < end; x++)
+			(void)fputs(ui_grid_at(g, y, x)->text, out);
 		(void)fputc('\n', out);
 	}
 }

@@ -1,6 +1,8 @@
 /*
- * Every view, window and dialog as text, in several sizes, languages and themes, against
- * screens/NAME.txt. LB_GOLDEN_UPDATE=1 in the environment writes them anew; look at what changed.
+ * Every view, window and dialog in several sizes, characters and languages: its text against
+ * screens/NAME.SHAPE.txt, and how colour and NO_COLOR show it, all of a shape in one file,
+ * against looks/SHAPE.txt. LB_GOLDEN_UPDATE=1 in the environment writes them anew;
+ * look at what changed.
  */
 #include <libintl.h>
 #include <locale.h>
@@ -46,7 +48,23 @@ static const struct {
 struct shape {
 	const char *suffix, *locale;
 	int w, h;
-	bool ascii, styles;
+	bool ascii;
+};
+
+static const struct shape shapes[] = {
+	{"", "C.UTF-8", 80, 24, false},
+	{".60x15", "C.UTF-8", 60, 15, false},
+	{".200x50", "C.UTF-8", 200, 50, false},
+	{".ascii", "C", 80, 24, true},
+	{".ascii.60x15", "C", 60, 15, true},
+	{".ascii.200x50", "C", 200, 50, true},
+	{".ja", "ja_JP.UTF-8", 80, 24, false},
+	{".ja.60x15", "ja_JP.UTF-8", 60, 15, false},
+	{".ja.200x50", "ja_JP.UTF-8", 200, 50, false},
+	/* as in terminals that draw frames two columns wide */
+	{".ja.ascii", "ja_JP.UTF-8", 80, 24, true},
+	{".ja.ascii.60x15", "ja_JP.UTF-8", 60, 15, true},
+	{".ja.ascii.200x50", "ja_JP.UTF-8", 200, 50, true},
 };
 
 static void go(struct tui_world *w, const char *keys)
@@ -86,12 +104,13 @@ static void write_all(const char *path, const char *text)
 	assert_int_equal(fclose(f), 0);
 }
 
+/* @name: below the directory of the golden files, without ".txt". */
 static void compare(const char *name, const char *text)
 {
 	char path[700];
 	char *want;
 
-	(void)snprintf(path, sizeof(path), "%s/screens/%s.txt", dir, name);
+	(void)snprintf(path, sizeof(path), "%s/%s.txt", dir, name);
 	if (getenv("LB_GOLDEN_UPDATE") != NULL) {
 		write_all(path, text);
 		return;
@@ -104,69 +123,49 @@ static void compare(const char *name, const char *text)
 	free(want);
 }
 
-static void shape_of(const struct shape *s)
+/* The text of scene @i, and its looks appended to @looks. */
+static void show(const struct shape *s, size_t i, FILE *looks)
 {
 	const struct ui_app_cfg cfg = {.ascii = s->ascii};
+	struct tui_world w;
 	char name[128];
+	char *text;
 
-	if (setlocale(LC_ALL, s->locale) == NULL)
-		fail_msg("locale %s is not installed (./dev deps)", s->locale);
-	for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
-		struct tui_world w;
-		char *text;
+	tw_init(&w, agent, &cfg, s->w, s->h);
+	go(&w, scenes[i].keys);
+	text = tw_screen(&w);
+	(void)fprintf(looks, "== %s, colour\n", scenes[i].name);
+	tw_looks(&w, UI_THEME_DEFAULT, looks);
+	(void)fprintf(looks, "== %s, NO_COLOR\n", scenes[i].name);
+	tw_looks(&w, UI_THEME_MONO, looks);
+	tw_fini(&w);
+	(void)snprintf(name, sizeof(name), "screens/%s%s", scenes[i].name, s->suffix);
+	compare(name, text);
+	free(text);
+}
 
-		tw_init(&w, agent, &cfg, s->w, s->h);
-		go(&w, scenes[i].keys);
-		text = tw_screen(&w, s->styles);
-		(void)snprintf(name, sizeof(name), "%s%s", scenes[i].name, s->suffix);
+static void test_shapes(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < sizeof(shapes) / sizeof(shapes[0]); k++) {
+		char name[64];
+		char *text = NULL;
+		size_t len = 0;
+		FILE *looks = open_memstream(&text, &len);
+
+		assert_non_null(looks);
+		if (setlocale(LC_ALL, shapes[k].locale) == NULL)
+			fail_msg("locale %s is not installed (./dev deps)", shapes[k].locale);
+		for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++)
+			show(&shapes[k], i, looks);
+		assert_int_equal(fclose(looks), 0);
+		(void)snprintf(name, sizeof(name), "looks/%dx%d.%s.%.2s", shapes[k].w, shapes[k].h,
+			       shapes[k].ascii ? "ascii" : "utf8",
+			       shapes[k].locale[0] == 'C' ? "en" : shapes[k].locale);
 		compare(name, text);
 		free(text);
-		tw_fini(&w);
 	}
 	(void)setlocale(LC_ALL, "C.UTF-8");
-}
-
-static void test_80x24(void **state)
-{
-	(void)state;
-	shape_of(&(struct shape){"", "C.UTF-8", 80, 24, false, false});
-}
-
-static void test_60x15(void **state)
-{
-	(void)state;
-	shape_of(&(struct shape){".60x15", "C.UTF-8", 60, 15, false, false});
-}
-
-static void test_200x50(void **state)
-{
-	(void)state;
-	shape_of(&(struct shape){".200x50", "C.UTF-8", 200, 50, false, false});
-}
-
-static void test_ascii(void **state)
-{
-	(void)state;
-	shape_of(&(struct shape){".ascii", "C", 80, 24, true, false});
-	shape_of(&(struct shape){".ascii.60x15", "C", 60, 15, true, false});
-	shape_of(&(struct shape){".ascii.200x50", "C", 200, 50, true, false});
-}
-
-static void test_japanese(void **state)
-{
-	(void)state;
-	shape_of(&(struct shape){".ja", "ja_JP.UTF-8", 80, 24, false, false});
-	shape_of(&(struct shape){".ja.60x15", "ja_JP.UTF-8", 60, 15, false, false});
-	shape_of(&(struct shape){".ja.200x50", "ja_JP.UTF-8", 200, 50, false, false});
-}
-
-/* As in terminals that draw frames two columns wide. */
-static void test_japanese_ascii(void **state)
-{
-	(void)state;
-	shape_of(&(struct shape){".ja.ascii", "ja_JP.UTF-8", 80, 24, true, false});
-	shape_of(&(struct shape){".ja.ascii.60x15", "ja_JP.UTF-8", 60, 15, true, false});
-	shape_of(&(struct shape){".ja.ascii.200x50", "ja_JP.UTF-8", 200, 50, true, false});
 }
 
 /* A catalogue that is not found would pass for English screens. */
@@ -180,12 +179,6 @@ static void test_is_japanese(void **state)
 	text = read_all(path);
 	assert_non_null(strstr(text, "保護"));
 	free(text);
-}
-
-static void test_styles(void **state)
-{
-	(void)state;
-	shape_of(&(struct shape){".styles", "C.UTF-8", 80, 24, false, true});
 }
 
 /* How each style looks in each theme: state is never told by colour alone. */
@@ -207,7 +200,7 @@ static void test_themes(void **state)
 			if (t == UI_THEME_MONO)
 				assert_true(l.fg == -1 && l.bg == -1);
 		}
-	compare("themes", text);
+	compare("looks/themes", text);
 }
 
 /* Nothing beyond ASCII in ASCII frames; no control byte anywhere. */
@@ -260,11 +253,10 @@ static void test_bytes(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_80x24),          cmocka_unit_test(test_60x15),
-		cmocka_unit_test(test_200x50),         cmocka_unit_test(test_ascii),
-		cmocka_unit_test(test_styles),         cmocka_unit_test(test_themes),
-		cmocka_unit_test(test_bytes),          cmocka_unit_test(test_japanese),
-		cmocka_unit_test(test_japanese_ascii), cmocka_unit_test(test_is_japanese),
+		cmocka_unit_test(test_shapes),
+		cmocka_unit_test(test_themes),
+		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_is_japanese),
 	};
 
 	if (argc < 3)

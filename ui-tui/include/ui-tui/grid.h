@@ -88,7 +88,7 @@ void ui_spark(struct ui_grid *g, int y, int x, int w, enum ui_style style, const
 void ui_bar(struct ui_grid *g, int y, int x, int w, enum ui_style style, uint64_t part,
 	    uint64_t all);
 
-/* One line per row, trailing spaces left out; @styles: instead of text one letter per cell. */
-void ui_grid_print(const struct ui_grid *g, FILE *out, bool styles);
+/* The text, one line per row, trailing spaces left out. */
+void ui_grid_print(const struct ui_grid *g, FILE *out);
 
 #endif

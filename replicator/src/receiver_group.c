@@ -241,8 +241,8 @@ static bool may_write(struct rep_receiver *r, struct rconn *k, const struct rep_
 
 void rgroup_on_offer(struct rep_receiver *r, struct rconn *k, const struct rep_offer *o)
 {
+	struct rep_offer *asked, *copy;
 	struct rep_store_op *op;
-	struct rep_offer *copy;
 	struct rpending *p;
 	struct rgroup *g;
 
@@ -257,19 +257,21 @@ void rgroup_on_offer(struct rep_receiver *r, struct rconn *k, const struct rep_o
 	if (!may_write(r, k, o))
 		return;
 	g = group_get(r, &o->group);
-	copy = g ? offer_copy(o) : NULL;
-	if (!copy) {
+	if (!g) {
 		refuse(r, k, &o->group, o->seq, REP_REFUSE_BUSY, "no room for another group");
 		return;
 	}
-	free(g->asked);
-	g->asked = copy;
-	p = pending_add(r, k, REP_STORE_QUERY, &o->group);
-	copy = p ? offer_copy(o) : NULL;
-	if (!copy) {
+	asked = offer_copy(o);
+	copy = offer_copy(o);
+	p = asked && copy ? pending_add(r, k, REP_STORE_QUERY, &o->group) : NULL;
+	if (!p) { /* what is pending is always run, or the answers would be out of step */
+		free(asked);
+		free(copy);
 		receiver_doom(k, LB_ENOMEM, "no memory for an offer");
 		return;
 	}
+	free(g->asked);
+	g->asked = asked;
 	g->cookie = p->cookie;
 	p->offered = true;
 	op = run(r, p);
@@ -396,6 +398,14 @@ static bool has_leaf(enum rep_record_kind kind)
 	       kind == REP_RECORD_DIGESTS || kind == REP_RECORD_INDEX;
 }
 
+static bool fits_window(const struct rep_receiver *r, struct rconn *k, uint64_t bytes)
+{
+	if (k->unstored_bytes + bytes <= r->cfg.max_unstored_bytes)
+		return true;
+	receiver_doom(k, LB_EPROTO, "peer sends more than its window");
+	return false;
+}
+
 static void drop_record(struct rep_receiver *r, struct rconn *k, const struct rep_record_frame *f)
 {
 	struct rpending *p;
@@ -404,9 +414,13 @@ static void drop_record(struct rep_receiver *r, struct rconn *k, const struct re
 		rconn_take(r, k, f->bytes);
 		return;
 	}
+	if (!fits_window(r, k, f->bytes))
+		return;
 	p = pending_add(r, k, ROP_DROP, &f->group);
-	if (p)
-		p->bytes = f->bytes;
+	if (!p)
+		return;
+	p->bytes = f->bytes;
+	k->unstored_bytes += f->bytes;
 }
 
 static void append_record(struct rep_receiver *r, struct rconn *k, const struct rep_record_frame *f,
@@ -415,10 +429,8 @@ static void append_record(struct rep_receiver *r, struct rconn *k, const struct 
 	struct rep_store_op *op;
 	struct rpending *p;
 
-	if (k->unstored_bytes + f->bytes > r->cfg.max_unstored_bytes) {
-		receiver_doom(k, LB_EPROTO, "peer sends more than its window");
+	if (!fits_window(r, k, f->bytes))
 		return;
-	}
 	p = pending_add(r, k, REP_STORE_APPEND, &f->group);
 	if (!p)
 		return;
@@ -676,21 +688,28 @@ void rgroup_on_key(struct rep_receiver *r, struct rconn *k, const struct rep_key
 	receiver_send(r, k, &f);
 }
 
-/* What was dropped behind the answered op has its turn now. */
+/* What was dropped behind the answered op has its turn now: one CREDIT for all of a connection,
+ * there may be thousands. */
 static void drop_in_turn(struct rep_receiver *r)
 {
-	struct rpending *p;
+	struct rpending *p = TAILQ_FIRST(&r->pending);
 
+	if (!p || p->type != ROP_DROP)
+		return;
 	while ((p = TAILQ_FIRST(&r->pending)) && p->type == ROP_DROP) {
 		struct rconn *k = rconn_find(r, p->conn);
 
 		TAILQ_REMOVE(&r->pending, p, link);
 		if (k) {
 			k->pending--;
-			rconn_take(r, k, p->bytes);
+			k->unstored_bytes -= p->bytes;
+			k->taken_bytes += p->bytes;
 		}
 		free(p);
 	}
+	for (unsigned i = 0; i < r->cfg.max_connections; i++)
+		if (r->conn[i].id != 0)
+			rconn_take(r, &r->conn[i], 0);
 }
 
 void rgroup_on_answer(struct rep_receiver *r, const struct rep_store_answer *a)

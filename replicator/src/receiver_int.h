@@ -42,7 +42,7 @@ struct rconn {
 	uint64_t asked[RECEIVER_PROBES]; /* sending times of PINGs not yet answered */
 	unsigned ask_next;
 	uint64_t taken_bytes, credited_bytes; /* records stored; told in CREDIT */
-	uint64_t unstored_bytes;
+	uint64_t unstored_bytes;              /* of records whose turn has not come */
 	unsigned pending;
 	bool doomed; /* closed at the end of the step */
 	struct lb_err why;

@@ -349,7 +349,7 @@ static struct bench *make_open(void)
 
 static void record(struct bench *b, uint64_t conn, unsigned layer, uint32_t number, uint32_t bytes)
 {
-	static const uint8_t body[4096];
+	static const uint8_t body[128 << 10];
 	struct rep_frame f = {.type = REP_FRAME_RECORD};
 
 	f.record = (struct rep_record_frame){.kind = REP_RECORD_PACK,
@@ -394,6 +394,34 @@ static void test_old_cut_drains(void **state)
 	record(b, 2, 22, 1, 50);
 	assert_int_equal(b->ops, 1);
 	assert_int_equal(find_sent(b, REP_FRAME_CREDIT)->credit, 150);
+	done(b);
+}
+
+/* A peer sends what no honest one does: far more records of no layer, behind one that is being
+ * stored. Their turn comes in one step, with one CREDIT; more than its window ends the connection.
+ */
+static void test_many_drains(void **state)
+{
+	struct bench *b = make_open();
+
+	(void)state;
+	record(b, 2, 22, 0, 100);
+	for (uint32_t i = 0; i < 400; i++) {
+		record(b, 2, 99, i, 128 << 10);
+		assert_int_equal(b->acts, 0);
+	}
+	answer(b, (struct rep_store_answer){.bytes = 100});
+	assert_int_equal(b->sends, 1);
+	assert_int_equal(find_sent(b, REP_FRAME_CREDIT)->credit, 100 + (400u << 17));
+	record(b, 2, 22, 1, 100);
+	for (uint32_t i = 0; i < 511; i++) {
+		record(b, 2, 99, i, 128 << 10);
+		assert_int_equal(b->acts, 0);
+	}
+	record(b, 2, 99, 511, 128 << 10); /* 64 MiB and 100 bytes */
+	assert_int_equal(find(b, REP_RECEIVER_CLOSE)->err.code, LB_EPROTO);
+	answer(b, (struct rep_store_answer){.bytes = 100});
+	assert_int_equal(b->sends, 0);
 	done(b);
 }
 
@@ -580,6 +608,7 @@ int main(void)
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_credit_after_append),
 		cmocka_unit_test(test_old_cut_drains),
+		cmocka_unit_test(test_many_drains),
 		cmocka_unit_test(test_append_fails),
 		cmocka_unit_test(test_not_offered),
 		cmocka_unit_test(test_receipt_after_commit),

@@ -10,6 +10,10 @@ endforeach()
 add_test(NAME e2e.agent COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/agent.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.agent PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300)
 
+# README's tutorial as it is printed there.
+add_test(NAME e2e.tutorial COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/tutorial.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.tutorial PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 200)
+
 # A group of two machines, five disks, two of them devices.
 add_test(NAME e2e.machines COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/machines.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.machines PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300)

@@ -6,20 +6,9 @@
 # is away, a full store. Everything runs in network, mount and process namespaces of its own: nothing is left.
 set -euo pipefail
 top=$1 bin=$2/bin
-if [ "${3:-}" != inside ]; then
-	for tool in unshare jq qemu-img nbdkit mkfs.ext4 cmp openssl curl; do
-		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces, a small file system)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	work=$(mktemp -d "${TMPDIR:-/tmp}/lbagent.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work timeout -k 5 "${LB_AGENT_LIMIT_S:-280}" \
-		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
-	exit
-fi
+. "$top/tests/lib/alone.sh"
+lb_alone agent "${LB_AGENT_LIMIT_S:-280}" jq qemu-img nbdkit mkfs.ext4 cmp openssl curl
 . "$top/tests/lib/site.sh"
-PATH=$PATH:/usr/sbin:/sbin
 work=$LB_WORK
 ip link set lo up
 declare -A pid

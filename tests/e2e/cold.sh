@@ -7,7 +7,6 @@
 # So each boot of crm falls from memory to cold within one attempt, and says why.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-PATH=$PATH:/usr/sbin:/sbin
 . "$top/tests/lib/alone.sh"
 lb_alone cold "${LB_COLD_LIMIT_S:-280}" /dev/kvm jq nbdkit ip grub-mkimage
 . "$top/tests/lib/site.sh"

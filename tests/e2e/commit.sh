@@ -12,7 +12,6 @@
 #           commit, at random    LB_COMMIT_ROUNDS (2) of them; LB_COMMIT_SEED replays
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-PATH=$PATH:/usr/sbin:/sbin
 . "$top/tests/lib/alone.sh"
 lb_alone commit "${LB_COMMIT_LIMIT_S:-220}" /dev/kvm /dev/net/tun jq nbdkit ip python3
 . "$top/tests/lib/site.sh"

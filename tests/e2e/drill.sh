@@ -9,7 +9,6 @@
 # bridge where it is, its frames are the counters' proof that they do count, and a reset starts it again.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-PATH=$PATH:/usr/sbin:/sbin
 . "$top/tests/lib/alone.sh"
 lb_alone drill "${LB_DRILL_LIMIT_S:-200}" /dev/kvm /dev/net/tun jq nbdkit ip nft python3
 . "$top/tests/lib/site.sh"

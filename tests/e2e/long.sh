@@ -6,7 +6,6 @@
 # for each; everything else must not grow. For tests/soak.sh.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-PATH=$PATH:/usr/sbin:/sbin
 . "$top/tests/lib/alone.sh"
 lb_alone long "${LB_LONG_LIMIT_S:-1800}" /dev/kvm jq nbdkit ip
 points=${3:-2000}

@@ -9,7 +9,6 @@
 # Then the machine is started again: cold, from its own disks.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-PATH=$PATH:/usr/sbin:/sbin
 . "$top/tests/lib/alone.sh"
 lb_alone lost "${LB_LOST_LIMIT_S:-220}" /dev/kvm jq nbdkit ip
 . "$top/tests/lib/site.sh"

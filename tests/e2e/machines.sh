@@ -10,21 +10,10 @@
 # O_DIRECT reads see it, in the last partial block too.
 set -euo pipefail
 top=$1 bin=$2/bin
-if [ "${3:-}" != inside ]; then
-	for tool in unshare jq qemu-img nbdkit mkfs.ext4 e2fsck losetup cmp; do
-		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces, loop devices)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	PATH=$PATH:/usr/sbin:/sbin losetup -f > /dev/null 2>&1 || { echo "skipped: needs loop devices"; exit 77; }
-	work=$(mktemp -d "${TMPDIR:-/tmp}/lbmachines.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work timeout -k 5 "${LB_AGENT_LIMIT_S:-280}" \
-		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
-	exit
-fi
+. "$top/tests/lib/alone.sh"
+losetup -f > /dev/null 2>&1 || { echo "skipped: needs losetup, root and loop devices"; exit 77; }
+lb_alone machines "${LB_AGENT_LIMIT_S:-280}" jq qemu-img nbdkit mkfs.ext4 e2fsck cmp
 . "$top/tests/lib/site.sh"
-PATH=$PATH:/usr/sbin:/sbin
 work=$LB_WORK
 ip link set lo up
 

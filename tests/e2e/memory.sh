@@ -14,7 +14,6 @@ top=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
 LB_BIN=${LB_BIN:-$top/build/release/bin}
 LB_PAYLOAD=$(realpath "${LB_PAYLOAD:-$LB_BIN/../tests/payload.bin}")
 LB_PAYLOAD_CHECK=$(realpath "${LB_PAYLOAD_CHECK:-$LB_BIN/../tests/payload_check}")
-PATH=$PATH:/usr/sbin:/sbin
 . "$top/tests/lib/alone.sh"
 lb_alone mem "${LB_MEMORY_LIMIT_S:-200}" /dev/kvm jq nbdkit ip
 . "$top/tests/lib/site.sh"

@@ -8,7 +8,6 @@
 # hold: an effect without its cause.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-PATH=$PATH:/usr/sbin:/sbin
 . "$top/tests/lib/alone.sh"
 lb_alone mixed "${LB_MIXED_LIMIT_S:-240}" /dev/kvm jq nbdkit ip grub-mkimage
 . "$top/tests/lib/site.sh"

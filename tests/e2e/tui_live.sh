@@ -7,21 +7,9 @@
 # LB_KEYS, LB_SEED: others. Everything runs in namespaces of its own: nothing is left.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-if [ "${3:-}" != inside ]; then
-	PATH=$PATH:/usr/sbin:/sbin
-	for tool in unshare nsenter jq nbdkit ip tc socat tmux bash zsh fish; do
-		command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	work=$(mktemp -d /tmp/lbtuil.XXXXXX)
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work timeout -k 5 "${LB_TUI_LIMIT_S:-560}" \
-		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
-	exit
-fi
+. "$top/tests/lib/alone.sh"
+lb_alone tuil "${LB_TUI_LIMIT_S:-560}" nsenter jq nbdkit ip tc socat tmux bash zsh fish
 . "$top/tests/lib/site.sh"
-PATH=$PATH:/usr/sbin:/sbin
 work=$LB_WORK
 ip link set lo up
 declare -A pid

@@ -7,20 +7,9 @@
 # network, mount and process namespaces of its own: nothing is left.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-if [ "${3:-}" != inside ]; then
-	for tool in unshare jq nbdkit ip python3; do
-		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "skipped: needs $tool"; exit 77; }
-	done
-	[ "$(id -u)" = 0 ] || { echo "skipped: needs root (namespaces)"; exit 77; }
-	unshare -n -m -p -f --kill-child true 2> /dev/null || { echo "skipped: may not make namespaces"; exit 77; }
-	work=$(mktemp -d /tmp/lbvm.XXXXXX)
-	trap 'rm -rf "$work"' EXIT
-	LB_WORK=$work timeout -k 5 "${LB_VM_LIMIT_S:-150}" \
-		unshare -n -m -p -f --kill-child --mount-proc "$0" "$1" "$2" inside
-	exit
-fi
+. "$top/tests/lib/alone.sh"
+lb_alone vm "${LB_VM_LIMIT_S:-150}" jq nbdkit ip python3
 . "$top/tests/lib/site.sh"
-PATH=$PATH:/usr/sbin:/sbin
 work=$LB_WORK
 fake=$build/tests/fake_lifeboat_vm
 ip link set lo up

@@ -2,6 +2,7 @@
 # child: whatever it starts ends with it.
 
 lb_self=("$0" "$@")
+PATH=$PATH:/usr/sbin:/sbin
 
 # lb_alone NAME LIMIT_S NEED... - NEED is a program or a device. Returns inside, with LB_WORK a directory that is removed
 # afterwards; outside it runs "$0" with the same arguments and ends as that does, 77 when something is missing.

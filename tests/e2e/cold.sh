@@ -7,56 +7,37 @@
 # So each boot of crm falls from memory to cold within one attempt, and says why.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-. "$top/tests/lib/alone.sh"
-lb_alone cold "${LB_COLD_LIMIT_S:-280}" /dev/kvm jq nbdkit ip grub-mkimage
-. "$top/tests/lib/site.sh"
 . "$top/tests/lib/pair.sh"
+lb_alone cold "${LB_COLD_LIMIT_S:-280}" /dev/kvm jq nbdkit ip grub-mkimage
 words="Dear legacy machine, welcome to Osaka."
 lb_pair_begin "$LB_WORK" "$bin"
 
 "$top/tests/guests/grub-disk.sh" "$work/crm.img" "$words"
 cp "$work/crm.img" "$work/wiki.img"
 cp "$work/crm.img" "$work/pristine.img"
-cat > "$work/tokyo/lifeboat.yaml" <<YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
-vm_program: $build/tests/fake_lifeboat_vm
-groups:
-  - name: erp
-    peer: osaka
-    interval: 300ms
-    machines:
-      - name: crm
-        driver: vmcore
-        vm: {memory: 16MiB, memory_points: true}
-        volumes: [{name: hda, path: $work/crm.img}]
-      - name: wiki
-        driver: vmcore
-        vm: {memory: 16MiB}
-        volumes: [{name: vda, path: $work/wiki.img}]
+lb_pair_tokyo 300ms "vm_program: $build/tests/fake_lifeboat_vm" <<YAML
+- name: crm
+  driver: vmcore
+  vm: {memory: 16MiB, memory_points: true}
+  volumes: [{name: hda, path: $work/crm.img}]
+- name: wiki
+  driver: vmcore
+  vm: {memory: 16MiB}
+  volumes: [{name: vda, path: $work/wiki.img}]
 YAML
 lb_pair_osaka "hypervisor: {driver: vmcore}"
-cat > "$work/erp.yaml" <<YAML
-apiVersion: lifeboat/v1
-kind: Runbook
-name: erp
-rto: 5m
-modes: [drill, failover]
-steps:
-  - {id: fence, action: fence, site: tokyo}
-  - {id: crm, action: boot, machine: crm, needs: [fence], timeout: 100s, retries: 0, probes: [{serial: "$words", within: 90s}]}
-  - {id: wiki, action: boot, machine: wiki, needs: [fence], timeout: 100s, retries: 0, probes: [{serial: "That is all", within: 90s}]}
-YAML
+{
+	lb_pair_boot crm 90 "$words"
+	lb_pair_boot wiki 90 "That is all"
+} | lb_pair_runbook erp
 lb_pair_start
 tokyo vm run crm > /dev/null
 tokyo vm run wiki > /dev/null
 lb_wait_for 40 "points" lb_pair_points 3
 
-detail() { osaka run show "$1" --json | jq -r ".steps[] | select(.id == \"$2\") | .detail"; }
-judge() { # RUN
+judge() {
 	local crm wiki
-	crm=$(detail "$1" crm) wiki=$(detail "$1" wiki)
+	crm=$(lb_pair_detail crm) wiki=$(lb_pair_detail wiki)
 	[[ $crm == *"cold; "*"vmcore: as configured"*"$words"* ]] || lb_fail "crm: $crm"
 	[[ $crm != *"from memory"* ]] || lb_fail "crm went on from a memory that is not one: $crm"
 	[[ $wiki == *"vmcore: as configured"*"That is all"* ]] || lb_fail "wiki: $wiki"
@@ -71,17 +52,16 @@ grep -q "machine crm of group erp would boot cold here: " "$work/doctor" || lb_f
 grep -q "ev=memory_not_resumable group=erp machine=crm" "$work/osaka/log" || lb_fail "the first point raised no alarm"
 
 say "drill: both boot cold, crm's memory is refused"
-osaka drill "$work/erp.yaml" > "$work/run" 2>&1 || lb_fail "drill: $(cat "$work/run")"
-judge "$(osaka run list --json | jq -r '.runs[0].id')"
+lb_pair_drill
+judge
 [ "$(osaka status --json | jq -r '.groups[0].role')" = BACKUP ] || lb_fail "the drill touched the role"
 
 say "tokyo is lost"
 lb_pair_kill tokyo crm wiki
 say "failover: cold"
-osaka run start "$work/erp.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 ||
-	lb_fail "failover: $(cat "$work/run")"
-judge "$(osaka run list --json | jq -r '.runs[0].id')"
-[ "$(osaka vm show crm --json | jq -r .restored)" = false ] || lb_fail "crm says it was restored"
+lb_pair_failover
+judge
+[ "$(lb_pair_vm osaka crm .restored)" = false ] || lb_fail "crm says it was restored"
 
 say "a screen that an operator can look at"
 osaka vm screenshot crm > "$work/screen"

@@ -12,10 +12,8 @@
 #           commit, at random    LB_COMMIT_ROUNDS (2) of them; LB_COMMIT_SEED replays
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-. "$top/tests/lib/alone.sh"
-lb_alone commit "${LB_COMMIT_LIMIT_S:-220}" /dev/kvm /dev/net/tun jq nbdkit ip python3
-. "$top/tests/lib/site.sh"
 . "$top/tests/lib/pair.sh"
+lb_alone commit "${LB_COMMIT_LIMIT_S:-220}" /dev/kvm /dev/net/tun jq nbdkit ip python3
 rounds=${LB_COMMIT_ROUNDS:-2}
 RANDOM=${LB_COMMIT_SEED:-20261}
 lb_pair_begin "$LB_WORK" "$bin"
@@ -35,41 +33,24 @@ set_up() { # OUTPUT
 	watchers=()
 	lb_pair_begin "$LB_WORK/$n" "$bin"
 	truncate -s 256M "$work/shop.img"
-	cat > "$work/tokyo/lifeboat.yaml" <<-YAML
-	site: tokyo
-	state_dir: $work/tokyo/state
-	control_socket: $work/tokyo/s
-	groups:
-	  - name: erp
-	    peer: osaka
-	    interval: 200ms
-	    machines:
-	      - name: shop
-	        driver: vmcore
-	        vm:
-	          memory: 64MiB
-	          memory_points: true
-	          output: $1
-	          output_bound: 1MiB
-	          kernel: $build/tests/payload.bin
-	          cmdline: "prog=records every=2 frames=1"
-	          nics: ["52:54:00:12:34:56"]
-	          netns: prod
-	          bridge: br0
-	        volumes: [{name: vda, path: $work/shop.img}]
+	lb_pair_tokyo 200ms <<-YAML
+	- name: shop
+	  driver: vmcore
+	  vm:
+	    memory: 64MiB
+	    memory_points: true
+	    output: $1
+	    output_bound: 1MiB
+	    kernel: $build/tests/payload.bin
+	    cmdline: "prog=records every=2 frames=1"
+	    nics: ["52:54:00:12:34:56"]
+	    netns: prod
+	    bridge: br0
+	  volumes: [{name: vda, path: $work/shop.img}]
 	YAML
 	lb_pair_osaka "hypervisor: {driver: vmcore, kernel: $build/tests/payload.bin}
 failover_network: {netns: dr, bridge: br0}"
-	cat > "$work/erp.yaml" <<-YAML
-	apiVersion: lifeboat/v1
-	kind: Runbook
-	name: erp
-	rto: 2m
-	modes: [failover]
-	steps:
-	  - {id: fence, action: fence, site: tokyo}
-	  - {id: shop, action: boot, machine: shop, needs: [fence], timeout: 60s, retries: 0, probes: [{serial: "r ", within: 30s}]}
-	YAML
+	lb_pair_boot shop 30 "r " | lb_pair_runbook erp
 	see prod prod.seen
 	see dr dr.seen
 	lb_pair_start
@@ -82,8 +63,8 @@ held() { lb_pair_vm tokyo shop .stats.held_bytes; }
 
 fail_over() {
 	sleep 0.5 # what is on its way to the observer
-	osaka run start "$work/erp.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 || lb_fail "failover: $(cat "$work/run")"
-	osaka run show "$(osaka run list --json | jq -r '.runs[0].id')" --json | grep -q "from memory" || lb_fail "not from memory"
+	lb_pair_failover
+	[[ $(lb_pair_detail shop) == *"from memory"* ]] || lb_fail "not from memory: $(lb_pair_detail shop)"
 	lb_wait_for 30 "frames at osaka" has_frames dr.seen
 	seen=$(newest prod.seen) next=$(oldest dr.seen)
 	echo "the world saw record $seen; the restored machine goes on with $next"

@@ -9,10 +9,8 @@
 # bridge where it is, its frames are the counters' proof that they do count, and a reset starts it again.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-. "$top/tests/lib/alone.sh"
-lb_alone drill "${LB_DRILL_LIMIT_S:-200}" /dev/kvm /dev/net/tun jq nbdkit ip nft python3
-. "$top/tests/lib/site.sh"
 . "$top/tests/lib/pair.sh"
+lb_alone drill "${LB_DRILL_LIMIT_S:-200}" /dev/kvm /dev/net/tun jq nbdkit ip nft python3
 lb_pair_begin "$LB_WORK" "$bin"
 mac=52:54:00:12:34:56
 
@@ -48,26 +46,18 @@ see dr dr.seen
 see prod prod.seen
 
 truncate -s 256M "$work/shop.img"
-cat > "$work/tokyo/lifeboat.yaml" <<YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
-groups:
-  - name: erp
-    peer: osaka
-    interval: 500ms
-    machines:
-      - name: shop
-        driver: vmcore
-        vm:
-          memory: 64MiB
-          memory_points: true
-          kernel: $build/tests/payload.bin
-          cmdline: "prog=records every=10 frames=1"
-          nics: ["$mac"]
-          netns: prod
-          bridge: br0
-        volumes: [{name: vda, path: $work/shop.img}]
+lb_pair_tokyo 500ms <<YAML
+- name: shop
+  driver: vmcore
+  vm:
+    memory: 64MiB
+    memory_points: true
+    kernel: $build/tests/payload.bin
+    cmdline: "prog=records every=10 frames=1"
+    nics: ["$mac"]
+    netns: prod
+    bridge: br0
+  volumes: [{name: vda, path: $work/shop.img}]
 YAML
 lb_pair_osaka "hypervisor: {driver: vmcore, kernel: $build/tests/payload.bin}
 drill_network: {netns: bubble, bridge: br0}
@@ -78,22 +68,15 @@ lb_wait_for 60 "frames in production" grep -q "^r " "$work/prod.seen"
 lb_wait_for 60 "a point" lb_pair_points 2
 point=$(osaka point show latest --json)
 captured=$(jq .captured_wall_ns <<< "$point")
-runbook() { # NAME POINT STEPS
-	cat <<-YAML
-	apiVersion: lifeboat/v1
-	kind: Runbook
-	name: $1
-	rto: 2m
-	modes: [drill, failover]
-	steps:
-	  - {id: fence, action: fence, site: tokyo}
-	  - {id: shop, action: boot, machine: shop, point: $2, needs: [fence], timeout: 60s, retries: 0, probes: [{serial: "r ", within: 30s}]}
-	$3
-	YAML
-}
-runbook old "\"$(jq -r .id <<< "$point" | cut -c1-16)\"" '  - {id: wait, action: exec, run: [/bin/sleep, "3"], needs: [shop]}' > "$work/old.yaml"
-runbook long latest-good '  - {id: never, action: probe, machine: shop, needs: [shop], timeout: 25s, retries: 0, probes: [{serial: "never said", within: 20s}]}' > "$work/long.yaml"
-runbook lost latest-good "" > "$work/lost.yaml"
+{
+	lb_pair_boot shop 30 "r " "point: \"$(jq -r .id <<< "$point" | cut -c1-16)\""
+	echo '- {id: wait, action: exec, run: [/bin/sleep, "3"], needs: [shop]}'
+} | lb_pair_runbook old
+{
+	lb_pair_boot shop 30 "r "
+	echo '- {id: never, action: probe, machine: shop, needs: [shop], timeout: 25s, retries: 0, probes: [{serial: "never said", within: 20s}]}'
+} | lb_pair_runbook long
+lb_pair_boot shop 30 "r " | lb_pair_runbook lost
 
 osaka doctor > "$work/doctor" || true
 grep "machine shop of group erp can go on from memory here" "$work/doctor" || lb_fail "doctor: $(cat "$work/doctor")"
@@ -107,7 +90,7 @@ say "drill from a memory point that is $((($(date +%s%N) - captured) / 100000000
 done) > "$work/store.before"
 points=$(tokyo status --json | jq '.groups[0].points_acked')
 production=$(grep -c "^r " "$work/prod.seen")
-osaka drill "$work/old.yaml" > "$work/run" 2>&1 &
+lb_pair_drill old &
 drill=$!
 lb_wait_for 60 "frames in the bubble" grep -q "^r " "$work/bubble.seen"
 vm=$(osaka vm list --json | jq '[.vms[] | select(.kind == "boot")][0].pid')
@@ -121,8 +104,8 @@ for p in "$vm" $(pgrep -x nbdkit); do
 	done
 done
 [ -s "$work/readers" ] || lb_fail "nobody holds the replica open: the check sees nothing"
-wait $drill || lb_fail "drill: $(cat "$work/run")"
-detail=$(osaka run show "$(osaka run list --json | jq -r '.runs[0].id')" --json | jq -r '.steps[] | select(.id == "shop") | .detail')
+wait $drill
+detail=$(lb_pair_detail shop)
 echo "shop: $detail"
 [[ $detail == *"from memory"* ]] || lb_fail "it did not go on from memory"
 
@@ -154,7 +137,7 @@ client=$!
 drilled() { [ "$(osaka vm list --json | jq -r '[.vms[] | select(.kind == "boot" and .state == "running")][0].pid')" != null ]; }
 lb_wait_for 60 "the drill's machine" drilled
 vm=$(osaka vm list --json | jq '[.vms[] | select(.kind == "boot" and .state == "running")][0].pid')
-run=$(osaka run list --json | jq -r '.runs[0].id')
+run=$(lb_pair_run)
 lb_pair_kill9 osaka
 wait $client || true
 [ -d "/proc/$vm" ] || lb_fail "the drill's machine died before its drill"
@@ -169,7 +152,7 @@ echo "the drill ended as $(osaka run show "$run" --json | jq -r .state); its mac
 
 say "tokyo is lost; failover"
 lb_pair_kill tokyo shop
-osaka run start "$work/lost.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 || lb_fail "failover: $(cat "$work/run")"
+lb_pair_failover lost
 lb_wait_for 30 "frames on osaka's own bridge" grep -q "^r " "$work/dr.seen"
 grep -q "^announce $mac" "$work/dr.seen" || lb_fail "it did not announce itself"
 out() { [ "$(counted host)" -gt 0 ]; }

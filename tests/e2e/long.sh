@@ -6,29 +6,19 @@
 # for each; everything else must not grow. For tests/soak.sh.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-. "$top/tests/lib/alone.sh"
+. "$top/tests/lib/pair.sh"
 lb_alone long "${LB_LONG_LIMIT_S:-1800}" /dev/kvm jq nbdkit ip
 points=${3:-2000}
-. "$top/tests/lib/site.sh"
-. "$top/tests/lib/pair.sh"
 mount --make-rprivate /
 mount -t tmpfs -o size=3g,mode=755 none "$LB_WORK"
 lb_pair_begin "$LB_WORK" "$bin"
 
 truncate -s 256M "$work/shop.img"
-cat > "$work/tokyo/lifeboat.yaml" <<YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
-groups:
-  - name: erp
-    peer: osaka
-    interval: 25ms
-    machines:
-      - name: shop
-        driver: vmcore
-        vm: {memory: 64MiB, memory_points: true, kernel: $build/tests/payload.bin, cmdline: "prog=records every=10"}
-        volumes: [{name: vda, path: $work/shop.img}]
+lb_pair_tokyo 25ms <<YAML
+- name: shop
+  driver: vmcore
+  vm: {memory: 64MiB, memory_points: true, kernel: $build/tests/payload.bin, cmdline: "prog=records every=10"}
+  volumes: [{name: vda, path: $work/shop.img}]
 YAML
 lb_pair_osaka "hypervisor: {driver: vmcore, kernel: $build/tests/payload.bin}"
 lb_pair_start

@@ -8,10 +8,8 @@
 # hold: an effect without its cause.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-. "$top/tests/lib/alone.sh"
-lb_alone mixed "${LB_MIXED_LIMIT_S:-240}" /dev/kvm jq nbdkit ip grub-mkimage
-. "$top/tests/lib/site.sh"
 . "$top/tests/lib/pair.sh"
+lb_alone mixed "${LB_MIXED_LIMIT_S:-240}" /dev/kvm jq nbdkit ip grub-mkimage
 lb_pair_begin "$LB_WORK" "$bin"
 
 truncate -s 64M "$work/ledger.img"
@@ -32,32 +30,17 @@ lb_pair_kill9 osaka
 # another vendor's: leaf 0, EBX
 sed '/^#/!s/^\(.\{40\}\).\{8\}/\158585858/' "$work/osaka.cpu" > "$work/other.cpu"
 cp "$work/other.cpu" "$work/hosts.cpu"
-cat > "$work/tokyo/lifeboat.yaml" <<YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
-groups:
-  - name: erp
-    peer: osaka
-    interval: 300ms
-    machines:
-      - name: ledger
-        driver: vmcore
-        vm: {cpu: $work/hosts.cpu, memory: 64MiB, memory_points: true, kernel: $build/tests/payload.bin, cmdline: "prog=records every=5"}
-        volumes: [{name: vda, path: $work/ledger.img}, {name: vdb, path: $work/second.img}]
-      - {name: files, driver: block, xml: $work/files.xml, volumes: [{name: hda, path: $work/files.img}]}
+lb_pair_tokyo 300ms <<YAML
+- name: ledger
+  driver: vmcore
+  vm: {cpu: $work/hosts.cpu, memory: 64MiB, memory_points: true, kernel: $build/tests/payload.bin, cmdline: "prog=records every=5"}
+  volumes: [{name: vda, path: $work/ledger.img}, {name: vdb, path: $work/second.img}]
+- {name: files, driver: block, xml: $work/files.xml, volumes: [{name: hda, path: $work/files.img}]}
 YAML
-cat > "$work/erp.yaml" <<YAML
-apiVersion: lifeboat/v1
-kind: Runbook
-name: erp
-rto: 5m
-modes: [drill, failover]
-steps:
-  - {id: fence, action: fence, site: tokyo}
-  - {id: ledger, action: boot, machine: ledger, needs: [fence], timeout: 60s, retries: 0, probes: [{serial: "r ", within: 50s}]}
-  - {id: files, action: boot, machine: files, needs: [fence], timeout: 100s, retries: 0, probes: [{serial: "That is all", within: 90s}]}
-YAML
+{
+	lb_pair_boot ledger 50 "r "
+	lb_pair_boot files 90 "That is all"
+} | lb_pair_runbook erp
 lb_pair_start
 ! tokyo vm run ledger > "$work/said" 2>&1 || lb_fail "it runs though no host of osaka can run it"
 grep -q "line 2: processors of .* and of " "$work/said" || lb_fail "it does not say why: $(cat "$work/said")"
@@ -102,23 +85,24 @@ for p in $(osaka point list --json | jq -r '.points[-6:][].id'); do
 done
 [ -n "$known" ] || lb_fail "no point has anything in the image"
 
-detail() { osaka run show "$1" --json | jq -r ".steps[] | select(.id == \"$2\") | .detail"; }
-both() { # RUN
-	[[ $(detail "$1" ledger) == *"from memory"* ]] || lb_fail "ledger: $(detail "$1" ledger)"
-	[[ $(detail "$1" files) == *"vmcore: as configured"*"That is all"* ]] || lb_fail "files: $(detail "$1" files)"
-	echo "ledger: $(detail "$1" ledger)"
-	echo "files: $(detail "$1" files)"
+both() {
+	local ledger files
+	ledger=$(lb_pair_detail ledger) files=$(lb_pair_detail files)
+	echo "ledger: $ledger"
+	echo "files: $files"
+	[[ $ledger == *"from memory"* ]] || lb_fail "the ledger did not go on from memory"
+	[[ $files == *"vmcore: as configured"*"That is all"* ]] || lb_fail "files did not boot"
 }
 say "drill of both"
-osaka drill "$work/erp.yaml" > "$work/run" 2>&1 || lb_fail "drill: $(cat "$work/run")"
-both "$(osaka run list --json | jq -r '.runs[0].id')"
+lb_pair_drill
+both
 
 say "tokyo is lost"
 kill $follower
 lb_pair_kill tokyo ledger
-osaka run start "$work/erp.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 || lb_fail "failover: $(cat "$work/run")"
-run=$(osaka run list --json | jq -r '.runs[0].id')
-both "$run"
+lb_pair_failover
+both
+run=$(lb_pair_run)
 there=$(grep -l '^r ' "$work/osaka/state/boots/${run:0:8}"/*/serial.log)
 more() { [ "$(grep -c '^r ' "$there")" -ge 10 ]; }
 lb_wait_for 60 "the ledger to go on" more

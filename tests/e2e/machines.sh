@@ -121,7 +121,7 @@ write_rounds() {
 		n=$((n + 1))
 		for place in $(places); do
 			put $n "$place"
-			sleep 0.4 # a driver that can withhold nothing needs a quiet moment for a point
+			sleep 0.4 # the pace of the load: a driver that can withhold nothing needs a quiet moment for a point
 		done
 	done
 	echo $n > "$work/rounds"

@@ -4,8 +4,12 @@
 r NUMBER HASH DATE MAC SEEN   a record (tests/guests/payload/net.c); DATE is the guest's clock, seconds since 1970,
                               SEEN this machine's, nanoseconds
 announce MAC                  a machine says where it is now (RARP)
+
+At SIGTERM it ends, when everything that had passed by then is told.
 """
 import calendar
+import select
+import signal
 import socket
 import sys
 import time
@@ -16,12 +20,24 @@ def seconds(bcd):
     return calendar.timegm((2000 + year, month, day, hour, minute, second))
 
 
-def main():
+def frames(interface):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    s.bind((sys.argv[1], 0))
-    last = None
+    s.bind((interface, 0))
+    end, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGTERM, lambda *_: None)
     while True:
-        f = s.recv(2048)
+        ready, _, _ = select.select([s, end], [], [])
+        if s in ready:
+            yield s.recv(2048)
+        elif end in ready:
+            return
+
+
+def main():
+    last = None
+    for f in frames(sys.argv[1]):
         seen = time.time_ns()
         mac = f[6:12].hex(":")
         if f[12:14] == b"\x88\xb5" and len(f) >= 60:

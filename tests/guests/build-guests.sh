@@ -174,7 +174,7 @@ main() {
 	mkdir -p "$out"
 	exec 9> "$out/.lock"
 	flock 9
-	stamp=$(cat "$here"/{build-guests.sh,init,rc,lean.c,ide.c,drwriter.c,sha256.h} /bin/busybox |
+	stamp=$(cat "$here"/{build-guests.sh,init,rc,init.h,lean.c,ide.c,drwriter.c,sha256.h} /bin/busybox |
 		sha256sum | cut -c1-64)-$kver
 	if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
 		return 0

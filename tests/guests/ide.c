@@ -5,19 +5,13 @@
  * over it, reads it back, and switches the machine off. On the console: LBI INIT, LBI DISK,
  * LBI OK <blocks>, or LBI BAD <what>. Block n of 4 KiB holds the 64-bit words n * 1000003 + i.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#define INIT_TAG "LBI"
 
 #include <linux/fs.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+#include "init.h"
 
 enum {
 	BLOCK = 4096,
@@ -25,41 +19,6 @@ enum {
 };
 
 static uint64_t buf[BATCH * BLOCK / 8] __attribute__((aligned(BLOCK)));
-
-static void off(void)
-{
-	sync();
-	reboot(RB_POWER_OFF);
-	reboot(RB_AUTOBOOT);
-	for (;;)
-		pause();
-}
-
-static void bad(const char *what)
-{
-	printf("LBI BAD %s: %s\n", what, strerror(errno));
-	fflush(stdout);
-	off();
-}
-
-static void load_modules(void)
-{
-	char name[64], path[128];
-	FILE *order = fopen("/modules.order", "re");
-
-	if (order == NULL)
-		bad("modules.order");
-	while (fscanf(order, "%63s", name) == 1) {
-		int fd;
-
-		snprintf(path, sizeof path, "/modules/%s.ko", name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
-			bad(name);
-		close(fd);
-	}
-	fclose(order);
-}
 
 /* The driver looks for disks on a thread of its own. */
 static int open_disk(void)
@@ -100,8 +59,8 @@ static void say_mode(void)
 	if (f == NULL || fgets(mode, sizeof mode, f) == NULL)
 		bad("dma_mode");
 	fclose(f);
-	printf("LBI MODE %s", mode);
-	fflush(stdout);
+	mode[strcspn(mode, "\n")] = '\0';
+	say("MODE %s", mode);
 }
 
 int main(void)
@@ -109,17 +68,12 @@ int main(void)
 	uint64_t bytes = 0, blocks;
 	int fd;
 
-	printf("LBI INIT\n");
-	fflush(stdout);
-	if (mount("devtmpfs", "/dev", "devtmpfs", 0, "") != 0)
-		bad("devtmpfs");
-	load_modules();
+	begin();
 	fd = open_disk();
 	if (ioctl(fd, BLKGETSIZE64, &bytes) != 0)
 		bad("size");
 	blocks = bytes / BLOCK / BATCH * BATCH;
-	printf("LBI DISK %llu\n", (unsigned long long)bytes);
-	fflush(stdout);
+	say("DISK %llu", (unsigned long long)bytes);
 	say_mode();
 	for (uint64_t b = 0; b < blocks; b += BATCH) {
 		fill(b);
@@ -134,7 +88,6 @@ int main(void)
 			bad("read");
 		check(b);
 	}
-	printf("LBI OK %llu\n", (unsigned long long)blocks);
-	fflush(stdout);
+	say("OK %llu", (unsigned long long)blocks);
 	off();
 }

@@ -8,59 +8,13 @@
  * is one, and switches the machine off. On the console, beside the writer's lines: LBV INIT,
  * LBV MOUNTED, LBV DONE, LBV BUTTON, or LBV BAD <what>.
  */
-#include <errno.h>
-#include <fcntl.h>
+#define INIT_TAG "LBV"
+
 #include <linux/input.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-static void say(const char *what)
-{
-	printf("LBV %s\n", what);
-	fflush(stdout);
-}
-
-static void off(void)
-{
-	sync();
-	reboot(RB_POWER_OFF);
-	reboot(RB_AUTOBOOT); /* without ACPI there is no other end */
-	for (;;)
-		pause();
-}
-
-static void bad(const char *what)
-{
-	printf("LBV BAD %s: %s\n", what, strerror(errno));
-	fflush(stdout);
-	off();
-}
-
-static void load_modules(void)
-{
-	char name[64], path[128];
-	FILE *order = fopen("/modules.order", "re");
-
-	if (order == NULL)
-		bad("modules.order");
-	while (fscanf(order, "%63s", name) == 1) {
-		int fd;
-
-		snprintf(path, sizeof path, "/modules/%s.ko", name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
-			bad(name);
-		close(fd);
-	}
-	fclose(order);
-}
+#include "init.h"
 
 static void write_records(void)
 {
@@ -117,10 +71,7 @@ int main(void)
 	struct pollfd in[INPUTS_MAX];
 	nfds_t inputs;
 
-	say("INIT");
-	if (mount("devtmpfs", "/dev", "devtmpfs", 0, "") != 0)
-		bad("devtmpfs");
-	load_modules();
+	begin();
 	if (mount("/dev/vda", "/data", "ext4", 0, "") != 0)
 		bad("mount");
 	say("MOUNTED");

@@ -12,7 +12,9 @@ target_include_directories(unit_scrub_threads PRIVATE ${CMAKE_CURRENT_SOURCE_DIR
 lb_test(unit.view unit/test_view.c DEPS storefix)
 target_include_directories(unit_view PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 
-lb_test(e2e.view_plugin e2e/test_view_plugin.c DEPS storefix testnbd imaging ARGS $<TARGET_FILE:plugin_view>)
+add_library(viewpoint STATIC lib/view_point.c)
+target_link_libraries(viewpoint PUBLIC storefix testnbd PRIVATE lb_flags)
+lb_test(e2e.view_plugin e2e/test_view_plugin.c DEPS viewpoint imaging ARGS $<TARGET_FILE:plugin_view>)
 add_dependencies(e2e_view_plugin plugin_view)
 
 add_executable(seed_store EXCLUDE_FROM_ALL fuzz/seed_store.c)

@@ -18,7 +18,7 @@ set_tests_properties(e2e.acpi_qemu PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIM
 # A stock kernel from a recovery point's view, over a checkpoint: with the complement where KVM
 # emulates ring 0 (minutes), without where it does not (seconds).
 add_executable(vmcore_linux vmcore/test_linux.c)
-target_link_libraries(vmcore_linux PRIVATE kvmguest storefix testnbd imaging lb_flags)
+target_link_libraries(vmcore_linux PRIVATE kvmguest viewpoint imaging lb_flags)
 add_dependencies(vmcore_linux plugin_view)
 foreach(mode native emulated)
 	add_test(NAME vmcore.linux_${mode} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/vmcore/linux.sh

@@ -10,8 +10,7 @@ lb_test(unit.vm_ide unit/test_vm_ide.c DEPS testvirtio imaging)
 
 # Debian's firmware and boot loader from a recovery point: over many machines, and in a new process every 200 ms.
 add_library(grubpoint STATIC lib/grub_point.c)
-target_include_directories(grubpoint PUBLIC lib)
-target_link_libraries(grubpoint PUBLIC storefix testnbd imaging PRIVATE lb_flags)
+target_link_libraries(grubpoint PUBLIC viewpoint PRIVATE imaging lb_flags)
 set(grub_args $<TARGET_FILE:plugin_view> ${CMAKE_CURRENT_SOURCE_DIR}/guests/grub-disk.sh)
 lb_test(vmcore.bios vmcore/test_bios.c DEPS kvmguest grubpoint TIMEOUT 300 ARGS ${grub_args})
 lb_test(vmcore.hops_ide vmcore/test_hops.c DEPS kvmguest grubpoint TIMEOUT 300 ARGS ${grub_args} ide)

@@ -4,27 +4,18 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/fs.h"
 #include "check.h"
 #include "imaging/dev.h"
-#include "nbdkit_run.h"
-#include "replicator/view.h"
-#include "store_fix.h"
+#include "view_point.h"
+
+#define BLOCKS     128u
+#define DISK_BYTES ((size_t)BLOCKS * REP_BLOCK_BYTES)
 
 static const char *plugin;
-
-struct world {
-	char dir[64];
-	char map[96], store[96], keyfile[96];
-	struct fix_env env;
-	struct sf_group group;
-	struct sf_point point;
-};
 
 static void must(int rc, const struct lb_err *err)
 {
@@ -32,80 +23,25 @@ static void must(int rc, const struct lb_err *err)
 		fail_msg("%s: %s", lb_err_name(rc), err->msg);
 }
 
-static void write_keys(const struct world *w, mode_t mode)
-{
-	char path[96];
-	char id[LB_ID_TEXT];
-	struct lb_id key_id;
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "%s/keys", w->dir);
-	(void)unlink(path);
-	f = fopen(path, "w");
-	assert_non_null(f);
-	lb_key_id(&key_id, &w->group.dek);
-	(void)fprintf(f, "# data keys\n%s ", lb_id_text(&key_id, id));
-	for (unsigned i = 0; i < LB_KEY_BYTES; i++)
-		(void)fprintf(f, "%02x", w->group.dek.b[i]);
-	(void)fprintf(f, "\n");
-	assert_int_equal(fchmod(fileno(f), mode), 0);
-	(void)fclose(f);
-}
-
 static int setup(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
-	struct rep_store_cfg cfg = REP_STORE_CFG_DEFAULTS;
-	struct rep_store *s = NULL;
-	struct lb_fs *fs = NULL;
-	struct lb_err err = {.code = 0};
+	struct view_point *v = calloc(1, sizeof(*v));
 
-	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/lb_vplug_XXXXXX");
-	assert_non_null(mkdtemp(w->dir));
-	(void)snprintf(w->map, sizeof(w->map), "map=%s/map", w->dir);
-	(void)snprintf(w->store, sizeof(w->store), "store=%s", w->dir);
-	(void)snprintf(w->keyfile, sizeof(w->keyfile), "keyfile=%s/keys", w->dir);
-	w->env = fix_env(3);
-	sf_group_init(&w->group, 0, 1, 128, 99);
-	must(lb_fs_dir_create(&fs, w->dir, &err), &err);
-	must(rep_store_open(&s, &w->env.env, fs, &cfg, &err), &err);
+	assert_non_null(v);
+	view_point_init(v, BLOCKS, 99);
 	for (unsigned i = 0; i < 5; i++) {
-		sf_point_free(&w->point);
-		sf_group_write(&w->group, 15);
-		sf_point_cut(&w->group, &w->point);
-		must(sf_point_send(s, &w->point, &err), &err);
-		must(rep_store_commit(s, &err), &err);
-		sf_point_accepted(&w->group, &w->point);
+		sf_group_write(&v->group, 15);
+		view_point_send(v);
 	}
-	must(rep_view_prepare(s, &w->point.hash, &w->group.vol[0].volume, fs, "map", &err), &err);
-	rep_store_close(s);
-	lb_fs_destroy(fs);
-	*state = w;
+	view_point_ready(v);
+	*state = v;
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	static const char *const names[] = {"seg/0000000000000001.seg",
-					    "store.id",
-					    "lock",
-					    "map",
-					    "keys",
-					    "out.qcow2",
-					    "out.raw"};
-	struct world *w = *state;
-	char path[128];
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		(void)snprintf(path, sizeof(path), "%s/%s", w->dir, names[i]);
-		(void)unlink(path);
-	}
-	(void)snprintf(path, sizeof(path), "%s/seg", w->dir);
-	assert_int_equal(rmdir(path), 0);
-	assert_int_equal(rmdir(w->dir), 0);
-	sf_point_free(&w->point);
-	sf_group_fini(&w->group);
-	free(w);
+	view_point_fini(*state);
+	free(*state);
 	return 0;
 }
 
@@ -123,41 +59,39 @@ static int run(const char *const *argv)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
-static void check_raw(const struct world *w, const char *path)
+static void check_raw(const struct view_point *v, const char *path)
 {
 	struct img_file_cfg cfg = {.path = path};
 	struct lb_err err = {.code = 0};
 	struct img_dev *d = NULL;
-	uint8_t *p = malloc((size_t)128 * REP_BLOCK_BYTES);
+	uint8_t *p = malloc(DISK_BYTES);
 
 	must(img_file_create(&d, &cfg, &err), &err);
-	assert_int_equal(d->size_bytes, (uint64_t)128 * REP_BLOCK_BYTES);
+	assert_int_equal(d->size_bytes, DISK_BYTES);
 	must(img_pread(d, p, d->size_bytes, 0, &err), &err);
-	assert_memory_equal(p, w->group.vol[0].image, d->size_bytes);
+	assert_memory_equal(p, v->group.vol[0].image, d->size_bytes);
 	img_dev_destroy(d);
 	free(p);
 }
 
 static void test_serves(void **state)
 {
-	struct world *w = *state;
-	const char *const args[] = {plugin, w->map, w->store, w->keyfile, NULL};
-	struct nbdkit_run server;
+	struct view_point *v = *state;
 	struct img_dev *d = NULL;
 	struct lb_err err = {.code = 0};
 	uint64_t zero = 0;
 	struct img_extent x;
-	uint8_t *p = malloc((size_t)128 * REP_BLOCK_BYTES);
+	uint8_t *p = malloc(DISK_BYTES);
 	char qcow2[96];
 	char raw[96];
 
-	write_keys(w, 0600);
-	assert_int_equal(nbdkit_start(&server, args), 0);
-	must(img_nbd_create(&d, server.uri, 2, &err), &err);
-	assert_int_equal(d->size_bytes, (uint64_t)128 * REP_BLOCK_BYTES);
+	view_point_keys(v, 0600);
+	assert_int_equal(view_point_serve(v, plugin), 0);
+	must(img_nbd_create(&d, v->server.uri, 2, &err), &err);
+	assert_int_equal(d->size_bytes, DISK_BYTES);
 	assert_false(img_writable(d));
 	must(img_pread(d, p, d->size_bytes, 0, &err), &err);
-	assert_memory_equal(p, w->group.vol[0].image, d->size_bytes);
+	assert_memory_equal(p, v->group.vol[0].image, d->size_bytes);
 	for (uint64_t off = 0; off < d->size_bytes; off += x.len) {
 		must(img_next_extent(d, &x, off, &err), &err);
 		zero += x.zero ? x.len : 0;
@@ -165,21 +99,20 @@ static void test_serves(void **state)
 	assert_true(zero > 0);
 	img_dev_destroy(d);
 	free(p);
-	(void)snprintf(qcow2, sizeof(qcow2), "%s/out.qcow2", w->dir);
-	(void)snprintf(raw, sizeof(raw), "%s/out.raw", w->dir);
+	(void)snprintf(qcow2, sizeof(qcow2), "%s/out.qcow2", v->dir);
+	(void)snprintf(raw, sizeof(raw), "%s/out.raw", v->dir);
 	if (access("/usr/bin/qemu-img", X_OK) == 0) {
-		const char *const out[] = {"qemu-img", "convert",  "-f",  "raw", "-O",
-					   "qcow2",    server.uri, qcow2, NULL};
+		const char *const out[] = {"qemu-img", "convert",     "-f",  "raw", "-O",
+					   "qcow2",    v->server.uri, qcow2, NULL};
 		const char *const back[] = {"qemu-img", "convert", "-f", "qcow2", "-O",
 					    "raw",      qcow2,     raw,  NULL};
 
 		assert_int_equal(run(out), 0);
 		assert_int_equal(run(back), 0);
-		check_raw(w, raw);
+		check_raw(v, raw);
 	} else {
 		print_message("no qemu-img: the qcow2 round trip is left out\n");
 	}
-	nbdkit_stop(&server);
 }
 
 /* nbdkit must end with an error at once. */
@@ -197,22 +130,22 @@ static void refuses(const char *const *args)
 
 static void test_refuses(void **state)
 {
-	struct world *w = *state;
-	const char *const good[] = {plugin, w->map, w->store, w->keyfile, NULL};
-	const char *const no_keys[] = {plugin, w->map, w->store, NULL};
+	struct view_point *v = *state;
+	const char *const good[] = {plugin, v->map, v->store, v->keyfile, NULL};
+	const char *const no_keys[] = {plugin, v->map, v->store, NULL};
 	char bad_map[96];
-	const char *const wrong_map[] = {plugin, bad_map, w->store, w->keyfile, NULL};
+	const char *const wrong_map[] = {plugin, bad_map, v->store, v->keyfile, NULL};
 	char path[96];
 	int fd;
 
-	(void)snprintf(bad_map, sizeof(bad_map), "map=%s/keys", w->dir);
-	write_keys(w, 0644);
+	(void)snprintf(bad_map, sizeof(bad_map), "map=%s/keys", v->dir);
+	view_point_keys(v, 0644);
 	refuses(good);
 	refuses(no_keys);
-	write_keys(w, 0600);
+	view_point_keys(v, 0600);
 	refuses(wrong_map);
 	/* a key file with another key */
-	(void)snprintf(path, sizeof(path), "%s/keys", w->dir);
+	(void)snprintf(path, sizeof(path), "%s/keys", v->dir);
 	fd = open(path, O_WRONLY);
 	assert_true(fd >= 0);
 	assert_int_equal(pwrite(fd, "ffffffff", 8, 12), 8);

@@ -5,25 +5,16 @@
 #ifndef TESTS_GRUB_POINT_H
 #define TESTS_GRUB_POINT_H
 
-#include "nbdkit_run.h"
-#include "store_fix.h"
+#include "view_point.h"
 
 #define GRUB_DISK_BLOCKS 128u
 #define GRUB_DISK_BYTES  ((uint64_t)GRUB_DISK_BLOCKS * REP_BLOCK_BYTES)
 #define GRUB_TEXT        "lifeboat: here is GRUB" /* what it says, and then: */
 #define GRUB_LAST_TEXT   "That is all."
 
-struct grub_point {
-	char dir[64];
-	struct fix_env env;
-	struct sf_group group;
-	struct sf_point point; /* the newest one: it is served */
-	struct nbdkit_run server;
-};
-
-/* @script makes the disk, with a file of @words on it unless NULL. The caller has a watchdog. */
-void grub_point_init(struct grub_point *g, const char *plugin, const char *script,
+/* @script makes the disk, with a file of @words on it unless NULL. The caller has a watchdog, and
+ * ends it with view_point_fini(). */
+void grub_point_init(struct view_point *g, const char *plugin, const char *script,
 		     const char *words);
-void grub_point_fini(struct grub_point *g);
 
 #endif

@@ -30,7 +30,7 @@ static const char *plugin, *grub_disk, *words;
 /* A store with a recovery point of the disk, served by nbdkit, under an overlay. */
 struct world {
 	struct img_dev tap; /* first: passes to .overlay and counts */
-	struct grub_point grub;
+	struct view_point grub;
 	struct img_dev *view, *upper, *overlay;
 	struct vm_cfg cfg;
 	struct vm_disk_cfg disk_cfg;
@@ -135,7 +135,7 @@ static int teardown(void **state)
 	img_dev_destroy(w->overlay);
 	img_dev_destroy(w->upper);
 	img_dev_destroy(w->view);
-	grub_point_fini(&w->grub);
+	view_point_fini(&w->grub);
 	free(w);
 	return 0;
 }

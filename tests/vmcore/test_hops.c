@@ -239,7 +239,7 @@ static int boot(const char *uri, int hop_ms)
 /* How long a boot takes depends on the host: a quick one hops oftener, in a boot of its own. */
 static void test_grub_starts(void **state)
 {
-	struct grub_point grub;
+	struct view_point grub;
 	int hops, hop_ms = HOP_MS;
 
 	(void)state;
@@ -251,7 +251,7 @@ static void test_grub_starts(void **state)
 		hops = boot(grub.server.uri, hop_ms);
 	}
 	assert_true(hops >= HOPS_MIN);
-	grub_point_fini(&grub);
+	view_point_fini(&grub);
 }
 
 int main(int argc, char **argv)

@@ -14,26 +14,21 @@
  * VMX and SVM. Each is skipped where the other belongs.
  */
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/err.h"
-#include "base/fs.h"
 #include "check.h"
 #include "emulated_cmdline.h"
 #include "imaging/dev.h"
 #include "kvm_guest.h"
-#include "nbdkit_run.h"
-#include "replicator/view.h"
-#include "store_fix.h"
+#include "view_point.h"
 #include "vmcore/cut.h"
 #include "vmcore/vm.h"
 
@@ -361,73 +356,20 @@ static void phase_second(const char *dir, const char *uri)
 
 /* ---- parent ---- */
 
-struct world {
-	char dir[64];
-	struct sf_group group;
-	struct sf_point point;
-	struct nbdkit_run server;
-};
-
 /* A store with one point whose volume is the disk with the writer's chain. */
-static void make_point(struct world *w)
+static void serve_point(struct view_point *v)
 {
-	struct rep_store_cfg cfg = REP_STORE_CFG_DEFAULTS;
-	struct fix_env env = fix_env(3);
-	struct rep_store *s = NULL;
-	struct lb_fs *fs = NULL;
-	struct lb_err err = {0};
 	int fd = open_guest("records.raw");
 
-	sf_group_init(&w->group, 0, 1, DISK_BYTES / 4096, 99);
-	assert_int_equal(pread(fd, w->group.vol[0].image, DISK_BYTES, 0), DISK_BYTES);
-	for (uint32_t i = 0; i < w->group.vol[0].blocks; i++)
-		w->group.vol[0].dirty[i] = true;
+	view_point_init(v, DISK_BYTES / REP_BLOCK_BYTES, 99);
+	assert_int_equal(pread(fd, v->group.vol[0].image, DISK_BYTES, 0), DISK_BYTES);
 	(void)close(fd);
-	sf_point_cut(&w->group, &w->point);
-	must(lb_fs_dir_create(&fs, w->dir, &err), &err);
-	must(rep_store_open(&s, &env.env, fs, &cfg, &err), &err);
-	must(sf_point_send(s, &w->point, &err), &err);
-	must(rep_store_commit(s, &err), &err);
-	must(rep_view_prepare(s, &w->point.hash, &w->group.vol[0].volume, fs, "viewmap", &err),
-	     &err);
-	rep_store_close(s);
-	lb_fs_destroy(fs);
-}
-
-static void write_keys(const struct world *w)
-{
-	char *path = path_in(w->dir, "keys"), id[LB_ID_TEXT];
-	struct lb_id key_id;
-	FILE *f = fopen(path, "we");
-
-	assert_non_null(f);
-	lb_key_id(&key_id, &w->group.dek);
-	(void)fprintf(f, "%s ", lb_id_text(&key_id, id));
-	for (unsigned i = 0; i < LB_KEY_BYTES; i++)
-		(void)fprintf(f, "%02x", w->group.dek.b[i]);
-	(void)fprintf(f, "\n");
-	assert_int_equal(fchmod(fileno(f), 0600), 0);
-	assert_int_equal(fclose(f), 0);
-	free(path);
-}
-
-static void serve_view(struct world *w)
-{
-	char *map = path_in(w->dir, "viewmap"), *keys = path_in(w->dir, "keys");
-	char *args[4] = {NULL};
-	const char *argv[5] = {plugin};
-
-	assert_true(asprintf(&args[0], "map=%s", map) > 0);
-	assert_true(asprintf(&args[1], "store=%s", w->dir) > 0);
-	assert_true(asprintf(&args[2], "keyfile=%s", keys) > 0);
-	for (unsigned i = 0; i < 3; i++)
-		argv[i + 1] = args[i];
-	assert_int_equal(nbdkit_start(&w->server, argv), 0);
-	(void)alarm(0); /* its watchdog is a minute's; ours stays */
-	for (unsigned i = 0; i < 3; i++)
-		free(args[i]);
-	free(map);
-	free(keys);
+	view_point_dirty_all(v);
+	view_point_send(v);
+	view_point_ready(v);
+	view_point_keys(v, 0600);
+	assert_int_equal(view_point_serve(v, plugin), 0);
+	(void)alarm(0); /* kvm_guest_main() has set a longer one */
 }
 
 /* Exit or signal of @argv as wait() gives it; its standard output goes to @out when not NULL. */
@@ -450,20 +392,19 @@ static int run(const char *const *argv, const char *out)
 	return status;
 }
 
-static int run_phase(const struct world *w, const char *phase)
+static int run_phase(const struct view_point *v, const char *phase)
 {
 	const char *const argv[] = {"/proc/self/exe", guests,        plugin, mode, phase,
-				    w->dir,           w->server.uri, NULL};
+				    v->dir,           v->server.uri, NULL};
 
 	return run(argv, NULL);
 }
 
 /* Both halves of the serial output, one behind the other, are one stream without a seam. */
-static void check_serial(const struct world *w)
+static void check_serial(const char *dir)
 {
 	size_t len[2];
-	char *half[2] = {read_file(w->dir, "serial.1", &len[0]),
-			 read_file(w->dir, "serial.2", &len[1])};
+	char *half[2] = {read_file(dir, "serial.1", &len[0]), read_file(dir, "serial.2", &len[1])};
 	char *all = NULL, *at, text[64];
 
 	assert_true(asprintf(&all, "%s%s", half[0], half[1]) > 0);
@@ -490,11 +431,10 @@ static void check_serial(const struct world *w)
 }
 
 /* The writer's judge, on the file system the guest left. */
-static void check_disk(const struct world *w)
+static void check_disk(const char *dir)
 {
-	char *image = path_in(w->dir, "disk.raw"), *records = path_in(w->dir, "records"),
-	     *judge = path_in(guests, "drwriter"), *verdict = path_in(w->dir, "verdict"), *dump,
-	     *text;
+	char *image = path_in(dir, "disk.raw"), *records = path_in(dir, "records"),
+	     *judge = path_in(guests, "drwriter"), *verdict = path_in(dir, "verdict"), *dump, *text;
 	const char *const fsck[] = {"e2fsck", "-fn", image, NULL};
 	const char *const check[] = {judge, "-c", records, NULL};
 	char want[64];
@@ -508,7 +448,7 @@ static void check_disk(const struct world *w)
 		assert_int_equal(run(extract, verdict), 0);
 	}
 	assert_int_equal(run(check, verdict), 0);
-	text = read_file(w->dir, "verdict", &len);
+	text = read_file(dir, "verdict", &len);
 	(void)snprintf(want, sizeof(want),
 		       "LBW CHECK records=%d last=", RECORDS_THERE + RECORDS_MORE);
 	assert_non_null(strstr(text, want));
@@ -520,37 +460,22 @@ static void check_disk(const struct world *w)
 	free(verdict);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static void test_boot_checkpoint_restore(void **state)
 {
-	struct world *w = calloc(1, sizeof(*w));
+	struct view_point *v = calloc(1, sizeof(*v));
 	int status;
 
 	(void)state;
-	assert_non_null(w);
-	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/lb-vmlinux.XXXXXX");
-	assert_non_null(mkdtemp(w->dir));
-	make_point(w);
-	write_keys(w);
-	serve_view(w);
-	status = run_phase(w, "first");
+	assert_non_null(v);
+	serve_point(v);
+	status = run_phase(v, "first");
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	status = run_phase(w, "second");
+	status = run_phase(v, "second");
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	check_serial(w);
-	check_disk(w);
-	nbdkit_stop(&w->server);
-	sf_point_free(&w->point);
-	sf_group_fini(&w->group);
-	assert_int_equal(nftw(w->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
-	free(w);
+	check_serial(v->dir);
+	check_disk(v->dir);
+	view_point_fini(v);
+	free(v);
 }
 
 /* ---- */

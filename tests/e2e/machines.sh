@@ -10,28 +10,10 @@
 # O_DIRECT reads see it, in the last partial block too.
 set -euo pipefail
 top=$1 bin=$2/bin
-. "$top/tests/lib/alone.sh"
+. "$top/tests/lib/pair.sh"
 losetup -f > /dev/null 2>&1 || { echo "skipped: needs losetup, root and loop devices"; exit 77; }
-lb_alone machines "${LB_AGENT_LIMIT_S:-280}" jq qemu-img nbdkit mkfs.ext4 e2fsck cmp
-. "$top/tests/lib/site.sh"
-work=$LB_WORK
-ip link set lo up
-
-tokyo() { "$bin/lifeboat" --socket "$work/tokyo/s" "$@"; }
-osaka() { "$bin/lifeboat" --socket "$work/osaka/s" "$@"; }
-say() { printf '== %s\n' "$*"; }
-
-on_exit() {
-	local rc=$?
-	[ $rc = 0 ] || tail -n 15 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
-	exit $rc
-}
-trap on_exit EXIT
-
-start() { # SITE
-	"$bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
-	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
-}
+lb_alone machines "${LB_AGENT_LIMIT_S:-280}" jq qemu-img nbdkit mkfs.ext4 e2fsck cmp ip
+lb_pair_begin "$LB_WORK" "$bin"
 
 acked() { tokyo status --json | jq '.groups[0].last_acked_seq'; }
 is_over() { local n; n=$("$1" 2> /dev/null) && [ "$n" != null ] && [ "$n" -gt "$2" ]; }
@@ -47,7 +29,7 @@ fresh_point() {
 # ---- five volumes, two of them devices
 
 say "two machines, five volumes"
-mkdir -p "$work/tokyo" "$work/osaka" "$work/fs" "$work/out"
+mkdir "$work/fs" "$work/out"
 truncate -s 16M "$work/db.vda"
 truncate -s 24M "$work/db.vdb"
 truncate -s $((3 * 1048576 + 1536)) "$work/db.vdc"
@@ -65,38 +47,21 @@ hold "$vdb"
 sda=$(losetup -f --show "$work/web.sda")
 hold "$sda"
 mount "$vdb" "$work/fs"
-cat > "$work/tokyo/lifeboat.yaml" <<-YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
-groups:
-  - name: erp
-    peer: osaka
-    interval: 200ms
-    machines:
-      - name: db
-        driver: block
-        volumes:
-          - {name: vda, path: $work/db.vda}
-          - {name: vdb, path: $vdb}
-          - {name: vdc, path: $work/db.vdc}
-      - name: web
-        driver: block
-        volumes:
-          - {name: sda, path: $sda}
-          - {name: sdb, path: $work/web.sdb}
+lb_pair_tokyo 200ms <<YAML
+- name: db
+  driver: block
+  volumes:
+    - {name: vda, path: $work/db.vda}
+    - {name: vdb, path: $vdb}
+    - {name: vdc, path: $work/db.vdc}
+- name: web
+  driver: block
+  volumes:
+    - {name: sda, path: $sda}
+    - {name: sdb, path: $work/web.sdb}
 YAML
-cat > "$work/osaka/lifeboat.yaml" <<-YAML
-site: osaka
-state_dir: $work/osaka/state
-control_socket: $work/osaka/s
-listen: 127.0.0.1:7400
-enrol_listen: 127.0.0.1:7401
-YAML
-start osaka
-start tokyo
-osaka site init > /dev/null
-osaka site token tokyo | tokyo site join - > /dev/null
+lb_pair_osaka
+lb_pair_start
 lb_wait_for 60 "the first acknowledged point" is_over acked 0
 osaka point show latest --json | jq -e '[.volumes[] | .machine + "/" + .volume] == ["db/vda", "db/vdb", "db/vdc", "web/sda", "web/sdb"]' > /dev/null ||
 	{ osaka point show latest --json; lb_fail "the point does not name the five volumes"; }
@@ -197,7 +162,5 @@ export_all latest
 e2fsck -fn "$work/out/db.vdb" > "$work/fsck" 2>&1 || { cat "$work/fsck"; lb_fail "the replica is no clean ext4"; }
 osaka verify --deep > /dev/null
 
-kill $(jobs -p) 2> /dev/null || true
-wait 2> /dev/null || true
-! grep -lE 'AddressSanitizer|LeakSanitizer|runtime error|ThreadSanitizer' "$work"/*/log || lb_fail "a sanitizer spoke"
+lb_pair_stop
 echo "OK: all conditions met in $SECONDS s"

@@ -14,70 +14,31 @@ top=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
 LB_BIN=${LB_BIN:-$top/build/release/bin}
 LB_PAYLOAD=$(realpath "${LB_PAYLOAD:-$LB_BIN/../tests/payload.bin}")
 LB_PAYLOAD_CHECK=$(realpath "${LB_PAYLOAD_CHECK:-$LB_BIN/../tests/payload_check}")
-. "$top/tests/lib/alone.sh"
+. "$top/tests/lib/pair.sh"
 lb_alone mem "${LB_MEMORY_LIMIT_S:-200}" /dev/kvm jq nbdkit ip
-. "$top/tests/lib/site.sh"
-work=$LB_WORK
+lb_pair_begin "$LB_WORK" "$LB_BIN"
 pages=1024 seed=7 every=200000
-ip link set lo up
-declare -A pid
-
-say() { printf '\n== %s\n' "$*"; }
 show() { printf '$ %s\n' "$*"; }
-tokyo() { "$LB_BIN/lifeboat" --socket "$work/tokyo/s" "$@"; }
-osaka() { "$LB_BIN/lifeboat" --socket "$work/osaka/s" "$@"; }
-start() { # SITE
-	"$LB_BIN/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
-	pid[$1]=$!
-	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
-}
-on_exit() {
-	local rc=$?
-	if [ $rc != 0 ]; then
-		tail -n 15 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
-		tail -n 5 "$work"/*/state/vms/*/vm.log "$work"/*/state/boots/*/*/vm.log 2> /dev/null
-	fi
-	exit $rc
-}
-trap on_exit EXIT
 
 # ---- set-up
 
-mkdir -p "$work"/{tokyo,osaka}/state
-chmod 755 "$work" "$work"/{tokyo,osaka}
 truncate -s 16M "$work/pay.img"
 truncate -s 256M "$work/ledger.img"
-cat > "$work/tokyo/lifeboat.yaml" <<YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
-groups:
-  - name: erp
-    peer: osaka
-    interval: 500ms
-    machines:
-      - name: pay
-        driver: vmcore
-        vm:
-          memory: 64 MiB
-          memory_points: true
-          kernel: $LB_PAYLOAD
-          cmdline: "prog=chain steps=1000000000000 pages=$pages seed=$seed every=$every"
-        volumes: [{name: vda, path: $work/pay.img}]
-      - name: ledger
-        driver: vmcore
-        vm: {memory: 64 MiB, memory_points: true, kernel: $LB_PAYLOAD, cmdline: "prog=records every=10"}
-        volumes: [{name: vda, path: $work/ledger.img}]
+lb_pair_tokyo 500ms <<YAML
+- name: pay
+  driver: vmcore
+  vm:
+    memory: 64 MiB
+    memory_points: true
+    kernel: $LB_PAYLOAD
+    cmdline: "prog=chain steps=1000000000000 pages=$pages seed=$seed every=$every"
+  volumes: [{name: vda, path: $work/pay.img}]
+- name: ledger
+  driver: vmcore
+  vm: {memory: 64 MiB, memory_points: true, kernel: $LB_PAYLOAD, cmdline: "prog=records every=10"}
+  volumes: [{name: vda, path: $work/ledger.img}]
 YAML
-cat > "$work/osaka/lifeboat.yaml" <<YAML
-site: osaka
-state_dir: $work/osaka/state
-control_socket: $work/osaka/s
-listen: 127.0.0.1:7400
-enrol_listen: 127.0.0.1:7401
-store: {reserve: 1MiB}
-hypervisor: {driver: vmcore, kernel: $LB_PAYLOAD}
-YAML
+lb_pair_osaka "hypervisor: {driver: vmcore, kernel: $LB_PAYLOAD}"
 cat > "$work/failover.yaml" <<'YAML'
 apiVersion: lifeboat/v1
 kind: Runbook
@@ -92,12 +53,7 @@ steps:
      probes: [{serial: "r ", within: 30s}]}
 finally: [{id: report, action: report, timeout: 10s}]
 YAML
-
-start osaka
-start tokyo
-osaka site init > /dev/null
-osaka site token tokyo > "$work/token"
-tokyo site join "$work/token" > /dev/null
+lb_pair_start
 
 say "tokyo: two machines of our own under lifeboat-vm"
 tokyo doctor 2> /dev/null | grep kvm || true
@@ -121,8 +77,7 @@ by_keys() { # SITE WORDS: the same in the terminal UI
 by_keys tokyo "│ c "
 
 say "memory points: disks, memory and processors of one instant"
-points() { [ "$(tokyo status --json | jq '.groups[0].points_acked')" -ge "$1" ]; }
-lb_wait_for 90 "three acknowledged points" points 3
+lb_wait_for 90 "three acknowledged points" lb_pair_points 3
 last_step() { tail -c 4096 "$serial" | sed -n 's/^c \([0-9]*\) [0-9a-f]\{16\}$/\1/p' | tail -1; }
 last_record() { tail -c 4096 "$records" | sed -n 's/^r \([0-9]*\) [0-9a-f]\{64\}$/\1/p' | tail -1; }
 (while sleep 0.05; do
@@ -132,13 +87,13 @@ done >> "$work/said" 2> /dev/null) &
 watcher=$!
 disown $watcher
 more=$(($(tokyo status --json | jq '.groups[0].points_acked') + 12))
-lb_wait_for 90 "twelve more points" points "$more"
+lb_wait_for 90 "twelve more points" lb_pair_points "$more"
 tokyo vm show pay
 stats=$(tokyo vm show pay --json | jq -c .stats)
 shipped=$(tokyo status --json | jq -c '.groups[0] | {points_acked, bytes_changed, bytes_shipped}')
 
 say "disaster: SIGKILL of the machine and of tokyo's agent"
-kill -9 "$(tokyo vm show pay --json | jq .pid)" "$(tokyo vm show ledger --json | jq .pid)" "${pid[tokyo]}"
+kill -9 "$(lb_pair_vm tokyo pay .pid)" "$(lb_pair_vm tokyo ledger .pid)" "${pid[tokyo]}"
 killed_ns=$(date +%s%N)
 all_seen() { tail -n 1 "$work/said" | awk -v t="$killed_ns" '{ exit !($1 + 0 > t + 0) }'; }
 lb_wait_for 10 "the last look at what they said" all_seen
@@ -155,7 +110,7 @@ show "osaka$ lifeboat run start failover.yaml --confirm tokyo"
 start_ns=$(date +%s%N)
 osaka run start "$work/failover.yaml" --mode failover --confirm tokyo --unattended || lb_fail "the failover"
 rto_ms=$((($(date +%s%N) - start_ns) / 1000000))
-run=$(osaka run list --json | jq -r '.runs[0].id')
+run=$(lb_pair_run)
 [ "$(osaka run show "$run" --json | grep -c "from memory")" = 2 ] || lb_fail "not both were booted from memory"
 [ "$(osaka vm show pay --json | jq -r .restored)" = true ] || lb_fail "its process did not begin from memory"
 
@@ -185,9 +140,8 @@ by_keys osaka $'\nc '
 
 say "its agent is killed, the machine is not"
 p=$(osaka vm show pay --json | jq .pid)
-kill -9 "${pid[osaka]}"
-wait "${pid[osaka]}" 2> /dev/null || true # its lock goes with it
-start osaka
+lb_pair_kill9 osaka
+lb_pair_agent osaka
 [ "$(osaka vm show pay --json | jq .pid)" = "$p" ] || lb_fail "the new agent does not find it"
 left() { [ "$(osaka vm show pay --json | jq .stats.lazy_left_pages)" = 0 ]; }
 lb_wait_for 60 "all memory to be fetched" left

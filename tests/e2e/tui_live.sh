@@ -7,44 +7,17 @@
 # LB_KEYS, LB_SEED: others. Everything runs in namespaces of its own: nothing is left.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-. "$top/tests/lib/alone.sh"
+. "$top/tests/lib/pair.sh"
 lb_alone tuil "${LB_TUI_LIMIT_S:-560}" nsenter jq nbdkit ip tc socat tmux bash zsh fish
-. "$top/tests/lib/site.sh"
-work=$LB_WORK
-ip link set lo up
-declare -A pid
-
-tokyo() { "$bin/lifeboat" --socket "$work/tokyo/s" "$@"; }
-osaka() { "$bin/lifeboat" --socket "$work/osaka/s" "$@"; }
-say() { printf '== %s\n' "$*"; }
-start() { # SITE
-	"$bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
-	pid[$1]=$!
-	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
-}
-kill9() { kill -9 "${pid[$1]}"; wait "${pid[$1]}" 2> /dev/null || true; }
-on_exit() {
-	local rc=$?
-	if [ $rc != 0 ]; then
-		tail -n 15 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
-	fi
-	exit $rc
-}
-trap on_exit EXIT
+lb_pair_begin "$LB_WORK" "$bin"
 
 # ---- two sites
 
-mkdir -p "$work"/{tokyo,osaka}/state "$work/osaka/runbooks"
-chmod 755 "$work" "$work"/{tokyo,osaka}
 head -c 4M /dev/urandom > "$work/pay.img"
 head -c 4M /dev/urandom > "$work/crm.img"
 echo hello > "$work/firmware"
-cat > "$work/tokyo/lifeboat.yaml" <<YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
+lb_pair_site tokyo <<YAML
 vm_program: $build/tests/fake_lifeboat_vm
-plugin_dir: $bin
 groups:
   - name: crm
     peer: osaka
@@ -63,18 +36,10 @@ groups:
         vm: {memory: 2MiB, kernel: $work/firmware, memory_points: true}
         volumes: [{name: vda, path: $work/pay.img}]
 YAML
-cat > "$work/osaka/lifeboat.yaml" <<YAML
-site: osaka
-state_dir: $work/osaka/state
-control_socket: $work/osaka/s
-runbooks: $work/osaka/runbooks
+lb_pair_osaka "runbooks: $work/osaka/runbooks
 vm_program: $build/tests/fake_lifeboat_vm
-plugin_dir: $bin
-listen: 127.0.0.1:7400
-enrol_listen: 127.0.0.1:7401
-store: {reserve: 1MiB}
-hypervisor: {driver: vmcore, kernel: $work/firmware}
-YAML
+hypervisor: {driver: vmcore, kernel: $work/firmware}"
+mkdir "$work/osaka/runbooks"
 # A drill of it boots the machine, then one step fails and waits for its operator while another one runs.
 cat > "$work/osaka/runbooks/a-drill.yaml" <<'YAML'
 apiVersion: lifeboat/v1
@@ -99,11 +64,7 @@ steps:
   - {id: fence, action: fence, site: tokyo}
   - {id: crm, action: boot, machine: crm-1, needs: [fence], timeout: 60s}
 YAML
-start osaka
-start tokyo
-osaka site init > /dev/null
-osaka site token tokyo > "$work/token"
-tokyo site join "$work/token" > /dev/null
+lb_pair_start
 tokyo vm run pay > /dev/null
 tokyo vm run crm-1 > /dev/null
 acked() { tokyo status --json | jq -e 'all(.groups[]; .points_acked >= 2)' > /dev/null; }
@@ -165,8 +126,7 @@ see " DRILL "
 see "z-over (drill) ✓ DONE"
 press 7
 see "drills went well"
-kill -9 "$(tokyo vm show crm-1 --json | jq .pid)"
-kill9 tokyo
+lb_pair_kill tokyo crm-1
 press 1
 see "NO"
 press F
@@ -202,7 +162,7 @@ see "crm runs here and is replicated nowhere"
 press q
 see "it ended: 0"
 t kill-server
-start tokyo
+lb_pair_agent tokyo
 tokyo vm list > /dev/null
 
 # ---- 8 kbit/s
@@ -240,8 +200,8 @@ tc -s qdisc show dev far | grep -A 1 Sent
 say "osaka's agent is killed and started under the UI"
 while read -r line; do
 	case $line in
-	"please: kill") kill9 osaka ;;
-	"please: start") start osaka ;;
+	"please: kill") lb_pair_kill9 osaka ;;
+	"please: start") lb_pair_agent osaka ;;
 	*) echo "$line" ;;
 	esac
 done < <(timeout 200 "$build/tests/tui_live" agent "$bin/lifeboat" --socket "$work/osaka/s" tui 2>&1 || echo "the UI: $?") |

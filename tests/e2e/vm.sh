@@ -7,28 +7,9 @@
 # network, mount and process namespaces of its own: nothing is left.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
-. "$top/tests/lib/alone.sh"
+. "$top/tests/lib/pair.sh"
 lb_alone vm "${LB_VM_LIMIT_S:-150}" jq nbdkit ip python3
-. "$top/tests/lib/site.sh"
-work=$LB_WORK
-fake=$build/tests/fake_lifeboat_vm
-ip link set lo up
-declare -A pid
-
-tokyo() { "$bin/lifeboat" --socket "$work/tokyo/s" "$@"; }
-osaka() { "$bin/lifeboat" --socket "$work/osaka/s" "$@"; }
-say() { printf '== %s\n' "$*"; }
-
-on_exit() {
-	local rc=$?
-	if [ $rc != 0 ]; then
-		tail -n 25 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
-		tail -n 5 "$work"/*/state/vms/*/vm.log "$work"/*/state/boots/*/*/vm.log 2> /dev/null
-		cat "$work/said" 2> /dev/null
-	fi
-	exit $rc
-}
-trap on_exit EXIT
+lb_pair_begin "$LB_WORK" "$bin"
 
 refused() { # STATUS WORDS COMMAND...
 	local want=$1 words=$2 rc=0
@@ -39,63 +20,25 @@ refused() { # STATUS WORDS COMMAND...
 	rm -f "$work/said"
 }
 
-start() { # SITE
-	"$bin/lifeboatd" --config "$work/$1/lifeboat.yaml" >> "$work/$1/log" 2>&1 < /dev/null &
-	pid[$1]=$!
-	lb_wait_for 30 "lifeboatd of $1" "$1" status --json > "$work/$1/first" 2> /dev/null
-}
-kill9() { kill -9 "${pid[$1]}"; wait "${pid[$1]}" 2> /dev/null || true; }
-
-vm() { "$1" vm show "$2" --json | jq -r "$3"; } # SITE NAME FIELD
-state_is() { [ "$(vm "$1" "$2" .state)" = "$3" ]; }
+state_is() { [ "$(lb_pair_vm "$1" "$2" .state)" = "$3" ]; }
 # The guest's own count of ticks, in the first word of its memory: the fake guest's exits.
-ticks() { vm "$1" "$2" .stats.exits; }
+ticks() { lb_pair_vm "$1" "$2" .stats.exits; }
 acked() { tokyo status --json | jq -r '.groups[0].last_acked_seq'; }
 acked_over() { local n; n=$(acked 2> /dev/null) && [ "$n" != null ] && [ "$n" -gt "$1" ]; }
 
 # ---- two sites
 
-mkdir -p "$work"/{tokyo,osaka}/state
-chmod 755 "$work" "$work"/{tokyo,osaka}
 head -c 16M /dev/urandom > "$work/pay.img"
 echo hello > "$work/firmware"
-cat > "$work/tokyo/lifeboat.yaml" <<YAML
-site: tokyo
-state_dir: $work/tokyo/state
-control_socket: $work/tokyo/s
-vm_program: $fake
-plugin_dir: $bin
-groups:
-  - name: erp
-    peer: osaka
-    interval: 200ms
-    machines:
-      - name: pay
-        driver: vmcore
-        vm: {memory: 2MiB, kernel: $work/firmware, cmdline: "a b", memory_points: true}
-        volumes: [{name: vda, path: $work/pay.img}]
-      - name: odd
-        driver: vmcore
-        vm: {memory: 2MiB, kernel: /nonexistent}
-        volumes: [{name: vda, path: $work/odd.img}]
+lb_pair_tokyo 200ms "vm_program: $build/tests/fake_lifeboat_vm" <<YAML
+- name: pay
+  driver: vmcore
+  vm: {memory: 2MiB, kernel: $work/firmware, cmdline: "a b", memory_points: true}
+  volumes: [{name: vda, path: $work/pay.img}]
 YAML
-sed -i '/name: odd/,$d' "$work/tokyo/lifeboat.yaml"
-cat > "$work/osaka/lifeboat.yaml" <<YAML
-site: osaka
-state_dir: $work/osaka/state
-control_socket: $work/osaka/s
-vm_program: $fake
-plugin_dir: $bin
-listen: 127.0.0.1:7400
-enrol_listen: 127.0.0.1:7401
-store: {reserve: 1MiB}
-hypervisor: {driver: vmcore, kernel: $work/firmware}
-YAML
-start osaka
-start tokyo
-osaka site init > /dev/null
-osaka site token tokyo > "$work/token"
-tokyo site join "$work/token" > /dev/null
+lb_pair_osaka "vm_program: $build/tests/fake_lifeboat_vm
+hypervisor: {driver: vmcore, kernel: $work/firmware}"
+lb_pair_start
 
 say "a machine is started by name"
 state_is tokyo pay off || lb_fail "it is not off before anybody started it"
@@ -127,9 +70,9 @@ refused 5 "typed name" tokyo vm reset pay --confirm osaka
 
 say "it is in a jail"
 for part in no-new-privs uid chroot seccomp; do
-	vm tokyo pay '.jail | join(" ")' | grep -qw $part || lb_fail "its jail lacks $part"
+	lb_pair_vm tokyo pay '.jail | join(" ")' | grep -qw $part || lb_fail "its jail lacks $part"
 done
-p=$(vm tokyo pay .pid)
+p=$(lb_pair_vm tokyo pay .pid)
 grep -q '^Uid:.*65534' "/proc/$p/status" || grep -q "^Uid:.*$(id -u lifeboat-vm 2> /dev/null)" "/proc/$p/status" ||
 	lb_fail "it runs as root"
 [ -z "$(ls -A "/proc/$p/root/" 2> /dev/null)" ] || lb_fail "it sees files"
@@ -154,17 +97,17 @@ refused 5 "only root and the agent's own user" looker vm console pay --once
 state_is tokyo pay running || lb_fail "somebody who may only look stopped it"
 
 say "its agent is killed, the machine is not"
-kill9 tokyo
+lb_pair_kill9 tokyo
 [ -d "/proc/$p" ] || lb_fail "the machine died with its agent"
-start tokyo
-[ "$(vm tokyo pay .pid)" = "$p" ] || lb_fail "the new agent does not find it"
+lb_pair_agent tokyo
+[ "$(lb_pair_vm tokyo pay .pid)" = "$p" ] || lb_fail "the new agent does not find it"
 state_is tokyo pay running || lb_fail "the new agent does not speak with it"
 
 say "a killed machine is off, and can be started again"
 kill -9 "$p"
 lb_wait_for 10 "the machine to be off" state_is tokyo pay off
 tokyo vm run pay > /dev/null
-p=$(vm tokyo pay .pid)
+p=$(lb_pair_vm tokyo pay .pid)
 
 say "memory points"
 lb_wait_for 40 "the first memory point" acked_over 0
@@ -182,12 +125,12 @@ read_for_two() {
 	tokyo status --json | jq '.groups[0].bytes_read'
 }
 restart() { # AGENT-ONLY | BOTH | WITHOUT-LOG
-	kill9 tokyo
+	lb_pair_kill9 tokyo
 	[ "$1" = AGENT-ONLY ] || kill -9 "$p"
 	[ "$1" != WITHOUT-LOG ] || rm "$work"/tokyo/state/vms/erp.pay/vda.log
-	start tokyo
+	lb_pair_agent tokyo
 	[ "$1" = AGENT-ONLY ] || tokyo vm run pay > /dev/null
-	p=$(vm tokyo pay .pid)
+	p=$(lb_pair_vm tokyo pay .pid)
 	n=$(read_for_two)
 	echo "$1: $n bytes read for two points"
 }
@@ -199,45 +142,32 @@ restart BOTH
 ! grep -q "ev=resync" "$work/tokyo/log" || lb_fail "changes were known from elsewhere: $(grep ev=resync "$work/tokyo/log")"
 restart WITHOUT-LOG
 [ "$n" -ge $((16 << 20)) ] || lb_fail "nothing says what changed, and the disk was not compared"
-cat > "$work/failover.yaml" <<'YAML'
-apiVersion: lifeboat/v1
-kind: Runbook
-name: erp
-rto: 2m
-modes: [drill, failover]
-steps:
-  - {id: fence, action: fence, site: tokyo}
-  - {id: pay, action: boot, machine: pay, needs: [fence], timeout: 60s, retries: 1,
-     backoff: 1ms..1ms, probes: [{serial: "going on", within: 20s}]}
-YAML
+lb_pair_boot pay 20 "going on" | lb_pair_runbook erp
 say "a drill from memory: the order in which memory was touched is kept for the next time"
-osaka drill "$work/failover.yaml" > "$work/run" 2>&1 || lb_fail "drill: $(cat "$work/run")"
+lb_pair_drill
 order() { od -An -v -tu4 -w64 "$work"/osaka/state/orders/*.pay | tr -s ' '; }
 [ "$(order)" = " 7 3" ] || lb_fail "the order of the drill is \"$(order)\""
 before=$(ticks tokyo pay)
 
 say "tokyo is lost: machine and agent are killed"
-kill -9 "$p"
-kill9 tokyo
-osaka run start "$work/failover.yaml" --mode failover --confirm tokyo --unattended > "$work/run" 2>&1 ||
-	lb_fail "failover: $(cat "$work/run")"
+lb_pair_kill tokyo pay
+lb_pair_failover
 state_is osaka pay running || lb_fail "the machine does not run at osaka"
-run=$(osaka run list --json | jq -r '.runs[0].id')
-osaka run show "$run" --json | grep -q "from memory" ||
-	lb_fail "the step does not say it went on from memory: $(osaka run show "$run")"
-osaka run show "$run" --json | grep -q "vmcore: as configured" || lb_fail "the step does not say what booted it"
-[ "$(vm osaka pay .restored)" = true ] || lb_fail "it was booted cold"
+run=$(lb_pair_run) detail=$(lb_pair_detail pay)
+[[ $detail == *"from memory"* ]] || lb_fail "the step does not say it went on from memory: $detail"
+[[ $detail == *"vmcore: as configured"* ]] || lb_fail "the step does not say what booted it: $detail"
+[ "$(lb_pair_vm osaka pay .restored)" = true ] || lb_fail "it was booted cold"
 [ "$(order)" = " 7 3 7 3" ] || lb_fail "the failover was not given the drill's order: \"$(order)\""
 after=$(ticks osaka pay)
 # the guest's counter went on from the acknowledged cut: not from 0, and far less than a whole second was lost
 [ "$after" -gt 100 ] || lb_fail "it counts from the beginning ($after, $before at tokyo)"
 
 say "osaka's agent is killed, the failed-over machine is not"
-p=$(vm osaka pay .pid)
-kill9 osaka
+p=$(lb_pair_vm osaka pay .pid)
+lb_pair_kill9 osaka
 [ -d "/proc/$p" ] || lb_fail "the machine died with osaka's agent"
-start osaka
-[ "$(vm osaka pay .pid)" = "$p" ] || lb_fail "osaka's new agent does not find it"
+lb_pair_agent osaka
+[ "$(lb_pair_vm osaka pay .pid)" = "$p" ] || lb_fail "osaka's new agent does not find it"
 [ "$(ticks osaka pay)" -gt "$after" ] || lb_fail "it does not run any more"
 
 python3 "$top/tests/lib/console.py" "going on" abc ABC "$bin/lifeboat" --socket "$work/osaka/s" vm console pay ||
@@ -259,12 +189,12 @@ lb_wait_for 10 "the machine to be off" state_is osaka pay off
 kill -9 "$(cat "$work/osaka/state/boots/${run:0:8}"/*/vda.pid)" # its views are served anew
 osaka vm run pay > /dev/null || lb_fail "it cannot be started again"
 state_is osaka pay running || lb_fail "it does not run again"
-[ "$(vm osaka pay .restored)" = false ] || lb_fail "it was restored from a memory that is of the past"
+[ "$(lb_pair_vm osaka pay .restored)" = false ] || lb_fail "it was restored from a memory that is of the past"
 no_alarm() { [ "$(alarm)" = "" ]; }
 lb_wait_for 20 "the end of the alarm" no_alarm
 
 say "tokyo comes back: it is fenced and may not run its machine"
-start tokyo
+lb_pair_agent tokyo
 is_fenced() { tokyo status --json | jq -e '.groups[0].role == "FENCED"' > /dev/null; }
 lb_wait_for 30 "tokyo to be fenced" is_fenced
 refused 7 "FENCED" tokyo vm run pay

@@ -7,6 +7,7 @@
 #   lb_pair_osaka [YAML]           osaka's, with these lines more
 #   lb_pair_runbook NAME           $work/NAME.yaml: tokyo is fenced, then the steps on standard input, such as
 #   lb_pair_boot MACHINE SECONDS [WORDS [KEYS]]    boot it, until its console says WORDS; KEYS are more of the step's
+#   lb_pair_site SITE              or a whole configuration from standard input, but for what every site has
 #   lb_pair_start                  both agents, enrolled with each other
 #   lb_pair_agent SITE             start an agent (again); ${pid[SITE]} is its pid
 #   lb_pair_points N               tokyo's group has N acknowledged points
@@ -15,6 +16,7 @@
 #   lb_pair_vm SITE VM FIELD       a field of `vm show`
 #   lb_pair_kill9 SITE             SIGKILL of an agent
 #   lb_pair_kill SITE VM...        SIGKILL of machines and of the agent
+#   lb_pair_stop                   both agents end well
 #   lb_pair_netns NAME             a network namespace with a bridge br0 without an uplink
 #
 # Both are in this network namespace, unless ${lb_pair_ns[SITE]} names others; osaka listens at $lb_pair_address.
@@ -33,7 +35,7 @@ lb_pair_on_exit() {
 	set +e
 	if [ $rc != 0 ]; then
 		tail -n 15 "$work"/tokyo/log "$work"/osaka/log 2> /dev/null
-		tail -n 20 "$work/run" 2> /dev/null
+		tail -n 20 "$work/run" "$work/said" 2> /dev/null
 		tail -n 5 "$work"/*/state/vms/*/vm.log "$work"/*/state/boots/*/*/vm.log 2> /dev/null
 	fi
 	lb_sites_end
@@ -148,7 +150,7 @@ lb_pair_detail() { # STEP
 
 lb_pair_vm() { "$1" vm show "$2" --json | jq -r "$3"; } # SITE VM FIELD
 
-# ---- how they die
+# ---- how they end
 
 lb_pair_gone() { ! [ -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status" 2> /dev/null; }
 lb_pair_kill() { # SITE VM...
@@ -165,3 +167,12 @@ lb_pair_kill() { # SITE VM...
 }
 
 lb_pair_kill9() { lb_pair_kill "$1"; } # SITE
+
+lb_pair_stop() {
+	local site
+	for site in tokyo osaka; do
+		kill "${pid[$site]}"
+		lb_wait_for 20 "lifeboatd of $site to end" lb_pair_gone "${pid[$site]}"
+	done
+	! grep -lE 'AddressSanitizer|LeakSanitizer|runtime error|ThreadSanitizer' "$work"/*/log || lb_fail "a sanitizer spoke"
+}

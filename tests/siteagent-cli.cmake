@@ -14,6 +14,10 @@ set_tests_properties(e2e.agent PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT
 add_test(NAME e2e.tutorial COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/tutorial.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.tutorial PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 200)
 
+# What `cmake --install` puts where, and two agents that run from there.
+add_test(NAME e2e.install COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/install.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.install PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 240)
+
 # A group of two machines, five disks, two of them devices.
 add_test(NAME e2e.machines COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/machines.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.machines PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300)

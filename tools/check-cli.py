@@ -7,7 +7,7 @@ docs/cli.md, the generated parts of man/*.scd (between the lines "; begin NAME" 
 tests/golden/cli/errors.txt are made from the programs; --write makes them, otherwise a difference fails.
 Also: every path of agent_api.c is in docs/control-api.md and the other way round, every event that is logged
 is in docs/events.md and the other way round, each man page builds (scdoc), completion scripts parse (bash,
-zsh, fish), the example configuration of dist/ is accepted.
+zsh, fish), the example configuration and runbooks of dist/ are accepted.
 """
 import pathlib, re, shutil, subprocess, sys
 
@@ -226,6 +226,10 @@ def examples():
     rc, said = lifeboat("config", "check", "dist/lifeboat.yaml")
     if rc != 0:
         bad.append(f"dist/lifeboat.yaml: {said.strip()}")
+    for runbook in sorted((root / "dist/runbooks").glob("*.yaml")):
+        rc, said = lifeboat("runbook", "lint", runbook)
+        if rc != 0:
+            bad.append(f"dist/runbooks/{runbook.name}: {said.strip()}")
     unit = (root / "dist/lifeboatd.service").read_text()
     for key in ("ExecStart=/usr/sbin/lifeboatd", "[Install]", "LimitCORE=0"):
         if key not in unit:

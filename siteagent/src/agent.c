@@ -1,4 +1,8 @@
+#include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,25 +84,40 @@ static int lock_state(struct sa_agent *a, struct lb_err *err)
 	return rc;
 }
 
+static int set_plugin_dir(struct sa_agent *a, const char *dir, struct lb_err *err)
+{
+	int n = snprintf(a->plugin_dir, sizeof(a->plugin_dir), "%s", dir);
+
+	if (n < 0 || (size_t)n >= sizeof(a->plugin_dir))
+		return lb_err_set(err, LB_EINPUT, 0, "path of our nbdkit plugins is too long: %s",
+				  dir);
+	return 0;
+}
+
+/* A build has them beside this program, an installation in a directory of their own. */
+static int find_plugins(struct sa_agent *a, const char *beside, struct lb_err *err)
+{
+	char path[PATH_MAX + 64], installed[PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "%s/lifeboat-view-plugin.so", beside);
+	if (access(path, F_OK) == 0)
+		return set_plugin_dir(a, beside, err);
+	(void)snprintf(path, sizeof(path), "%s/" LB_PRIVATE_DIR, beside);
+	return set_plugin_dir(a, realpath(path, installed) != NULL ? installed : path, err);
+}
+
 static int plugin_dir(struct sa_agent *a, struct lb_err *err)
 {
-	char exe[SA_PATH_BYTES];
+	char exe[PATH_MAX];
 	ssize_t n;
-	char *slash;
 
-	if (a->cfg->plugin_dir[0] != '\0') {
-		memcpy(a->plugin_dir, a->cfg->plugin_dir, sizeof(a->plugin_dir));
-		return 0;
-	}
+	if (a->cfg->plugin_dir[0] != '\0')
+		return set_plugin_dir(a, a->cfg->plugin_dir, err);
 	n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	if (n <= 0)
-		return lb_err_set(err, LB_EIO, 0, "readlink /proc/self/exe");
+		return lb_err_errno(err, errno, "readlink /proc/self/exe");
 	exe[n] = '\0';
-	slash = strrchr(exe, '/');
-	if (slash != NULL)
-		*slash = '\0';
-	memcpy(a->plugin_dir, exe, sizeof(a->plugin_dir));
-	return 0;
+	return find_plugins(a, dirname(exe), err);
 }
 
 static int open_state(struct sa_agent *a, struct lb_err *err)

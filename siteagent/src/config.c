@@ -66,7 +66,7 @@ static const struct lb_conf_field site_fields[] = {
 	 .type = LB_CT_STR,
 	 IN(struct raw_site, c.plugin_dir),
 	 .dflt = "",
-	 .help = "directory of the nbdkit plugins; empty: beside the program"},
+	 .help = "directory of our nbdkit plugins; empty: beside the program, else where it is installed"},
 	{.key = "runbooks",
 	 .type = LB_CT_STR,
 	 IN(struct raw_site, c.runbooks),

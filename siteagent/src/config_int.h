@@ -115,7 +115,7 @@ struct sa_config {
 	char site[SA_NAME_BYTES];
 	char state_dir[SA_PATH_BYTES];
 	char control_socket[SA_PATH_BYTES];
-	char plugin_dir[SA_PATH_BYTES]; /* of our nbdkit plugins; "": beside the program */
+	char plugin_dir[SA_PATH_BYTES]; /* of our nbdkit plugins; "": see agent.c */
 	char runbooks[SA_PATH_BYTES];   /* directory of *.yaml that can be run by name */
 	char vm_program[SA_PATH_BYTES]; /* lifeboat-vm; "": in plugin_dir */
 	enum lb_log_level log_level;

@@ -34,15 +34,15 @@ static void beside(char *out, size_t cap, const char *below)
 	(void)snprintf(out, cap, "%s/%s", dirname(exe), below);
 }
 
-/* Messages: beside the program in a build or under another prefix, else where the system keeps
- * them. In a terminal that cannot show them they stay English. */
+/* Messages: as in a build and in an installation wherever it was moved to, else where CMake was
+ * told to install them. In a terminal that cannot show them they stay English. */
 static void set_language(void)
 {
 	char dir[PATH_MAX];
 
 	(void)setlocale(LC_ALL, "");
 	beside(dir, sizeof(dir), "../share/locale");
-	(void)bindtextdomain("lifeboat", access(dir, R_OK) == 0 ? dir : "/usr/share/locale");
+	(void)bindtextdomain("lifeboat", access(dir, R_OK) == 0 ? dir : LB_LOCALE_DIR);
 	(void)bind_textdomain_codeset("lifeboat", "UTF-8");
 	if (strcmp(nl_langinfo(CODESET), "UTF-8") == 0)
 		(void)textdomain("lifeboat");

@@ -152,7 +152,10 @@ lb_pair_vm() { "$1" vm show "$2" --json | jq -r "$3"; } # SITE VM FIELD
 
 # ---- how they end
 
-lb_pair_gone() { ! [ -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status" 2> /dev/null; }
+# A zombie is gone when its last thread is: until then its files are open and locked.
+lb_pair_gone() {
+	! [ -d "/proc/$1" ] || { grep -q '^State:.Z' "/proc/$1/status" && [ "$(ls "/proc/$1/task")" = "$1" ]; } 2> /dev/null
+}
 lb_pair_kill() { # SITE VM...
 	local site=$1 vm p pids=()
 	shift

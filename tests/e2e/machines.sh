@@ -86,7 +86,8 @@ write_rounds() {
 		n=$((n + 1))
 		for place in $(places); do
 			put $n "$place"
-			sleep 0.4 # the pace of the load: a driver that can withhold nothing needs a quiet moment for a point
+			# a driver that can withhold nothing needs a quiet moment for a point
+			lb_wait_for 90 "a point after a write" is_over acked "$(acked)"
 		done
 	done
 	echo $n > "$work/rounds"

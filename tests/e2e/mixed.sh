@@ -50,8 +50,9 @@ serial=$work/tokyo/state/vms/erp.ledger/serial.log
 last() { tail -c 4096 "$serial" | sed -n 's/^r \([0-9]*\) [0-9a-f]\{64\}$/\1/p' | tail -1; }
 writes() { [ -n "$(last)" ]; }
 lb_wait_for 60 "records" writes
-(while sleep 0.7; do # an image that is written all the time never gives a point
+(while :; do # an image that is written all the time never gives a point: after each write there must be one
 	printf '%-512s' "$(last)" | dd of="$work/files.img" bs=512 seek=$((slot_at / 512)) conv=notrunc status=none
+	lb_wait_for 90 "a point with the image" lb_pair_points $(($(tokyo status --json | jq '.groups[0].points_acked') + 1))
 done) 2> /dev/null &
 follower=$!
 disown $follower

@@ -114,12 +114,26 @@ static int write_site(struct lb_fs *fs, const struct sa_ident_parts *p, const ch
 	return rc;
 }
 
+/* What an init left that did not come to its end: beside another site's CA it would be damage. */
+static int forget_ca_key(struct lb_fs *fs, struct lb_err *err)
+{
+	struct lb_err why = {0};
+	int rc = lb_fs_unlink(fs, DIR_NAME "/ca.key", &why);
+
+	if (rc == LB_ENOTFOUND)
+		return 0;
+	if (rc != 0)
+		return lb_err_set(err, (enum lb_code)rc, why.sys_errno, "%s", why.msg);
+	return lb_fs_sync_dir(fs, DIR_NAME, err);
+}
+
 static int write_parts(struct sa_ident *id, const struct sa_ident_parts *p, struct lb_err *err)
 {
 	int rc = write_cert(id->fs, DIR_NAME "/ca.pem", p->ca, err);
 
-	if (rc == 0 && p->ca_key != NULL)
-		rc = write_key(id->fs, DIR_NAME "/ca.key", p->ca_key, err);
+	if (rc == 0)
+		rc = p->ca_key != NULL ? write_key(id->fs, DIR_NAME "/ca.key", p->ca_key, err)
+				       : forget_ca_key(id->fs, err);
 	if (rc == 0)
 		rc = write_cert(id->fs, DIR_NAME "/site.pem", p->cert, err);
 	if (rc == 0)
@@ -128,6 +142,17 @@ static int write_parts(struct sa_ident *id, const struct sa_ident_parts *p, stru
 		rc = write_seed(id->fs, p->signer, err);
 	if (rc == 0)
 		rc = lb_fs_replace(id->fs, DIR_NAME "/kek.key", p->kek.b, sizeof(p->kek.b), err);
+	return rc;
+}
+
+/* Peers of a join that did not come to its end: a site without identity has none. */
+static int forget_peers(struct sa_ident *id, struct lb_err *err)
+{
+	const struct sa_peer *p;
+	int rc = 0;
+
+	while (rc == 0 && (p = sa_peers_at(id->peers, 0)) != NULL)
+		rc = sa_peers_remove(id->peers, p->name, err);
 	return rc;
 }
 
@@ -141,6 +166,8 @@ int sa_ident_adopt(struct sa_ident *id, struct sa_ident_parts *p, const struct s
 		rc = lb_err_set(err, LB_EEXIST, 0, "site %s has an identity already", id->name);
 	else
 		rc = write_parts(id, p, err);
+	if (rc == 0)
+		rc = forget_peers(id, err);
 	if (rc == 0 && first != NULL)
 		rc = sa_peers_add(id->peers, first, err);
 	if (rc == 0)

@@ -955,6 +955,58 @@ static void test_renew_who(void **state)
 	assert_int_equal(sa_ident_peer_count(w->tokyo), 0);
 }
 
+/* As a crash, or a full disk, leaves it: all but the file that is written last. */
+static void lose_site_json(struct world *w)
+{
+	char path[200];
+
+	(void)snprintf(path, sizeof(path), "%s/ident/site.json", w->home[1]);
+	assert_int_equal(unlink(path), 0);
+	sa_ident_close(w->osaka);
+	w->osaka = open_ident(w, w->home[1], "osaka");
+	assert_false(sa_ident_ready(w->osaka));
+}
+
+/* Join, and be the same after a restart. */
+static void join_for_good(struct world *w)
+{
+	char token[SA_TOKEN_TEXT_BYTES];
+	struct lb_err err = {0};
+
+	make_token(w, "osaka", token);
+	must(sa_enrol_join(w->osaka, token, NULL, &err), &err);
+	sa_ident_close(w->osaka);
+	w->osaka = NULL;
+	w->osaka = open_ident(w, w->home[1], "osaka");
+	assert_true(sa_ident_ready(w->osaka));
+	assert_int_equal(sa_ident_peer_count(w->osaka), 1);
+	assert_null(sa_ident_ca_key(w->osaka));
+}
+
+/* The CA key of an init that broke off is not taken for the key of the CA that was joined. */
+static void test_join_after_broken_init(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(sa_ident_init(w->osaka, NULL), 0);
+	lose_site_json(w);
+	join_for_good(w);
+}
+
+/* The peer of a join that broke off is in nobody's way, nor is it one. */
+static void test_join_after_broken_join(void **state)
+{
+	struct world *w = *state;
+
+	join_for_good(w);
+	lose_site_json(w);
+	assert_int_equal(sa_ident_peer_retire(w->tokyo, "osaka", NULL), 0);
+	join_for_good(w);
+	lose_site_json(w);
+	assert_int_equal(sa_ident_init(w->osaka, NULL), 0);
+	assert_int_equal(sa_ident_peer_count(w->osaka), 0);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -983,6 +1035,8 @@ int main(void)
 		T(test_token_without_ca),
 		T(test_renew),
 		T(test_renew_who),
+		T(test_join_after_broken_init),
+		T(test_join_after_broken_join),
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */

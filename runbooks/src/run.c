@@ -11,7 +11,7 @@
 #include "run_int.h"
 
 #define NOTE_BYTES 128u
-#define RUN_FACTS  7u /* run.id run.name run.mode step.id step.attempt site.source site.target */
+#define OWN_FACTS  5u /* run.id run.name run.mode step.id step.attempt; the log has the others */
 
 struct slot {            /* per step, what the engine need not know */
 	bool has_result; /* answered, not yet told to the engine */
@@ -87,7 +87,7 @@ void rb_replay_fini(struct rb_replay *p)
 /* ---- facts and argv ---- */
 
 struct facts {
-	struct rb_fact list[RUN_FACTS];
+	struct rb_fact list[OWN_FACTS + RB_LOG_MAX_FACTS];
 	size_t count;
 	char id[LB_ID_TEXT];
 	char attempt[16];
@@ -103,7 +103,7 @@ static void make_facts(struct facts *f, const struct rb_replay *p, uint32_t step
 	l[2] = (struct rb_fact){"run.mode", rb_mode_name(p->begin.mode)};
 	l[3] = (struct rb_fact){"step.id", p->rb->steps[step].id};
 	l[4] = (struct rb_fact){"step.attempt", f->attempt};
-	f->count = 5;
+	f->count = OWN_FACTS;
 	for (size_t i = 0; i < p->begin.fact_count; i++)
 		l[f->count++] = (struct rb_fact){p->begin.facts[i].name, p->begin.facts[i].value};
 }

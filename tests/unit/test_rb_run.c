@@ -294,6 +294,38 @@ static void a_failed_sync_stops_all_effects(void **state)
 	}
 }
 
+/* A log of another version may hold more facts than this one gives. */
+static void all_facts_that_a_log_may_hold_are_taken(void **state)
+{
+	static struct rb_log_begin b;
+	static struct probe p;
+	struct rb_run_cfg cfg = setup(&p);
+	struct rb_record rec = {.type = RB_REC_BEGIN, .seq = 1, .generation = 1};
+	struct rb_run *r = NULL;
+	struct rb_log *l = NULL;
+
+	(void)state;
+	rec.step = RB_NO_STEP;
+	b = (struct rb_log_begin){.mode = RB_FAILOVER,
+				  .source = (const uint8_t *)cfg.source,
+				  .source_bytes = cfg.source_bytes,
+				  .fact_count = RB_LOG_MAX_FACTS};
+	for (size_t i = 0; i < RB_LOG_MAX_FACTS; i++) {
+		(void)snprintf(b.facts[i].name, sizeof(b.facts[i].name), "site.%zu", i);
+		(void)snprintf(b.facts[i].value, sizeof(b.facts[i].value), "%zu", i);
+	}
+	(void)snprintf(b.facts[RB_LOG_MAX_FACTS - 1].name, RB_NAME_BYTES, "site.target");
+	assert_int_equal(rb_log_create(&l, cfg.fs, cfg.path, NULL), 0);
+	assert_int_equal(rb_log_add(l, &rec, &b, NULL), 0);
+	assert_int_equal(rb_log_commit(l, NULL), 0);
+	rb_log_destroy(l);
+	assert_int_equal(rb_run_open(&r, &cfg, NULL), 0);
+	assert_int_equal(rb_run_pump(r, NULL), 0);
+	assert_string_equal(p.argv, "/bin/dns|15:60|${x}|a/1|");
+	rb_run_destroy(r);
+	rb_world_fini(&p.w);
+}
+
 static void a_start_that_died_is_no_run(void **state)
 {
 	static struct probe p;
@@ -485,6 +517,7 @@ int main(void)
 		cmocka_unit_test(two_engines_cannot_have_one_log),
 		cmocka_unit_test(what_cannot_run_is_refused_before_there_is_a_log),
 		cmocka_unit_test(a_failed_sync_stops_all_effects),
+		cmocka_unit_test(all_facts_that_a_log_may_hold_are_taken),
 		cmocka_unit_test(a_start_that_died_is_no_run),
 		cmocka_unit_test(any_torn_tail_is_cut),
 		cmocka_unit_test(any_flip_before_the_tail_is_damage),

@@ -281,6 +281,9 @@ int rb_run_start(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_er
 		attach(r, cfg);
 		*out = r;
 		r = NULL;
+	} else { /* told as failed: it must not be found, and gone on with, later */
+		rb_log_discard(r->log, cfg->fs);
+		r->log = NULL;
 	}
 	rb_run_destroy(r);
 	return rc;

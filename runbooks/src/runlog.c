@@ -54,6 +54,18 @@ static int sync_parent(struct lb_fs *fs, const char *path, struct lb_err *err)
 	return rc;
 }
 
+void rb_log_discard(struct rb_log *l, struct lb_fs *fs)
+{
+	if (l == NULL)
+		return;
+	/* The bytes first: should the name come back after a power cut, it names nothing. */
+	(void)lb_file_truncate(l->f, 0, NULL);
+	(void)lb_file_sync(l->f, NULL);
+	(void)lb_fs_unlink(fs, l->path, NULL);
+	(void)sync_parent(fs, l->path, NULL);
+	rb_log_destroy(l);
+}
+
 int rb_log_create(struct rb_log **out, struct lb_fs *fs, const char *path, struct lb_err *err)
 {
 	struct rb_log *l = log_alloc(path, err);
@@ -62,15 +74,17 @@ int rb_log_create(struct rb_log **out, struct lb_fs *fs, const char *path, struc
 	if (l == NULL)
 		return LB_ENOMEM;
 	rc = lb_fs_open(fs, &l->f, path, LB_FS_WRITE | LB_FS_CREATE | LB_FS_EXCL, err);
-	if (rc == 0)
-		rc = lb_file_lock(l->f, err);
+	if (rc != 0) {
+		rb_log_destroy(l); /* what is there is not ours */
+		return rc;
+	}
+	rc = lb_file_lock(l->f, err);
 	if (rc == 0)
 		rc = sync_parent(fs, path, err);
-	if (rc == 0) {
+	if (rc == 0)
 		*out = l;
-		l = NULL;
-	}
-	rb_log_destroy(l);
+	else
+		rb_log_discard(l, fs);
 	return rc;
 }
 

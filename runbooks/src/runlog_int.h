@@ -69,6 +69,9 @@ int rb_log_open(struct rb_log **out, struct lb_fs *fs, const char *path, rb_log_
 int rb_log_load(struct rb_log **out, struct lb_fs *fs, const char *path, rb_log_fn fn, void *arg,
 		struct lb_err *err);
 void rb_log_destroy(struct rb_log *l);
+/* The run of a new log did not begin: remove its file, whatever a write that failed left in it, so
+ * that nobody takes it for a run. Destroys @l; NULL is allowed. */
+void rb_log_discard(struct rb_log *l, struct lb_fs *fs);
 
 /* Add a record to the batch; wall_ns is taken from @r. Errors: LB_EINPUT, LB_ENOSPC (log full),
  * LB_ENOMEM. */

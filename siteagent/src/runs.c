@@ -385,6 +385,21 @@ static int make_run(struct sa_runs *r, const struct sa_run_request *rq, struct s
 	return 0;
 }
 
+/* Nothing was asked of anybody: told as failed, it must not go on after the next start. */
+static void forget_start(struct sa_runs *r, struct sa_run *s)
+{
+	struct lb_fs *fs = r->agent->state;
+	struct sa_run **at = &r->first;
+
+	if (s->verbs != NULL || lb_fs_unlink(fs, s->path, NULL) != 0)
+		return; /* it is listed, and says itself what is wrong with it */
+	(void)lb_fs_sync_dir(fs, "runs", NULL);
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	run_free(s);
+}
+
 int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_out,
 		 struct lb_err *err)
 {
@@ -399,7 +414,10 @@ int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_ou
 	if (s->mode != RB_DRILL)
 		preempt_drills(r, s);
 	forget_old(r);
-	return rb_run_pump(s->run, err);
+	rc = rb_run_pump(s->run, err);
+	if (rc != 0)
+		forget_start(r, s);
+	return rc;
 }
 
 /* ---- resume ---- */

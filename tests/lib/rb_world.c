@@ -216,14 +216,32 @@ static int fs_sync_dir(struct lb_fs *fs, const char *path, struct lb_err *err)
 	return dead_disk(w, err);
 }
 
-static const struct lb_fs_ops fs_ops = {.open = fs_open, .sync_dir = fs_sync_dir};
-
 static void forget(struct rw_file_data *d)
 {
 	free(d->cache);
 	free(d->durable);
 	*d = (struct rw_file_data){0};
 }
+
+/* Whoever has it open goes on with nothing: the tests close it at once. */
+static int fs_unlink(struct lb_fs *fs, const char *path, struct lb_err *err)
+{
+	struct rb_world *w = world_of(fs);
+	struct rw_file_data *d = rb_world_file(w, path);
+
+	if (w->dead)
+		return dead_disk(w, err);
+	if (d == NULL)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "unlink %s", path);
+	forget(d);
+	return 0;
+}
+
+static const struct lb_fs_ops fs_ops = {
+	.open = fs_open,
+	.unlink = fs_unlink,
+	.sync_dir = fs_sync_dir,
+};
 
 /* A power cut keeps each 512-byte piece of the unsynced part or not, and any length in between. */
 static void tear(struct rb_world *w, struct rw_file_data *d)

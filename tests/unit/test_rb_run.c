@@ -274,6 +274,11 @@ static void a_failed_sync_stops_all_effects(void **state)
 		if (k == 1) {
 			assert_int_equal(rc, LB_ENOSPC);
 			assert_null(r);
+			/* it was told as failed: nobody finds it and goes on with it */
+			assert_int_equal(rb_run_open(&r, &cfg, NULL), LB_ENOTFOUND);
+			assert_null(rb_world_file(&p.w, cfg.path));
+			assert_int_equal(rb_run_start(&r, &cfg, NULL), 0);
+			rb_run_destroy(r);
 			rb_world_fini(&p.w);
 			continue;
 		}

@@ -618,6 +618,47 @@ static void test_one_failover(void **state)
 	life_end(w);
 }
 
+/* The operations that a start takes, or with @k > 0 fails at its @k-th: told as failed, it is no
+ * run, nor one after the next start of the agent. */
+static uint64_t start_failing_at(struct world *w, uint64_t k)
+{
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+	uint64_t before, took;
+	int rc;
+
+	new_disk(w);
+	(void)pthread_mutex_lock(&w->gate); /* no worker counts */
+	must(life_begin(w, &err), &err);
+	before = lb_memfs_ops(w->disk);
+	lb_memfs_fail_at(w->disk, k != 0 ? before + k : 0, LB_ENOSPC);
+	rc = start(w, both, "failover", id, &err);
+	took = lb_memfs_ops(w->disk) - before;
+	(void)pthread_mutex_unlock(&w->gate);
+	if (rc == 0)
+		assert_non_null(w->agent.runs->first);
+	else
+		assert_null(w->agent.runs->first);
+	life_end(w);
+	if (rc != 0) {
+		must(life_begin(w, &err), &err);
+		assert_null(w->agent.runs->first);
+		life_end(w);
+	}
+	return took;
+}
+
+static void test_start_on_a_full_disk(void **state)
+{
+	struct world *w = *state;
+	uint64_t ops = start_failing_at(w, 0);
+
+	assert_true(ops > 5);
+	for (uint64_t k = 1; k <= ops; k++)
+		(void)start_failing_at(w, k);
+	print_message("%u operations\n", (unsigned)ops);
+}
+
 /* ---- exec ---- */
 
 static bool exec_said(struct world *w)
@@ -687,6 +728,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_drill_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preempt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_start_on_a_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exec_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
 	};

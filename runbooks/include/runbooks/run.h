@@ -99,7 +99,8 @@ struct rb_run_cfg {
 };
 
 /* Errors: LB_EINPUT (runbook, mode, facts), LB_EEXIST (path), LB_EIO, LB_ENOSPC, LB_ENOMEM. After
- * any error no effect has been asked for. *out is the caller's: rb_run_destroy(). */
+ * any error no effect has been asked for, and no log is left that one could open. *out is the
+ * caller's: rb_run_destroy(). */
 int rb_run_start(struct rb_run **out, const struct rb_run_cfg *cfg, struct lb_err *err);
 
 /*

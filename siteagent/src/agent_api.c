@@ -15,6 +15,8 @@
 #include "runbooks/lang.h"
 #include "runbooks/plan.h"
 
+#define CONFIRM_BYTES (8u * SA_NAME_BYTES)
+
 const char *sa_call_text(const struct call *c, const char *key)
 {
 	const char *s = json_string_value(json_object_get(c->api->body, key));
@@ -261,15 +263,46 @@ static void post_lint(struct call *c)
 	rb_runbook_destroy(rb);
 }
 
-/* The site whose name must be typed for @mode: the one that is fenced, else this one. */
-static const char *gives_way(const struct call *c, const struct rb_runbook *rb)
+/* As bits. A run in a mode that @rb does not have is refused in the end: until then all count. */
+static unsigned modes_of(const struct rb_runbook *rb, const char *mode)
 {
-	const char *site = c->agent->cfg->site;
+	enum rb_mode m = RB_DRILL;
 
-	for (size_t i = 0; i < rb->step_count; i++)
-		if (rb->steps[i].action == RB_FENCE)
-			site = rb->steps[i].site;
-	return site;
+	return rb_mode_parse(&m, mode, NULL) == 0 && (rb->modes & 1u << m) != 0 ? 1u << m : ~0u;
+}
+
+static bool fences(const struct rb_step *s, unsigned modes)
+{
+	return s->action == RB_FENCE && (s->modes & modes) != 0;
+}
+
+static bool is_fenced_before(const struct rb_runbook *rb, size_t step, unsigned modes)
+{
+	for (size_t i = 0; i < step; i++)
+		if (fences(&rb->steps[i], modes) &&
+		    strcmp(rb->steps[i].site, rb->steps[step].site) == 0)
+			return true;
+	return false;
+}
+
+/* What must be typed for a run in one of @modes: the sites that it fences, each once, in the order
+ * of the text and with commas between; else this site. false: they are too many for that. */
+static bool gives_way(const struct call *c, const struct rb_runbook *rb, unsigned modes,
+		      char out[CONFIRM_BYTES])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < rb->step_count; i++) {
+		if (!fences(&rb->steps[i], modes) || is_fenced_before(rb, i, modes))
+			continue;
+		n += (size_t)snprintf(out + n, CONFIRM_BYTES - n, "%s%s", n > 0 ? "," : "",
+				      rb->steps[i].site);
+		if (n >= CONFIRM_BYTES)
+			return false;
+	}
+	if (n == 0)
+		(void)snprintf(out, CONFIRM_BYTES, "%s", c->agent->cfg->site);
+	return true;
 }
 
 static json_t *plan_step_json(const struct rb_step *st, const struct rb_plan_step *s)
@@ -309,14 +342,16 @@ static json_t *plan_groups(struct call *c, const struct rb_runbook *rb)
 
 static json_t *plan_json(struct call *c, const struct rb_runbook *rb, const struct rb_plan *plan)
 {
-	char *text = rb_plan_text(plan, rb);
+	char *text = rb_plan_text(plan, rb), confirm[CONFIRM_BYTES];
 	json_t *steps = json_array(), *o;
 
+	if (!gives_way(c, rb, 1u << plan->mode, confirm))
+		confirm[0] = '\0'; /* nothing that one could type */
 	for (size_t i = 0; i < plan->step_count; i++)
 		(void)json_array_append_new(
 			steps, plan_step_json(&rb->steps[plan->steps[i].step], &plan->steps[i]));
 	o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:o, s:o}", "runbook", rb->name, "mode",
-		      rb_mode_name(plan->mode), "confirm", gives_way(c, rb), "rto_ns",
+		      rb_mode_name(plan->mode), "confirm", confirm, "rto_ns",
 		      (json_int_t)plan->rto_ns, "total_ns", (json_int_t)plan->total_ns, "fits_rto",
 		      (int)plan->fits_rto, "text", text != NULL ? text : "", "groups",
 		      plan_groups(c, rb), "steps", steps);
@@ -346,12 +381,16 @@ static void post_plan(struct call *c)
 /* A failover acts on the site it takes over from: that name must be typed. */
 static bool confirmed(struct call *c, const struct rb_runbook *rb, const char *mode)
 {
-	const char *typed = sa_call_text(c, "confirm"), *site = gives_way(c, rb);
+	const char *typed = sa_call_text(c, "confirm");
+	char site[CONFIRM_BYTES], hint[CONFIRM_BYTES + 80];
 	struct lb_err err = {0};
-	char hint[160];
 
 	if (strcmp(mode, "drill") == 0)
 		return true;
+	if (!gives_way(c, rb, modes_of(rb, mode), site)) {
+		sa_call_fail(c, LB_EINPUT, "it fences more sites than can be confirmed at once");
+		return false;
+	}
 	if (typed != NULL && strcmp(typed, site) == 0)
 		return true;
 	(void)lb_err_set(&err, LB_EDENIED, 0, "%s of %s: the typed site name is %s", mode, site,

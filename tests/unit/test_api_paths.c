@@ -185,6 +185,50 @@ static void test_dangerous_runs(void **state)
 	assert_string_equal(a.hint, "type the name of the site that gives way: --confirm tokyo");
 }
 
+/* A run of @steps in @mode with @confirm typed. */
+static void run_of(const char *steps, const char *mode, const char *confirm, int code,
+		   const char *did)
+{
+	char body[1024];
+
+	(void)snprintf(body, sizeof(body),
+		       "{\"text\":\"apiVersion: lifeboat/v1\\nkind: Runbook\\nname: r\\n"
+		       "steps:\\n%s\",\"mode\":\"%s\",\"confirm\":\"%s\"}",
+		       steps, mode, confirm);
+	expect("POST", "/v1/runs", body, code, did);
+}
+
+/* The name of another mode's site confirms nothing, nor does one of two. */
+static void test_sites_that_give_way(void **state)
+{
+	static const char by_mode[] =
+		"  - {id: a, action: fence, site: tokyo, modes: [failover]}\\n"
+		"  - {id: b, action: fence, site: nara, modes: [planned]}\\n";
+	static const char two[] = "  - {id: a, action: fence, site: tokyo}\\n"
+				  "  - {id: b, action: fence, site: nara}\\n"
+				  "  - {id: c, action: fence, site: tokyo}\\n";
+	struct api_stub_answer a;
+	char body[1024];
+
+	(void)state;
+	run_of(by_mode, "failover", "nara", LB_EDENIED, "");
+	run_of(by_mode, "failover", "tokyo", 0, "run_start failover");
+	run_of(by_mode, "planned", "tokyo", LB_EDENIED, "");
+	run_of(by_mode, "planned", "nara", 0, "run_start planned");
+	run_of(by_mode, "drill", "", 0, "run_start drill");
+	run_of(two, "failover", "tokyo", LB_EDENIED, "");
+	run_of(two, "failover", "nara", LB_EDENIED, "");
+	run_of(two, "failover", "nara,tokyo", LB_EDENIED, "");
+	run_of(two, "failover", "tokyo,nara", 0, "run_start failover");
+	(void)snprintf(body, sizeof(body),
+		       "{\"text\":\"apiVersion: lifeboat/v1\\nkind: Runbook\\nname: r\\n"
+		       "steps:\\n%s\",\"mode\":\"failover\"}",
+		       two);
+	call(&a, "POST", "/v1/runbooks/plan", body);
+	assert_string_equal(json_string_value(json_object_get(a.body, "confirm")), "tokyo,nara");
+	json_decref(a.body);
+}
+
 static void command(const char *name, const char *confirm, int code, const char *did)
 {
 	char body[256];
@@ -213,9 +257,13 @@ static void test_dangerous_commands(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_path),     cmocka_unit_test(test_export),
-		cmocka_unit_test(test_types),          cmocka_unit_test(test_max),
-		cmocka_unit_test(test_dangerous_runs), cmocka_unit_test(test_dangerous_commands),
+		cmocka_unit_test(test_every_path),
+		cmocka_unit_test(test_export),
+		cmocka_unit_test(test_types),
+		cmocka_unit_test(test_max),
+		cmocka_unit_test(test_dangerous_runs),
+		cmocka_unit_test(test_dangerous_commands),
+		cmocka_unit_test(test_sites_that_give_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -596,6 +596,10 @@ int rb_run_command(struct rb_run *r, enum rb_command c, const char *step_id, con
 	if (r->busy)
 		return lb_err_set(err, LB_EBUSY, 0, "%s: asked from inside a callback",
 				  rb_command_name(c));
+	/* "go on with this step" must not be taken for "go on with all of them" */
+	if (step_id != NULL && c != RB_CMD_RETRY && c != RB_CMD_SKIP)
+		return lb_err_set(err, LB_EINPUT, 0, "%s: is for the whole run, not for step %.64s",
+				  rb_command_name(c), step_id);
 	if (step_id != NULL) {
 		ev.step = rb_runbook_find(r->p.rb, step_id);
 		if (ev.step == RB_NO_STEP)

@@ -433,6 +433,15 @@ static void post_runs(struct call *c)
 	rb_runbook_destroy(rb);
 }
 
+/* Skipping a step and cancelling a run can leave a site half failed over; going on without a fence,
+ * two sites active. */
+static bool is_dangerous(const struct call *c, const char *command)
+{
+	return strcmp(command, "skip") == 0 || strcmp(command, "cancel") == 0 ||
+	       (strcmp(command, "continue") == 0 &&
+		sa_run_fence_waits(c->agent->runs, c->api->part[1]));
+}
+
 static void post_run_command(struct call *c)
 {
 	const char *command = sa_call_text(c, "command"), *typed = sa_call_text(c, "confirm");
@@ -443,8 +452,7 @@ static void post_run_command(struct call *c)
 		sa_call_fail(c, LB_EINPUT, "\"command\" is missing");
 		return;
 	}
-	/* skipping a step and cancelling a run can leave a site half failed over */
-	if ((strcmp(command, "skip") == 0 || strcmp(command, "cancel") == 0) &&
+	if (is_dangerous(c, command) &&
 	    (typed == NULL || strcmp(typed, c->agent->cfg->site) != 0)) {
 		(void)lb_err_set(&err, LB_EDENIED, 0, "%s needs the typed name of this site",
 				 command);

@@ -258,6 +258,8 @@ int sa_run_start(struct sa_runs *r, const struct sa_run_request *rq, char *id_ou
 		 struct lb_err *err);
 int sa_run_command(struct sa_runs *r, const char *id, const char *command, const char *step,
 		   const char *reason, const char *who, struct lb_err *err);
+/* Does a fence that failed wait for an answer there? */
+bool sa_run_fence_waits(struct sa_runs *r, const char *id);
 struct json_t *sa_runs_json(struct sa_runs *r);
 struct json_t *sa_run_json(struct sa_runs *r, const char *id); /* prefix >= 4; NULL: none */
 /* Console tail of a machine that the run booted; NULL: none. */

@@ -366,7 +366,7 @@ static int follow(struct cli *c, const char *id)
 		rc = lb_err_set(&c->err, LB_EIO, 0, "run %.8s is %s", id, state);
 	if (rc != 0 && state != NULL && strcmp(state, "HALTED") == 0)
 		(void)snprintf(c->hint, sizeof(c->hint),
-			       "lifeboat run continue|retry|skip %.8s [STEP]", id);
+			       "lifeboat run continue %.8s, or retry|skip %.8s STEP", id, id);
 	if (c->json)
 		(void)cli_print_json(c, json_incref(o));
 	json_decref(o);

@@ -572,6 +572,22 @@ int sa_run_command(struct sa_runs *r, const char *id, const char *command, const
 			  "unknown command %.40s: halt, continue, retry, skip or cancel", command);
 }
 
+bool sa_run_fence_waits(struct sa_runs *r, const char *id)
+{
+	struct sa_run *s = by_id(r, id);
+	struct rb_run_status run = {.step_count = 0};
+	struct rb_step_status st;
+	bool waits = false;
+
+	if (s != NULL)
+		rb_run_status(s->run, &run);
+	for (uint32_t i = 0; i < run.step_count && !waits; i++) {
+		rb_run_step_status(s->run, i, &st);
+		waits = st.step->action == RB_FENCE && st.view.state == RB_STEP_WAITING;
+	}
+	return waits;
+}
+
 static json_t *brief(struct sa_run *s)
 {
 	struct rb_run_status st;

@@ -250,6 +250,12 @@ static void test_dangerous_commands(void **state)
 	command("skip", "osaka", 0, "run_command skip");
 	command("cancel", NULL, LB_EDENIED, "");
 	command("cancel", "osaka", 0, "run_command cancel");
+	/* to go on where the fence failed can make two sites active */
+	expect("POST", "/v1/runs/2b3c/command", "{\"command\":\"continue\"}", LB_EDENIED, "");
+	expect("POST", "/v1/runs/2b3c/command", "{\"command\":\"continue\",\"confirm\":\"osaka\"}",
+	       0, "run_command continue");
+	expect("POST", "/v1/runs/2b3c/command", "{\"command\":\"retry\",\"step\":\"fence\"}", 0,
+	       "run_command retry");
 	expect("POST", "/v1/runs/1a2b/command", "{}", LB_EINPUT, "");
 	expect("POST", "/v1/runs/9/command", "{\"command\":\"halt\"}", LB_ENOTFOUND, "");
 }

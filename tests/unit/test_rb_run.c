@@ -257,6 +257,30 @@ static void what_cannot_run_is_refused_before_there_is_a_log(void **state)
 	rb_world_fini(&p.w);
 }
 
+/* "continue" accepts all that failed: naming one step does not narrow it, so it is refused. */
+static void what_is_for_the_run_takes_no_step(void **state)
+{
+	static const enum rb_command all[] = {RB_CMD_HALT, RB_CMD_CONTINUE, RB_CMD_CANCEL};
+	static struct probe p;
+	struct rb_run_cfg cfg = setup(&p);
+	struct lb_err err = {0};
+	struct rb_run *r = NULL;
+
+	(void)state;
+	assert_int_equal(rb_run_start(&r, &cfg, NULL), 0);
+	assert_int_equal(rb_run_pump(r, NULL), 0);
+	assert_int_equal(rb_run_effect_done(r, &p.last, LB_EFENCED, "no", NULL), 0);
+	assert_int_equal(state_of(r), RB_RUN_HALTED);
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		assert_int_equal(rb_run_command(r, all[i], "a", "me", NULL, &err), LB_EINPUT);
+		assert_non_null(strstr(err.msg, "for the whole run"));
+	}
+	assert_int_equal(state_of(r), RB_RUN_HALTED);
+	assert_int_equal(rb_run_command(r, RB_CMD_CONTINUE, NULL, "me", NULL, NULL), 0);
+	rb_run_destroy(r);
+	rb_world_fini(&p.w);
+}
+
 static void a_failed_sync_stops_all_effects(void **state)
 {
 	static struct probe p;
@@ -521,6 +545,7 @@ int main(void)
 		cmocka_unit_test(a_reopened_run_asks_the_verb_what_it_knows),
 		cmocka_unit_test(two_engines_cannot_have_one_log),
 		cmocka_unit_test(what_cannot_run_is_refused_before_there_is_a_log),
+		cmocka_unit_test(what_is_for_the_run_takes_no_step),
 		cmocka_unit_test(a_failed_sync_stops_all_effects),
 		cmocka_unit_test(all_facts_that_a_log_may_hold_are_taken),
 		cmocka_unit_test(a_start_that_died_is_no_run),

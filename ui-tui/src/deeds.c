@@ -369,11 +369,25 @@ static void do_halt(struct ui_app *a)
 	command_run(a, "halt", _("start no further step"), NULL, false);
 }
 
+static bool fence_waits(const struct ui_app *a)
+{
+	for (size_t i = 0; i < a->model.steps; i++)
+		if (strcmp(a->model.step[i].action, "fence") == 0 &&
+		    strcmp(a->model.step[i].state, "waiting") == 0)
+			return true;
+	return false;
+}
+
 static void do_continue(struct ui_app *a)
 {
+	bool fence = fence_waits(a);
+
 	(void)snprintf(a->dialog.text, sizeof(a->dialog.text), "%s",
-		       _("What has failed stays a warning of the run; what depends on it runs."));
-	command_run(a, "continue", _("go on"), NULL, false);
+		       fence ? _("The old site is not fenced: it may still be active when machines "
+				 "boot here.")
+			     : _("What has failed stays a warning of the run; what depends on it "
+				 "runs."));
+	command_run(a, "continue", _("go on"), NULL, fence);
 }
 
 static void do_retry(struct ui_app *a)

@@ -135,7 +135,7 @@ void rb_run_effect_note(struct rb_run *r, const struct rb_token *t, const char *
 
 /*
  * An operator's command: halt, continue, retry STEP, skip STEP reason, cancel. @step_id and @reason
- * may be NULL where they do not apply; skip needs a reason. Durable when it returns 0. Errors:
+ * are NULL where they do not apply; skip needs a reason. Durable when it returns 0. Errors:
  * LB_EINPUT (does not fit the state; says why), LB_EBUSY (from inside a callback), as
  * rb_run_tick().
  */

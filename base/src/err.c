@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const struct {
 	const char *name;
 	const char *text;
@@ -23,13 +25,16 @@ static unsigned pos_of(int code)
 	return (unsigned)-code;
 }
 
-static void add_errno(struct lb_err *err)
+/* What has no room is cut, where a "%.60s" of a caller ends, or the whole: never half a character,
+ * which could not be told as JSON. */
+static void finish(struct lb_err *err)
 {
 	size_t n = strlen(err->msg);
 
 	if (err->sys_errno != 0)
 		(void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s",
 			       strerror(err->sys_errno));
+	(void)lb_utf8_clean(err->msg);
 }
 
 int lb_err_set(struct lb_err *err, enum lb_code code, int sys_errno, const char *fmt, ...)
@@ -43,7 +48,7 @@ int lb_err_set(struct lb_err *err, enum lb_code code, int sys_errno, const char 
 	va_start(ap, fmt);
 	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
-	add_errno(err);
+	finish(err);
 	return code;
 }
 
@@ -79,7 +84,7 @@ int lb_err_errno(struct lb_err *err, int sys_errno, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
-	add_errno(err);
+	finish(err);
 	return code;
 }
 
@@ -101,6 +106,7 @@ int lb_err_wrap(struct lb_err *err, int code, const char *fmt, ...)
 	va_end(ap);
 	n = strlen(err->msg);
 	(void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", inner);
+	(void)lb_utf8_clean(err->msg);
 	return err->code;
 }
 

@@ -1,3 +1,4 @@
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,6 +29,35 @@ size_t lb_utf8_next(const char *s, uint32_t *out)
 		return 0;
 	*out = cp;
 	return n;
+}
+
+/* Is @s the begin of one character and nothing behind? */
+static bool is_cut_off(const char *s)
+{
+	unsigned char first = (unsigned char)*s;
+	size_t n = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : first >= 0xc0 ? 2 : 0;
+	size_t have = 1;
+
+	while (have < n && ((unsigned char)s[have] & 0xc0) == 0x80)
+		have++;
+	return have < n && s[have] == 0;
+}
+
+char *lb_utf8_clean(char *s)
+{
+	uint32_t cp = 0;
+
+	for (char *p = s; *p != 0;) {
+		size_t n = lb_utf8_next(p, &cp);
+
+		if (n == 0 && is_cut_off(p))
+			*p = 0;
+		else if (n == 0)
+			*p++ = '?';
+		else
+			p += n;
+	}
+	return s;
 }
 
 /* Characters that a terminal acts on, or that make text look other than it is. */

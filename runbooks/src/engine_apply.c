@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "engine_int.h"
 #include "runbooks/run.h"
 #include "table.h"
@@ -202,6 +203,7 @@ int rb_check_record(const struct rb_engine *e, const struct rb_record *r, struct
 static void copy_text(char out[RB_DETAIL_BYTES], const char *text)
 {
 	(void)snprintf(out, RB_DETAIL_BYTES, "%s", text == NULL ? "" : text);
+	(void)lb_utf8_clean(out); /* it is told as JSON, and a hook may have said anything */
 }
 
 /* Nothing new starts: what has not started is cancelled, what runs may end. */

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/env.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "run_int.h"
 
 #define NOTE_BYTES 128u
@@ -583,8 +584,10 @@ void rb_run_effect_note(struct rb_run *r, const struct rb_token *t, const char *
 	if (!lb_id_equal(&t->run, &r->p.begin.run) || t->step >= r->p.rb->step_count)
 		return;
 	rb_engine_step_view(r->p.engine, t->step, &v);
-	if (v.attempt == t->attempt)
-		(void)snprintf(r->slots[t->step].note, NOTE_BYTES, "%s", note);
+	if (v.attempt != t->attempt)
+		return;
+	(void)snprintf(r->slots[t->step].note, NOTE_BYTES, "%s", note);
+	(void)lb_utf8_clean(r->slots[t->step].note);
 }
 
 int rb_run_command(struct rb_run *r, enum rb_command c, const char *step_id, const char *who,
@@ -608,6 +611,8 @@ int rb_run_command(struct rb_run *r, enum rb_command c, const char *step_id, con
 	}
 	(void)snprintf(who_cut, sizeof(who_cut), "%s", who != NULL ? who : "");
 	(void)snprintf(reason_cut, sizeof(reason_cut), "%s", reason != NULL ? reason : "");
+	(void)lb_utf8_clean(who_cut);
+	(void)lb_utf8_clean(reason_cut);
 	ev.who = who_cut;
 	ev.text = reason_cut;
 	return drive(r, &ev, err);

@@ -606,7 +606,7 @@ static void test_ctl_codes(void **state)
 		assert_string_equal(hint, "try harder");
 	}
 	assert_int_equal(sa_ctl_call(c, "GET", "/v1/latin1", NULL, &o, NULL, 0, &err), LB_EIO);
-	assert_string_equal(err.msg, lb_err_text(LB_EIO));
+	assert_string_equal(err.msg, "caf"); /* what can be told of it */
 	assert_int_equal(sa_ctl_call(c, "GET", "/v1/nothing", NULL, &o, NULL, 0, &err), LB_ENOMEM);
 	assert_int_equal(sa_ctl_call(c, "POST", "/v1/echo", NULL, &o, hint, sizeof(hint), &err), 0);
 	assert_string_equal(hint, "");

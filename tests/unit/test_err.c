@@ -35,6 +35,28 @@ static void test_long_message_is_cut(void **state)
 	assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);
 }
 
+/* A message is cut between characters, and what is no UTF-8 does not make it unspeakable. */
+static void test_message_is_utf8(void **state)
+{
+	static const char shi[] = "\xe9\x80\xa0"; /* one character */
+	struct lb_err err = {0};
+	char big[1000] = "x";
+
+	(void)state;
+	for (size_t i = 0; i < 300; i++)
+		memcpy(big + 1 + 3 * i, shi, sizeof(shi));
+	(void)lb_err_set(&err, LB_EIO, ENOENT, "%s", big);
+	assert_int_equal(strlen(err.msg), 1 + 84 * 3); /* of 255 bytes two are no whole one */
+	(void)lb_err_wrap(&err, LB_EIO, "open");
+	assert_int_equal(strlen(err.msg), 7 + 82 * 3);
+	(void)lb_err_set(&err, LB_EINPUT, 0, "\"%.4s\": no such key", shi);
+	assert_string_equal(err.msg, "\"\xe9\x80\xa0\": no such key");
+	(void)lb_err_set(&err, LB_EINPUT, 0, "\"%.5s\": no such key", big + 1);
+	assert_string_equal(err.msg, "\"\xe9\x80\xa0??\": no such key");
+	(void)lb_err_errno(&err, ENOENT, "open caf\xe9.yaml");
+	assert_string_equal(err.msg, "open caf?.yaml: No such file or directory");
+}
+
 static void test_errno(void **state)
 {
 	static const struct {
@@ -90,9 +112,9 @@ static void test_exit_status(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_set_and_wrap), cmocka_unit_test(test_long_message_is_cut),
-		cmocka_unit_test(test_errno),        cmocka_unit_test(test_names_are_stable),
-		cmocka_unit_test(test_exit_status),
+		cmocka_unit_test(test_set_and_wrap),     cmocka_unit_test(test_long_message_is_cut),
+		cmocka_unit_test(test_message_is_utf8),  cmocka_unit_test(test_errno),
+		cmocka_unit_test(test_names_are_stable), cmocka_unit_test(test_exit_status),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

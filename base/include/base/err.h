@@ -68,7 +68,7 @@ enum lb_code {
 struct lb_err {
 	int code;      /* enum lb_code; 0 when unset */
 	int sys_errno; /* errno at the failing call, 0 when none */
-	char msg[256]; /* innermost cause last; callers prepend context */
+	char msg[256]; /* innermost cause last; callers prepend context; well-formed UTF-8 */
 };
 
 /* Set @err (may be NULL) and return @code, so `return lb_err_set(err, LB_EIO, errno, ...)`. */

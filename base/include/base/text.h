@@ -15,6 +15,9 @@
 /* Bytes of the well-formed UTF-8 character at @s (Unicode 15, table 3-7) and its code point; 0 when
  * it is none, or the end. Reads no further than the NUL. */
 size_t lb_utf8_next(const char *s, uint32_t *out);
+/* Make @s well-formed, in place: half a character at its end (a buffer was too short) is cut off,
+ * each other byte that is part of none becomes '?'. Returns @s. */
+char *lb_utf8_clean(char *s);
 
 /* Into @out, LB_HUMAN_BYTES long; each returns @out. */
 const char *lb_human_bytes(char *out, uint64_t n);       /* "1.5 GiB" */

@@ -32,8 +32,11 @@ target_link_libraries(api_stub PUBLIC base imaging replicator runbooks LB::janss
 lb_test(unit.api-paths unit/test_api_paths.c DEPS api_stub)
 lb_fuzz(api fuzz/fuzz_api.c DEPS api_stub)
 
-# What the programs say of themselves against the pages that tell it.
+# What the programs say of themselves against the pages that tell it; what lifeboat makes of an agent's answers.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_test(NAME unit.cli COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/unit/cli_answers.py
+	${PROJECT_BINARY_DIR}/bin)
+set_tests_properties(unit.cli PROPERTIES LABELS unit TIMEOUT 120)
 add_test(NAME lint.cli COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/check-cli.py
 	${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/bin ${CMAKE_CURRENT_BINARY_DIR}/cli)
 set_tests_properties(lint.cli PROPERTIES LABELS lint TIMEOUT 120)

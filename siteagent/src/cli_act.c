@@ -1,4 +1,5 @@
 /* The verbs that change something. */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
@@ -16,17 +17,27 @@
 
 #define CELL 160u
 
-static void put(json_t *o, const char *key, const char *text)
+/* What cannot be said as JSON is an error, not left out: the rest would mean something else. */
+static void put(struct cli *c, json_t *o, const char *key, const char *text)
 {
-	if (text != NULL)
-		(void)json_object_set_new(o, key, json_string(text));
+	if (text != NULL && json_object_set_new(o, key, json_string(text)) != 0 && c->err.code == 0)
+		(void)lb_err_set(&c->err, LB_EINPUT, 0, "the %s is not UTF-8", key);
+}
+
+/* One request, unless a part of @body could not be said. Takes @body. */
+static int request(struct cli *c, const char *path, json_t *body, json_t **out)
+{
+	if (c->err.code == 0)
+		return cli_call(c, "POST", path, body, out);
+	json_decref(body);
+	return c->err.code;
 }
 
 /* POST @path; with --json print the answer, else @said (may be NULL). */
 static int post(struct cli *c, const char *path, json_t *body, const char *said)
 {
 	json_t *o = NULL;
-	int rc = cli_call(c, "POST", path, body, &o);
+	int rc = request(c, path, body, &o);
 
 	if (rc != 0)
 		return rc;
@@ -53,7 +64,7 @@ int cli_site_token(struct cli *c)
 	uint64_t ttl_ns;
 	int rc;
 
-	put(body, "name", c->arg[0]);
+	put(c, body, "name", c->arg[0]);
 	if (c->ttl != NULL) {
 		rc = lb_parse_duration_ns(&ttl_ns, c->ttl, &c->err);
 		if (rc != 0) {
@@ -64,7 +75,7 @@ int cli_site_token(struct cli *c)
 	}
 	if (c->renew)
 		(void)json_object_set_new(body, "renew", json_true());
-	rc = cli_call(c, "POST", "/v1/site/token", body, &o);
+	rc = request(c, "/v1/site/token", body, &o);
 	if (rc != 0)
 		return rc;
 	if (c->json)
@@ -87,7 +98,7 @@ static int post_token(struct cli *c, const char *path, const char *file, const c
 		return rc;
 	}
 	token[strcspn(token, " \r\n")] = '\0';
-	put(body, "token", token);
+	put(c, body, "token", token);
 	explicit_bzero(token, strlen(token));
 	free(token);
 	return post(c, path, body, said);
@@ -112,8 +123,8 @@ int cli_site_remove(struct cli *c)
 {
 	json_t *body = json_object();
 
-	put(body, "name", c->arg[0]);
-	put(body, "confirm", c->confirm);
+	put(c, body, "name", c->arg[0]);
+	put(c, body, "confirm", c->confirm);
 	return post(c, "/v1/site/remove", body,
 		    "the site is removed here; on its own host it still has its identity");
 }
@@ -174,17 +185,23 @@ int cli_verify(struct cli *c)
 int cli_point_export(struct cli *c)
 {
 	char path[CLI_PATH_BYTES], cwd[PATH_MAX], full[2 * PATH_MAX], size[LB_HUMAN_BYTES];
-	json_t *body = json_object(), *result = NULL;
+	json_t *body, *result = NULL;
 	int rc;
 
 	if (c->arg[1][0] != '/' && getcwd(cwd, sizeof(cwd)) == NULL)
-		cwd[0] = '\0';
+		return lb_err_errno(&c->err, errno, "%.100s: where is the working directory",
+				    c->arg[1]);
+	body = json_object();
 	(void)snprintf(full, sizeof(full), "%s%s%s", c->arg[1][0] == '/' ? "" : cwd,
 		       c->arg[1][0] == '/' ? "" : "/", c->arg[1]);
-	put(body, "path", full);
-	put(body, "machine", c->machine);
-	put(body, "volume", c->volume);
-	put(body, "format", c->format);
+	put(c, body, "path", full);
+	put(c, body, "machine", c->machine);
+	put(c, body, "volume", c->volume);
+	put(c, body, "format", c->format);
+	if (c->err.code != 0) {
+		json_decref(body);
+		return c->err.code;
+	}
 	cli_point_path(c, path, "/export");
 	rc = cli_run_job(c, path, body, &result);
 	if (rc == 0 && c->json)
@@ -213,24 +230,27 @@ int cli_catalog_rebuild(struct cli *c)
 
 static json_t *runbook_body(struct cli *c, char **text)
 {
+	char name[256]; /* for messages: one in another encoding is no reason not to run it */
 	json_t *body;
 
 	if (cli_read_file(c, c->arg[0], text) != 0)
 		return NULL;
 	body = json_object();
-	put(body, "name", c->arg[0]);
-	put(body, "text", *text);
-	put(body, "mode", c->mode);
-	put(body, "confirm", c->confirm);
+	(void)snprintf(name, sizeof(name), "%s", c->arg[0]);
+	put(c, body, "name", lb_utf8_clean(name));
+	put(c, body, "text", *text);
+	put(c, body, "mode", c->mode);
+	put(c, body, "confirm", c->confirm);
 	if (c->yes_unattended)
 		(void)json_object_set_new(body, "unattended", json_true());
 	return body;
 }
 
-static void print_checked(struct cli *c, int rc, const char *problems)
+/* The name of a file may be in any encoding. */
+static void print_checked(struct cli *c, int rc, char *problems)
 {
 	json_t *o = json_pack("{s:b, s:s}", "ok", rc == 0, "problems",
-			      problems != NULL ? problems : "");
+			      problems != NULL ? lb_utf8_clean(problems) : "");
 
 	if (rc != 0)
 		(void)json_object_set_new(o, "error", cli_error_json(c, rc));
@@ -263,7 +283,7 @@ int cli_runbook_plan(struct cli *c)
 {
 	char *text = NULL;
 	json_t *body = runbook_body(c, &text), *o = NULL;
-	int rc = body == NULL ? c->err.code : cli_call(c, "POST", "/v1/runbooks/plan", body, &o);
+	int rc = body == NULL ? c->err.code : request(c, "/v1/runbooks/plan", body, &o);
 
 	free(text);
 	if (rc != 0)
@@ -316,6 +336,16 @@ static void print_run(const json_t *o)
 	{
 		print_step(s);
 	}
+	if (cli_text(d, sizeof(d), o, "log_error")[0] != '\0')
+		(void)printf("  its log cannot be written: %s\n", d);
+}
+
+/* Why the run stands still though it has not ended; NULL: it does not. */
+static const char *stands_still(const json_t *o)
+{
+	const char *why = json_string_value(json_object_get(o, "log_error"));
+
+	return why != NULL && why[0] != '\0' ? why : NULL;
 }
 
 static bool ended(const char *state)
@@ -356,7 +386,7 @@ static int follow(struct cli *c, const char *id)
 		if (!c->json && strcmp(now, seen) != 0)
 			print_run(o);
 		memcpy(seen, now, sizeof(seen));
-		if (state == NULL || ended(state))
+		if (state == NULL || ended(state) || stands_still(o) != NULL)
 			break;
 		json_decref(o);
 		(void)fflush(stdout);
@@ -364,6 +394,13 @@ static int follow(struct cli *c, const char *id)
 	}
 	if (!went_well(state != NULL ? state : ""))
 		rc = lb_err_set(&c->err, LB_EIO, 0, "run %.8s is %s", id, state);
+	if (stands_still(o) != NULL) {
+		rc = lb_err_set(&c->err, LB_ESUSPECT, 0,
+				"run %.8s stands still: its log cannot be written: %s", id,
+				stands_still(o));
+		(void)snprintf(c->hint, sizeof(c->hint),
+			       "make room, then start lifeboatd again: the run goes on by itself");
+	}
 	if (rc != 0 && state != NULL && strcmp(state, "HALTED") == 0)
 		(void)snprintf(c->hint, sizeof(c->hint),
 			       "lifeboat run continue %.8s, or retry|skip %.8s STEP", id, id);
@@ -377,7 +414,7 @@ static int start(struct cli *c)
 {
 	char *text = NULL, id[40];
 	json_t *body = runbook_body(c, &text), *o = NULL;
-	int rc = body == NULL ? c->err.code : cli_call(c, "POST", "/v1/runs", body, &o);
+	int rc = body == NULL ? c->err.code : request(c, "/v1/runs", body, &o);
 
 	free(text);
 	if (rc != 0)
@@ -498,12 +535,12 @@ static int command(struct cli *c, const char *name)
 	char path[CLI_PATH_BYTES], part[CLI_PART_BYTES];
 	int rc;
 
-	put(body, "command", name);
-	put(body, "step", c->args > 1 ? c->arg[1] : NULL);
-	put(body, "reason", c->reason);
-	put(body, "confirm", c->confirm);
+	put(c, body, "command", name);
+	put(c, body, "step", c->args > 1 ? c->arg[1] : NULL);
+	put(c, body, "reason", c->reason);
+	put(c, body, "confirm", c->confirm);
 	(void)snprintf(path, sizeof(path), "/v1/runs/%s/command", cli_part(part, c->arg[0]));
-	rc = cli_call(c, "POST", path, body, &o);
+	rc = request(c, path, body, &o);
 	if (rc != 0)
 		return rc;
 	if (c->json)

@@ -110,6 +110,7 @@ static int job_ended(struct cli *c, json_t *job, json_t **result)
 {
 	const json_t *e = json_object_get(job, "error");
 	const char *msg = json_string_value(json_object_get(e, "message"));
+	const char *state = json_string_value(json_object_get(job, "state"));
 	int rc = 0;
 
 	*result = json_incref(json_object_get(job, "result"));
@@ -118,6 +119,9 @@ static int job_ended(struct cli *c, json_t *job, json_t **result)
 			&c->err,
 			(enum lb_code)code_of(json_string_value(json_object_get(e, "code"))), 0,
 			"%s", msg != NULL ? msg : "the job ended with an error");
+	else if (state == NULL || strcmp(state, "done") != 0)
+		rc = lb_err_set(&c->err, LB_EPROTO, 0, "the job is %.40s, and no word why",
+				state != NULL ? state : "gone");
 	json_decref(job);
 	return rc;
 }

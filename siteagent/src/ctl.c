@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 
 #define ANSWER_MAX (16u << 20)
 
@@ -177,6 +178,8 @@ static int agent_error(const json_t *answer, char *hint, uint64_t hint_bytes, st
 		return 0;
 	if (h != NULL && hint != NULL && hint_bytes > 0)
 		(void)snprintf(hint, hint_bytes, "%s", h);
+		(void)lb_utf8_clean(hint); /* it may be cut */
+	}
 	return lb_err_set(err, (enum lb_code)code_of_name(name != NULL ? name : ""), 0, "%s",
 			  msg != NULL ? msg : "agent reported an error without a message");
 }

@@ -143,6 +143,10 @@ static int perform(struct sa_ctl *c, const char *method, const char *path, const
 	c->too_large = false;
 	(void)curl_easy_setopt(c->curl, CURLOPT_URL, url);
 	(void)curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
+	/* On a connection that was used before curl would send it again, unasked, when the agent
+	 * ends before it answers: an order is given once. */
+	(void)curl_easy_setopt(c->curl, CURLOPT_FRESH_CONNECT,
+			       strcmp(method, "GET") == 0 ? 0L : 1L);
 	if (body != NULL)
 		(void)curl_easy_setopt(c->curl, CURLOPT_COPYPOSTFIELDS, body);
 	else
@@ -176,7 +180,7 @@ static int agent_error(const json_t *answer, char *hint, uint64_t hint_bytes, st
 
 	if (e == NULL)
 		return 0;
-	if (h != NULL && hint != NULL && hint_bytes > 0)
+	if (h != NULL && hint != NULL && hint_bytes > 0) {
 		(void)snprintf(hint, hint_bytes, "%s", h);
 		(void)lb_utf8_clean(hint); /* it may be cut */
 	}

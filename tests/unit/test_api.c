@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -716,6 +717,86 @@ static void test_ctl_liar(void **state)
 	world_clean(&w);
 }
 
+/* Answers what looks and keeps the connection; takes an order, and is gone before it has answered.
+ */
+struct dying {
+	int fd;
+	atomic_uint orders;
+};
+
+/* One request of @fd; false: it is over. */
+static bool serve_dying(struct dying *d, int fd)
+{
+	static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+	char buf[4096];
+	ssize_t n = recv(fd, buf, sizeof(buf), 0);
+
+	if (n > 4 && memcmp(buf, "POST", 4) == 0)
+		atomic_fetch_add(&d->orders, 1);
+	else if (n > 4)
+		return send(fd, answer, strlen(answer), MSG_NOSIGNAL) > 0;
+	return false;
+}
+
+static void *die_at_orders(void *arg)
+{
+	struct dying *d = arg;
+	struct pollfd p[16] = {{.fd = d->fd, .events = POLLIN}};
+	nfds_t n = 1;
+
+	while (poll(p, n, -1) > 0 && p[0].revents != POLLHUP) {
+		for (nfds_t i = 1; i < n; i++) {
+			if (p[i].revents == 0 || serve_dying(d, p[i].fd))
+				continue;
+			(void)close(p[i].fd);
+			p[i--] = p[--n];
+		}
+		if ((p[0].revents & POLLIN) != 0 && n < 16) {
+			int fd = accept(d->fd, NULL, NULL);
+
+			if (fd < 0)
+				break;
+			p[n++] = (struct pollfd){.fd = fd, .events = POLLIN};
+		}
+	}
+	while (n > 1)
+		(void)close(p[--n].fd);
+	return NULL;
+}
+
+/* An order whose answer is lost is not given a second time behind its giver's back. */
+static void test_ctl_orders_once(void **state)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	struct dying d = {.orders = 0};
+	struct sa_ctl *c = NULL;
+	json_t *o = NULL;
+	struct world w;
+	pthread_t t;
+
+	(void)state;
+	world_names(&w);
+	(void)snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", w.path);
+	d.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(d.fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(d.fd, 4), 0);
+	assert_int_equal(pthread_create(&t, NULL, die_at_orders, &d), 0);
+	assert_int_equal(sa_ctl_open(&c, w.path, CALL_NS, NULL), 0);
+	for (unsigned i = 1; i <= 3; i++) {
+		assert_int_equal(sa_ctl_call(c, "GET", "/v1/x", NULL, &o, NULL, 0, NULL), 0);
+		json_decref(o);
+		assert_int_equal(sa_ctl_call(c, "POST", "/v1/runs", NULL, &o, NULL, 0, NULL),
+				 LB_ECLOSED);
+		assert_int_equal(atomic_load(&d.orders), i);
+	}
+	sa_ctl_close(c);
+	(void)shutdown(d.fd, SHUT_RDWR);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	(void)close(d.fd);
+	(void)unlink(w.path);
+	world_clean(&w);
+}
+
 /* ---- the parser alone ---- */
 
 static void test_matches(void **state)
@@ -752,6 +833,7 @@ int main(void)
 		cmocka_unit_test(test_ctl_nobody),
 		cmocka_unit_test(test_ctl_timeout),
 		cmocka_unit_test(test_ctl_liar),
+		cmocka_unit_test(test_ctl_orders_once),
 		cmocka_unit_test(test_matches),
 	};
 

@@ -4,6 +4,7 @@ lb_test(unit.config unit/test_config.c DEPS siteagent
 lb_test(unit.ident unit/test_ident.c DEPS siteagent LIBS LB::ssl LB::crypto)
 lb_test(unit.keyring unit/test_keyring.c DEPS siteagent)
 lb_test(unit.catalog unit/test_catalog.c DEPS siteagent storefix LIBS LB::sqlite)
+target_link_options(unit_catalog PRIVATE -Wl,--wrap=rep_store_points)
 lb_test(unit.resumable unit/test_resumable.c DEPS siteagent testboard)
 foreach(inside unit_config unit_ident unit_keyring unit_catalog unit_resumable)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)

@@ -219,7 +219,7 @@ int sa_catalog_add_point(struct sa_catalog *c, const struct rep_point *p,
 
 /* ---- in step with the store ---- */
 
-/* The store's points, copied: it holds its lock while it lists them. */
+/* The store's points, copied. */
 struct points {
 	struct rep_point *p;
 	size_t n, cap;
@@ -353,14 +353,15 @@ static int fill_from(struct sa_catalog *c, struct rep_store *s, bool anew, struc
 {
 	struct points all = {.p = NULL};
 	bool tell;
-	int rc = rep_store_points(s, NULL, on_point, &all);
+	int rc;
 
-	if (rc != 0) {
-		free(all.p);
-		return lb_err_set(err, (enum lb_code)rc, 0, "list the points of the store");
-	}
+	/* Listed under the lock: a point that is added to both in between would be dropped here. */
 	(void)pthread_mutex_lock(&c->lock);
-	rc = fill(c, s, &all, anew, err);
+	rc = rep_store_points(s, NULL, on_point, &all);
+	if (rc != 0)
+		rc = lb_err_set(err, (enum lb_code)rc, 0, "list the points of the store");
+	else
+		rc = fill(c, s, &all, anew, err);
 	tell = rc == 0 && (anew || (c->started_empty && all.n > 0));
 	if (rc == 0)
 		c->started_empty = false;

@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "catalog_int.h"
 #include "check.h"
 #include "rnd.h"
@@ -182,6 +184,72 @@ static void test_identical(void **state)
 	reopen(w);
 	expect_dump(w, want);
 	free(want);
+}
+
+int __wrap_rep_store_points(struct rep_store *s, const struct lb_id *group, rep_point_fn fn,
+			    void *arg);
+int __real_rep_store_points(struct rep_store *s, const struct lb_id *group, rep_point_fn fn,
+			    void *arg);
+
+/* A point that comes as soon as the store's points were listed. */
+static struct late {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	pthread_t thread;
+	struct world *world; /* NULL: none comes */
+	bool came;
+} late = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void *come_late(void *arg)
+{
+	struct world *w = arg;
+
+	one_point(w, &w->group[0], true, false);
+	(void)pthread_mutex_lock(&late.lock);
+	late.came = true;
+	(void)pthread_cond_signal(&late.changed);
+	(void)pthread_mutex_unlock(&late.lock);
+	return NULL;
+}
+
+int __wrap_rep_store_points(struct rep_store *s, const struct lb_id *group, rep_point_fn fn,
+			    void *arg)
+{
+	struct timespec until = lb_cond_deadline(UINT64_C(300000000));
+	int rc = __real_rep_store_points(s, group, fn, arg);
+
+	if (late.world == NULL)
+		return rc;
+	assert_int_equal(pthread_create(&late.thread, NULL, come_late, late.world), 0);
+	late.world = NULL;
+	/* it cannot get into the catalog before who listed is done; if it can, it does here */
+	(void)pthread_mutex_lock(&late.lock);
+	while (!late.came && pthread_cond_timedwait(&late.changed, &late.lock, &until) == 0)
+		continue;
+	(void)pthread_mutex_unlock(&late.lock);
+	return rc;
+}
+
+/* A point that comes while the catalog is brought in step is in it afterwards. */
+static void test_point_during_sync(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char *got, *want;
+
+	some_points(w, true);
+	lb_cond_init(&late.changed);
+	late.world = w;
+	must(sa_catalog_sync(w->catalog, w->store, &err), &err);
+	assert_int_equal(pthread_join(late.thread, NULL), 0);
+	got = dump(w);
+	must(sa_catalog_rebuild(w->catalog, w->store, &err), &err);
+	want = dump(w);
+	assert_int_equal(lines(want, "point "), 9);
+	assert_string_equal(got, want);
+	free(want);
+	free(got);
+	(void)pthread_cond_destroy(&late.changed);
 }
 
 static void test_sync_adds_and_drops(void **state)
@@ -488,6 +556,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_identical),
+		T(test_point_during_sync),
 		T(test_sync_adds_and_drops),
 		T(test_sync_updates),
 		T(test_lost_catalog),

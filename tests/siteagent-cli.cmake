@@ -6,6 +6,8 @@ foreach(inside unit_roles unit_api unit_books)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 endforeach()
 
+lb_test(unit.src_libvirt unit/test_src_libvirt.c DEPS siteagent)
+
 # Two real agents and the command line, in namespaces of their own.
 add_test(NAME e2e.agent COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/agent.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.agent PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 300)

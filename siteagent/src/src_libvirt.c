@@ -174,13 +174,17 @@ static bool is_plain_disk(xmlNodePtr d)
 static int list_disks(struct sa_source *s, xmlDocPtr doc, struct lb_err *err)
 {
 	for (xmlNodePtr d = first_disk(doc); d != NULL; d = sa_xml_next(d)) {
-		struct sa_source_volume *v = &s->volume[s->volumes];
+		struct sa_source_volume *v;
 
 		if (!is_plain_disk(d))
 			continue;
-		if (s->volumes == SA_SOURCE_VOLUMES_MAX)
-			return lb_err_set(err, LB_EUNSUPPORTED, 0, "more than %d disks",
-					  SA_SOURCE_VOLUMES_MAX);
+		if (s->volumes == SA_SOURCE_VOLUMES_MAX) {
+			s->volumes = 0; /* the next try must not take these for all of them */
+			return lb_err_set(err, LB_EUNSUPPORTED, 0,
+					  "domain %s has more than %d disks: name those to protect",
+					  s->cfg.domain, SA_SOURCE_VOLUMES_MAX);
+		}
+		v = &s->volume[s->volumes];
 		(void)sa_xml_attr(sa_xml_child(d, "target"), "dev", v->name, sizeof v->name);
 		if (v->name[0] != '\0' && strchr(v->name, '/') == NULL)
 			s->volumes++;

@@ -349,22 +349,23 @@ bool sa_backup_rpo(struct sa_agent *a, const struct lb_id *group, uint64_t *age_
 	return false;
 }
 
-int sa_backup_take_over(struct sa_agent *a, const char *group, const char *why, struct lb_err *err)
+int sa_backup_take_over(struct sa_agent *a, const struct lb_id *group, const char *why,
+			struct lb_err *err)
 {
 	struct sa_role_record rec;
 	struct rep_point head;
 	int rc;
 
-	if (!sa_role_by_name(a->roles, group, &rec))
-		return lb_err_set(err, LB_ENOTFOUND, 0, "no group named %s at this site", group);
+	if (!sa_role_get(a->roles, group, &rec))
+		return lb_err_set(err, LB_ENOTFOUND, 0, "that group is unknown at this site");
 	if (rec.role == SA_ROLE_PRIMARY && strcmp(rec.why, why) == 0)
 		return 0; /* asked again after a crash: done already */
 	if (rec.role != SA_ROLE_BACKUP && rec.role != SA_ROLE_ACQUIRING)
 		return lb_err_set(err, LB_EDENIED, 0, "group %s is %s at this site, not BACKUP",
-				  group, sa_role_name(rec.role));
+				  rec.name, sa_role_name(rec.role));
 	if (!rep_store_head(a->store, &rec.group, &head))
 		return lb_err_set(err, LB_ENOTFOUND, 0, "group %s has no recovery point here",
-				  group);
+				  rec.name);
 	(void)snprintf(rec.why, sizeof(rec.why), "%s", why);
 	if (rec.role == SA_ROLE_BACKUP) {
 		rec.role = SA_ROLE_ACQUIRING;
@@ -378,7 +379,7 @@ int sa_backup_take_over(struct sa_agent *a, const char *group, const char *why, 
 	rc = sa_role_set(a->roles, &rec, err);
 	if (rc != 0)
 		return rc;
-	lb_log(LB_LOG_WARN, "roles", "took_over", "group=%s", group, "epoch=%" PRIu64, rec.epoch,
+	lb_log(LB_LOG_WARN, "roles", "took_over", "group=%s", rec.name, "epoch=%" PRIu64, rec.epoch,
 	       "why=%s", why, NULL);
 	if (a->target != NULL)
 		rep_target_fence(a->target, &rec.group, rec.epoch);

@@ -161,7 +161,8 @@ bool sa_backup_rpo(struct sa_agent *a, const struct lb_id *group, uint64_t *age_
 uint64_t sa_backup_received(struct sa_agent *a, const struct lb_id *group);
 /* Failover of @group (by name): BACKUP(e) -> ACQUIRING(e+1) -> PRIMARY(e+1), durable, peers told.
  * Idempotent per (run): asked again at PRIMARY with the same @why it succeeds. */
-int sa_backup_take_over(struct sa_agent *a, const char *group, const char *why, struct lb_err *err);
+int sa_backup_take_over(struct sa_agent *a, const struct lb_id *group, const char *why,
+			struct lb_err *err);
 
 /* agent_status.c */
 struct json_t *sa_status_json(struct sa_agent *a);

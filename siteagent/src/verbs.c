@@ -225,7 +225,7 @@ static int fence(struct verb *v, const struct rb_runbook *rb, struct lb_err *err
 	(void)snprintf(why, sizeof(why), "run %s: fence %s", v->run->id, v->step->site);
 	for (size_t i = 0; i < sa_roles_count(a->roles) && rc == 0; i++)
 		if (sa_roles_at(a->roles, i, &rec) && is_concerned(a, &rec, rb, &p->site)) {
-			rc = sa_backup_take_over(a, rec.name, why, err);
+			rc = sa_backup_take_over(a, &rec.group, why, err);
 			if (rc == 0 && sa_role_get(a->roles, &rec.group, &rec))
 				sa_run_fenced(v->run, &rec.group, rec.epoch);
 			n++;

@@ -238,6 +238,18 @@ static void close_store(struct sa_agent *a)
 	a->store_fs = NULL;
 }
 
+/* The catalog is only an index: on a full disk it may lack points, but this site must still be able
+ * to fail over. */
+static void sync_index(struct sa_agent *a)
+{
+	struct lb_err err = {0};
+
+	if (sa_catalog_sync(a->catalog, a->store, &err) == 0)
+		return;
+	(void)snprintf(a->alarm, sizeof(a->alarm), "index_failed: %.200s", err.msg);
+	lb_log(LB_LOG_ERROR, "catalog", "index_failed", "group=%s", NULL, "err=%s", err.msg, NULL);
+}
+
 /* A path to the disk that is away for a moment must not hide a point until somebody restarts us;
  * a sector that is gone must not keep the others away. */
 static int open_store(struct sa_agent *a, struct lb_err *err)
@@ -260,7 +272,9 @@ static int open_store(struct sa_agent *a, struct lb_err *err)
 				 found.unread);
 		on_alarm(a, "store_unread", &unread);
 	}
-	return rc == 0 ? sa_catalog_sync(a->catalog, a->store, err) : rc;
+	if (rc == 0)
+		sync_index(a);
+	return rc;
 }
 
 static int open_target(struct sa_agent *a, struct lb_err *err)

@@ -94,28 +94,33 @@ static json_t *point_json(struct sa_agent *a, const struct rep_point *p)
 	return o;
 }
 
+/* The newest @max of them, in a ring. */
 struct listing {
-	struct sa_agent *agent;
-	json_t *list; /* newest last */
+	struct rep_point *point;
 	unsigned max;
+	uint64_t seen;
 };
 
 static int list_point(void *arg, const struct rep_point *p)
 {
 	struct listing *l = arg;
 
-	if (json_array_size(l->list) >= l->max)
-		(void)json_array_remove(l->list, 0);
-	return json_array_append_new(l->list, point_json(l->agent, p)) != 0;
+	l->point[l->seen++ % l->max] = *p;
+	return 0;
 }
 
+/* A store holds far more points than are asked for: marks are looked up for these alone. */
 struct json_t *sa_points_json(struct sa_agent *a, const struct lb_id *group, unsigned max)
 {
-	struct listing l = {.agent = a, .list = json_array(), .max = max};
+	struct listing l = {.point = calloc(max, sizeof(*l.point)), .max = max};
+	json_t *list = l.point != NULL ? json_array() : NULL;
 
-	if (a->store != NULL)
+	if (a->store != NULL && list != NULL)
 		(void)rep_store_points(a->store, group, list_point, &l);
-	return json_pack("{s:o}", "points", l.list);
+	for (uint64_t i = l.seen > max ? l.seen - max : 0; i < l.seen; i++)
+		(void)json_array_append_new(list, point_json(a, &l.point[i % max]));
+	free(l.point);
+	return json_pack("{s:o}", "points", list);
 }
 
 static json_t *volumes_json(const struct rep_manifest *m)

@@ -6,6 +6,14 @@ foreach(inside unit_roles unit_api unit_books)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 endforeach()
 
+# The source role, over an engine that only counts.
+lb_test(unit.agent unit/test_agent.c DEPS siteagent storefix testlib LIBS LB::jansson)
+target_include_directories(unit_agent PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
+foreach(call rep_source_create rep_source_destroy rep_source_group_add rep_source_group_remove rep_source_stats
+		sa_vms_fence sa_catalog_marks sa_catalog_sync)
+	target_link_options(unit_agent PRIVATE -Wl,--wrap=${call})
+endforeach()
+
 lb_test(unit.src_libvirt unit/test_src_libvirt.c DEPS siteagent)
 
 # Two real agents and the command line, in namespaces of their own.

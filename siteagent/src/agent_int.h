@@ -59,6 +59,10 @@ struct sa_protected {
 	bool added;      /* is in the engine */
 	bool preparing;
 	bool fenced;
+	bool fence_told;        /* that its record could not be written */
+	uint64_t fence_epoch;   /* heard of in this process; 0: none */
+	bool no_cut;            /* last_err is why none could be taken */
+	uint64_t cut_began_ns;  /* of the cut that is being read or shipped; 0: none */
 	struct lb_err last_err; /* newest reason why nothing moves; code 0: none */
 	uint64_t last_err_ns;
 };
@@ -147,10 +151,11 @@ int sa_agent_renewed(struct sa_agent *a, struct lb_err *err);
 size_t sa_read_text(const char *path, char *out, size_t out_bytes);
 
 /* agent_protect.c: the source role. Start what is configured and can start; called again after
- * enrolment. */
+ * enrolment. A group that cannot start has a problem and is tried again. */
 int sa_protect_start(struct sa_agent *a, struct lb_err *err);
 void sa_protect_stop(struct sa_agent *a);
 struct sa_protected *sa_protect_find(struct sa_agent *a, const char *group_name);
+struct sa_protected *sa_protect_by_id(struct sa_agent *a, const struct lb_id *group);
 
 /* agent_backup.c: the target role. */
 int sa_backup_start(struct sa_agent *a, struct lb_err *err);
@@ -159,7 +164,7 @@ void sa_backup_stop(struct sa_agent *a);
 bool sa_backup_rpo(struct sa_agent *a, const struct lb_id *group, uint64_t *age_ns);
 /* Stored bytes of the points of @group that were taken since the agent's start. */
 uint64_t sa_backup_received(struct sa_agent *a, const struct lb_id *group);
-/* Failover of @group (by name): BACKUP(e) -> ACQUIRING(e+1) -> PRIMARY(e+1), durable, peers told.
+/* Failover of @group: BACKUP(e) -> ACQUIRING(e+1) -> PRIMARY(e+1), durable, peers told.
  * Idempotent per (run): asked again at PRIMARY with the same @why it succeeds. */
 int sa_backup_take_over(struct sa_agent *a, const struct lb_id *group, const char *why,
 			struct lb_err *err);

@@ -17,7 +17,8 @@
 #include "replicator/link.h"
 #include "vms_int.h"
 
-#define RETRY_NS UINT64_C(2000000000)
+#define RETRY_NS   UINT64_C(2000000000)
+#define FENCED_WHY "the peer knows a higher epoch"
 
 struct sa_protected *sa_protect_find(struct sa_agent *a, const char *group_name)
 {
@@ -27,7 +28,7 @@ struct sa_protected *sa_protect_find(struct sa_agent *a, const char *group_name)
 	return NULL;
 }
 
-static struct sa_protected *find_by_id(struct sa_agent *a, const struct lb_id *group)
+struct sa_protected *sa_protect_by_id(struct sa_agent *a, const struct lb_id *group)
 {
 	for (size_t i = 0; i < a->groups; i++)
 		if (lb_id_equal(&a->group[i].id, group))
@@ -54,6 +55,8 @@ static void on_acked(struct sa_agent *a, struct sa_protected *g, const struct re
 	struct lb_err err = {0};
 
 	g->last_err = (struct lb_err){0};
+	g->no_cut = false;
+	g->cut_began_ns = 0;
 	if (!sa_role_get(a->roles, &g->id, &rec))
 		return;
 	/* what was acknowledged matters at failback; a lost update only costs a comparison then */
@@ -65,31 +68,54 @@ static void on_acked(struct sa_agent *a, struct sa_protected *g, const struct re
 	       e->seq, NULL);
 }
 
-/* A higher epoch of @group was heard of: record FENCED durably, stop its cuts and its machines. */
-static void fence(struct sa_agent *a, const struct lb_id *group, uint64_t epoch, const char *why)
+/* Write FENCED into its record, unless it says so: tried until the disk takes it. */
+static void record_fence(struct sa_protected *g)
 {
-	struct sa_protected *g = find_by_id(a, group);
 	struct sa_role_record rec;
 	struct lb_err err = {0};
 
-	if (!sa_role_get(a->roles, group, &rec) || rec.epoch >= epoch)
+	if (!sa_role_get(g->agent->roles, &g->id, &rec) || rec.epoch >= g->fence_epoch)
 		return;
 	rec.role = SA_ROLE_FENCED;
-	rec.epoch = epoch;
-	(void)snprintf(rec.why, sizeof(rec.why), "%s", why);
-	if (sa_role_set(a->roles, &rec, &err) != 0)
+	rec.epoch = g->fence_epoch;
+	(void)snprintf(rec.why, sizeof(rec.why), "%s", FENCED_WHY);
+	if (sa_role_set(g->agent->roles, &rec, &err) == 0)
+		return;
+	if (!g->fence_told)
 		lb_log(LB_LOG_ERROR, "roles", "fence_not_durable", "group=%s", rec.name, "err=%s",
 		       err.msg, NULL);
-	lb_log(LB_LOG_ERROR, "roles", "fenced", "group=%s", rec.name, "epoch=%" PRIu64, epoch,
-	       "why=%s", why, NULL);
-	if (g == NULL)
+	g->fence_told = true;
+}
+
+/* A higher epoch of @g was heard of: record FENCED durably, stop its cuts and its machines. */
+static void fence(struct sa_protected *g, uint64_t epoch)
+{
+	struct sa_agent *a = g->agent;
+	struct sa_role_record rec;
+
+	if (!sa_role_get(a->roles, &g->id, &rec) || rec.epoch >= epoch)
 		return;
 	g->fenced = true;
-	(void)lb_err_set(&g->last_err, LB_EFENCED, 0, "%s", why);
+	g->fence_epoch = epoch;
+	g->fence_told = false;
+	record_fence(g);
+	lb_log(LB_LOG_ERROR, "roles", "fenced", "group=%s", rec.name, "epoch=%" PRIu64, epoch,
+	       "why=%s", FENCED_WHY, NULL);
+	(void)lb_err_set(&g->last_err, LB_EFENCED, 0, "%s", FENCED_WHY);
 	if (g->added)
 		rep_source_group_remove(g->engine, &g->id);
 	g->added = false;
 	sa_vms_fence(a->vms, g->cfg);
+}
+
+/* Why none could be taken is over; what became of the last one that was (it changed while it was
+ * read, the peer refused it) stays told until one gets through. */
+static void on_cut(struct sa_agent *a, struct sa_protected *g)
+{
+	if (g->no_cut)
+		g->last_err = (struct lb_err){0};
+	g->no_cut = false;
+	g->cut_began_ns = a->env->now_ns(a->env);
 }
 
 static void on_group_event(struct sa_agent *a, struct sa_protected *g,
@@ -100,7 +126,7 @@ static void on_group_event(struct sa_agent *a, struct sa_protected *g,
 		on_acked(a, g, e);
 		break;
 	case REP_SOURCE_FENCED:
-		fence(a, &e->group, e->epoch, "the peer knows a higher epoch");
+		fence(g, e->epoch);
 		break;
 	case REP_SOURCE_RESYNC:
 		lb_log(LB_LOG_ERROR, "protect", "resync", "group=%s", g->cfg->name, "err=%s",
@@ -110,8 +136,12 @@ static void on_group_event(struct sa_agent *a, struct sa_protected *g,
 	case REP_SOURCE_REFUSED:
 		if (e->err != NULL)
 			note(g, e->err);
+		g->no_cut = g->cut_began_ns == 0;
+		g->cut_began_ns = 0;
 		break;
 	case REP_SOURCE_CUT:
+		on_cut(a, g);
+		break;
 	case REP_SOURCE_PROGRESS:
 	case REP_SOURCE_LINK_UP:
 	case REP_SOURCE_LINK_DOWN:
@@ -131,7 +161,7 @@ static void on_event(void *arg, const struct rep_source_event *e)
 		       "err=%s", e->err != NULL ? e->err->msg : NULL, NULL);
 		return;
 	}
-	g = find_by_id(l->agent, &e->group);
+	g = sa_protect_by_id(l->agent, &e->group);
 	if (g != NULL)
 		on_group_event(l->agent, g, e);
 }
@@ -251,6 +281,19 @@ static int member_create(struct sa_agent *a, const struct sa_group_cfg *g,
 	return sa_source_create(out, &cfg, err);
 }
 
+/* All of them or none: a group of which one could not be made is made anew. */
+static void members_destroy(struct sa_protected *g)
+{
+	sa_source_group_destroy(g->cut_arg);
+	for (size_t m = 0; g->member != NULL && m < g->cfg->machines; m++)
+		sa_source_destroy(g->member[m]);
+	free(g->member);
+	free(g->vm);
+	g->cut_arg = NULL;
+	g->member = NULL;
+	g->vm = NULL;
+}
+
 static int members_create(struct sa_protected *g, struct lb_err *err)
 {
 	int rc = 0;
@@ -258,13 +301,16 @@ static int members_create(struct sa_protected *g, struct lb_err *err)
 	g->member = calloc(g->cfg->machines, sizeof(struct sa_source *));
 	g->vm = calloc(g->cfg->machines, sizeof(*g->vm));
 	if (g->member == NULL || g->vm == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "machines of group %s", g->cfg->name);
+		rc = lb_err_set(err, LB_ENOMEM, 0, "its machines");
 	for (size_t i = 0; i < g->cfg->machines && rc == 0; i++)
 		rc = member_create(g->agent, g->cfg, &g->cfg->machine[i], &g->vm[i], &g->member[i],
 				   err);
 	if (rc == 0)
 		rc = sa_source_group_create(&g->cut_arg, g->member, g->cfg->machines, 0, err);
-	return rc != 0 ? lb_err_wrap(err, rc, "group %s", g->cfg->name) : 0;
+	if (rc == 0)
+		return 0;
+	members_destroy(g);
+	return lb_err_wrap(err, rc, "group %s", g->cfg->name);
 }
 
 /* ---- preparing: blocking, on the pool ---- */
@@ -340,6 +386,13 @@ static int add_to_engine(struct sa_protected *g, struct lb_err *err)
 	return rc;
 }
 
+static void protected(struct sa_protected *g)
+{
+	g->added = true;
+	g->last_err = (struct lb_err){0};
+	lb_log(LB_LOG_INFO, "protect", "group_protected", "group=%s", g->cfg->name, NULL);
+}
+
 static void on_prepared(void *arg)
 {
 	struct prepare *p = arg;
@@ -349,10 +402,8 @@ static void on_prepared(void *arg)
 	g->preparing = false;
 	if (rc == 0 && !g->fenced && !g->added) {
 		rc = add_to_engine(g, &p->err);
-		g->added = rc == 0;
 		if (rc == 0)
-			lb_log(LB_LOG_INFO, "protect", "group_protected", "group=%s", g->cfg->name,
-			       NULL);
+		protected(g);
 	}
 	if (rc != 0)
 		note(g, &p->err);
@@ -379,12 +430,9 @@ static void prepare(struct sa_protected *g)
 	if (g->engine == NULL || g->added || g->fenced || g->preparing)
 		return;
 	if (volumes_known(g)) {
-		g->added = add_to_engine(g, &err) == 0;
-		if (g->added)
-			lb_log(LB_LOG_INFO, "protect", "group_protected", "group=%s", g->cfg->name,
-			       NULL);
-		else
-			note(g, &err);
+		if (add_to_engine(g, &err) == 0)
+		protected(g);
+		else note(g, &err);
 		return;
 	}
 	p = calloc(1, sizeof(*p));
@@ -397,10 +445,29 @@ static void prepare(struct sa_protected *g)
 
 /* ---- start and stop ---- */
 
+/* A peer's group that is kept here is called by its name, too: two of one name could not be told
+ * apart when it matters. */
+static int check_name(const struct sa_protected *g, struct lb_err *err)
+{
+	struct sa_roles *roles = g->agent->roles;
+	struct sa_role_record rec;
+
+	for (size_t i = 0; i < sa_roles_count(roles); i++)
+		if (sa_roles_at(roles, i, &rec) && strcmp(rec.name, g->cfg->name) == 0 &&
+		    !lb_id_equal(&rec.group, &g->id) && !lb_id_is_zero(&rec.writer))
+			return lb_err_set(
+				err, LB_EEXIST, 0,
+				"group %s: a peer's group of that name is kept here; give "
+				"this one another name",
+				g->cfg->name);
+	return 0;
+}
+
 static int own_role(struct sa_protected *g, struct lb_err *err)
 {
 	struct sa_agent *a = g->agent;
 	struct sa_role_record rec;
+	int rc;
 
 	if (sa_role_get(a->roles, &g->id, &rec)) {
 		g->fenced = rec.role != SA_ROLE_PRIMARY;
@@ -408,8 +475,14 @@ static int own_role(struct sa_protected *g, struct lb_err *err)
 			(void)lb_err_set(&g->last_err, LB_EFENCED, 0,
 					 "group %s is %s at epoch %" PRIu64 " here: %s", rec.name,
 					 sa_role_name(rec.role), rec.epoch, rec.why);
+		/* who recorded the fence may have died before the machines had ended */
+		if (rec.role == SA_ROLE_FENCED)
+			sa_vms_fence(a->vms, g->cfg);
 		return 0;
 	}
+	rc = check_name(g, err);
+	if (rc != 0)
+		return rc;
 	rec = (struct sa_role_record){.group = g->id,
 				      .role = SA_ROLE_PRIMARY,
 				      .epoch = 1,
@@ -435,17 +508,33 @@ static int group_start(struct sa_protected *g, struct lb_err *err)
 	if (rc != 0 || g->engine != NULL)
 		return rc;
 	if (p == NULL) {
-		(void)lb_err_set(&g->last_err, LB_EAUTH, 0,
-				 "peer %s of group %s is not enrolled: lifeboat site join",
-				 g->cfg->peer, g->cfg->name);
+		if (!g->fenced)
+			(void)lb_err_set(&g->last_err, LB_EAUTH, 0,
+					 "peer %s of group %s is not enrolled: lifeboat site join",
+					 g->cfg->peer, g->cfg->name);
 		return 0;
 	}
 	l = link_to(a, p, err);
 	if (l == NULL)
 		return err->code;
 	g->engine = l->engine;
+	if (!g->fenced)
+		g->last_err = (struct lb_err){0}; /* it waited for this */
 	prepare(g);
 	return 0;
+}
+
+/* What is wrong with one group is its own problem: the others, and all that this site keeps for
+ * its peers, go on. It is tried again. */
+static void try_start(struct sa_protected *g)
+{
+	struct lb_err err = {0};
+
+	record_fence(g);
+	if (g->engine != NULL)
+		prepare(g);
+	else if (group_start(g, &err) != 0)
+		note(g, &err);
 }
 
 static void on_retry(void *arg)
@@ -453,7 +542,7 @@ static void on_retry(void *arg)
 	struct sa_agent *a = arg;
 
 	for (size_t i = 0; i < a->groups; i++)
-		prepare(&a->group[i]);
+		try_start(&a->group[i]);
 }
 
 static int first_start(struct sa_agent *a, struct lb_err *err)
@@ -484,7 +573,7 @@ int sa_protect_start(struct sa_agent *a, struct lb_err *err)
 	if (a->group == NULL)
 		rc = first_start(a, err);
 	for (size_t i = 0; i < a->groups && rc == 0; i++)
-		rc = group_start(&a->group[i], err);
+		try_start(&a->group[i]);
 	return rc;
 }
 
@@ -502,15 +591,8 @@ void sa_protect_stop(struct sa_agent *a)
 		rep_source_destroy(a->link[i].engine);
 	lb_pool_destroy(a->pool);
 	a->pool = NULL;
-	for (size_t i = 0; i < a->groups; i++) {
-		struct sa_protected *g = &a->group[i];
-
-		sa_source_group_destroy(g->cut_arg);
-		for (size_t m = 0; g->member != NULL && m < g->cfg->machines; m++)
-			sa_source_destroy(g->member[m]);
-		free(g->member);
-		free(g->vm);
-	}
+	for (size_t i = 0; i < a->groups; i++)
+		members_destroy(&a->group[i]);
 	free(a->group);
 	free(a->link);
 	a->group = NULL;

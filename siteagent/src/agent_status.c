@@ -10,6 +10,7 @@
 #include "agent_int.h"
 #include "base/buf.h"
 #include "base/env.h"
+#include "base/text.h"
 #include "vmcore/host.h"
 #include "vms_int.h"
 
@@ -214,10 +215,22 @@ static void set_rpo(json_t *o, bool known, uint64_t age_ns)
 	set(o, "rpo_ns", known ? number(age_ns) : json_null());
 }
 
+/* By how fast this cut was scanned so far. What is shipped is another number: much of what is read
+ * is not changed, or compressed. */
+static void set_eta(struct sa_agent *a, const struct sa_protected *g,
+		    const struct rep_source_stats *st, json_t *o)
+{
+	double done = (double)st->scan_done_bytes,
+	       left = (double)st->scan_all_bytes - (double)st->scan_done_bytes,
+	       took_s = (double)(a->env->now_ns(a->env) - g->cut_began_ns) / 1e9;
+
+	if (g->cut_began_ns != 0 && done > 0 && left >= 0 && took_s > 0)
+		set(o, "eta_s", number((uint64_t)(left * took_s / done)));
+}
+
 static void set_shipping(struct sa_agent *a, const struct sa_protected *g, json_t *o)
 {
 	struct rep_source_stats st;
-	uint64_t left;
 
 	if (g->engine == NULL || !rep_source_stats(g->engine, &g->id, &st)) {
 		set_rpo(o, false, 0);
@@ -235,12 +248,10 @@ static void set_shipping(struct sa_agent *a, const struct sa_protected *g, json_
 	set(o, "rate_bytes_per_s", number(st.rate_bytes_per_s));
 	if (!st.busy || st.scan_all_bytes == 0)
 		return;
-	left = st.scan_all_bytes - st.scan_done_bytes;
 	set(o, "progress",
 	    json_pack("{s:I, s:I}", "done_bytes", (json_int_t)st.scan_done_bytes, "all_bytes",
 		      (json_int_t)st.scan_all_bytes));
-	if (st.rate_bytes_per_s > 0)
-		set(json_object_get(o, "progress"), "eta_s", number(left / st.rate_bytes_per_s));
+	set_eta(a, g, &st, json_object_get(o, "progress"));
 }
 
 /* Why nothing moves: what the group met, else why its peer cannot be reached. */
@@ -261,8 +272,9 @@ static json_t *protected_json(struct sa_agent *a, const struct sa_protected *g)
 
 	(void)sa_role_get(a->roles, &g->id, &rec);
 	set_text(o, "name", g->cfg->name);
-	set_text(o, "role", sa_role_name(rec.role));
-	set(o, "epoch", number(rec.epoch));
+	/* a fence that could not be written yet holds all the same */
+	set_text(o, "role", sa_role_name(g->fence_epoch > rec.epoch ? SA_ROLE_FENCED : rec.role));
+	set(o, "epoch", number(g->fence_epoch > rec.epoch ? g->fence_epoch : rec.epoch));
 	set_text(o, "peer", g->cfg->peer);
 	set(o, "interval_ns", number(g->cfg->interval_ns));
 	set_text(o, "why", rec.why);
@@ -271,7 +283,9 @@ static json_t *protected_json(struct sa_agent *a, const struct sa_protected *g)
 
 		set_text(m, "name", g->cfg->machine[i].name);
 		set_text(m, "driver", g->cfg->machine[i].driver);
-		set_text(m, "state", sa_source_state_name(sa_source_state(g->member[i])));
+		set_text(m, "state",
+			 sa_source_state_name(g->member != NULL ? sa_source_state(g->member[i])
+								: SA_SRC_IDLE));
 		(void)json_array_append_new(machines, m);
 	}
 	set(o, "machines", machines);
@@ -305,10 +319,9 @@ struct json_t *sa_groups_json(struct sa_agent *a)
 	struct sa_role_record rec;
 
 	for (size_t i = 0; i < a->groups; i++)
-		if (a->group[i].member != NULL)
-			(void)json_array_append_new(list, protected_json(a, &a->group[i]));
+		(void)json_array_append_new(list, protected_json(a, &a->group[i]));
 	for (size_t i = 0; i < sa_roles_count(a->roles); i++)
-		if (sa_roles_at(a->roles, i, &rec) && sa_protect_find(a, rec.name) == NULL)
+		if (sa_roles_at(a->roles, i, &rec) && sa_protect_by_id(a, &rec.group) == NULL)
 			(void)json_array_append_new(list, replica_json(a, &rec));
 	return json_pack("{s:o}", "groups", list);
 }
@@ -372,7 +385,7 @@ struct json_t *sa_machines_json(struct sa_agent *a)
 	}
 	json_decref(groups);
 	for (i = 0; i < sa_roles_count(a->roles); i++)
-		if (sa_roles_at(a->roles, i, &rec) && sa_protect_find(a, rec.name) == NULL)
+		if (sa_roles_at(a->roles, i, &rec) && sa_protect_by_id(a, &rec.group) == NULL)
 			add_replicas(a, &rec, list);
 	return json_pack("{s:o}", "machines", list);
 }
@@ -551,6 +564,24 @@ static void check_disks(const struct sa_protected *g, json_t *list)
 	}
 }
 
+/* @age: of the newest acknowledged point; UINT64_MAX: there is none in this run. */
+static void check_age(const struct sa_protected *g, uint64_t age, json_t *list)
+{
+	const char *why = g->last_err.code != 0 ? g->last_err.msg : "";
+	bool ok = age < 10 * g->cfg->interval_ns + 5000000000u;
+	char old[LB_HUMAN_BYTES];
+
+	if (age == UINT64_MAX)
+		check(list, "group-protected", false,
+		      "group %s has no acknowledged point in this run: %s", g->cfg->name,
+		      why[0] != '\0' ? why : "not yet");
+	else
+		check(list, "group-protected", ok,
+		      "group %s: the newest acknowledged point is %s old%s%s", g->cfg->name,
+		      lb_human_duration(old, age), !ok && why[0] != '\0' ? ": " : "",
+		      !ok ? why : "");
+}
+
 static void check_groups(struct sa_agent *a, json_t *list)
 {
 	for (size_t i = 0; i < a->groups; i++) {
@@ -561,10 +592,7 @@ static void check_groups(struct sa_agent *a, json_t *list)
 		if (g->engine != NULL && rep_source_stats(g->engine, &g->id, &st) &&
 		    st.last_acked_capture_boot_ns != 0)
 			age = a->env->now_ns(a->env) - st.last_acked_capture_boot_ns;
-		check(list, "group-protected", age < 10 * g->cfg->interval_ns + 5000000000u,
-		      age == UINT64_MAX ? "group %s has no acknowledged point in this run: %s"
-					: "group %s: newest acknowledged point is recent%.0s",
-		      g->cfg->name, g->last_err.code != 0 ? g->last_err.msg : "not yet");
+		check_age(g, age, list);
 		check_disks(g, list);
 	}
 }

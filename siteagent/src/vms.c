@@ -518,6 +518,7 @@ static int prepare_run(struct request *q)
 {
 	struct sa_agent *a = q->vms->agent;
 	const struct sa_vm_place *p = &q->place[0];
+	const struct sa_protected *g;
 	struct sa_role_record rec;
 	int n;
 
@@ -527,6 +528,10 @@ static int prepare_run(struct request *q)
 		return lb_err_set(&q->err, LB_EFENCED, 0,
 				  "group %s is %s here at epoch %" PRIu64 ": %s", rec.name,
 				  sa_role_name(rec.role), rec.epoch, rec.why);
+	g = sa_protect_find(a, p->group->name);
+	if (g != NULL && g->fenced) /* and the disk would not take the record */
+		return lb_err_set(&q->err, LB_EFENCED, 0, "group %s: %s", g->cfg->name,
+				  g->last_err.msg);
 	n = snprintf(q->program, sizeof(q->program), "%s", a->vm_program);
 	if (n <= 0)
 		return lb_err_set(&q->err, LB_EUNSUPPORTED, 0, "lifeboat-vm is not installed");

@@ -504,6 +504,8 @@ static int mend_mark(struct rep_store *s, struct lb_file *f, uint64_t number,
 	if (rc != 0)
 		return rc;
 	s->recovery.mended_mark = sc->torn_mark;
+	if (sc->torn_damage == sc->damages) /* the list was full: it is not in it */
+		return 0;
 	memmove(&sc->damage[sc->torn_damage], &sc->damage[sc->torn_damage + 1],
 		(sc->damages - sc->torn_damage - 1) * sizeof(*sc->damage));
 	sc->damages--;

@@ -671,6 +671,43 @@ static void test_mark_rot(void **state)
 	sf_point_free(&p);
 }
 
+/* More rots than is listed one by one, and the newest mark is torn as well. */
+static void test_much_rot(void **state)
+{
+	enum {
+		PARTS = 1100
+	};
+	struct world *w = *state;
+	struct lb_err err = {.code = 0};
+	struct lb_id layer = w->group[0].group; /* any */
+	struct rep_recovery rec;
+	struct lb_buf *body = NULL;
+	uint64_t at[PARTS];
+
+	w->cfg.segment_bytes = 8 << 20;
+	reopen(w);
+	must(lb_buf_copy_of(&body, "12345678", 8, &err), &err);
+	for (uint32_t i = 0; i < PARTS; i++) {
+		at[i] = seg_size(w, 1);
+		must(rep_store_append(w->store, REP_RECORD_PACK, &layer, i, body, NULL, &err),
+		     &err);
+	}
+	must(rep_store_commit(w->store, &err), &err);
+	must(rep_store_append(w->store, REP_RECORD_PACK, &layer, PARTS, body, NULL, &err), &err);
+	must(rep_store_commit(w->store, &err), &err);
+	lb_buf_unref(body);
+	rep_store_close(w->store);
+	for (uint32_t i = 0; i < PARTS; i++)
+		flip(w, 1, at[i] + 20, 1);
+	flip(w, 1, seg_size(w, 1) - 120 - 40, 4);
+	open_store(w);
+	rep_store_recovery(w->store, &rec);
+	assert_true(rec.mended_mark > at[PARTS - 1]);
+	assert_int_equal(rep_store_damage(w->store, NULL, NULL), 1024);
+	assert_true(rep_store_have_part(w->store, &layer, REP_RECORD_PACK, PARTS));
+	assert_false(rep_store_have_part(w->store, &layer, REP_RECORD_PACK, 7));
+}
+
 static void test_pack_rot(void **state)
 {
 	struct world *w = *state;
@@ -758,6 +795,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_torn_tail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_header_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mark_rot, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_much_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pack_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directory_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_store_id, setup, teardown),

@@ -79,6 +79,7 @@ struct rep_seg_scan {
 	uint64_t torn_mark; /* its offset; 0: none */
 	uint64_t torn_commit;
 	uint32_t torn_first, torn_records, torn_crc; /* its batch: index of the first entry, ... */
+	uint64_t torn_dir_off;                       /* not 0: it closes the segment */
 	uint32_t torn_damage; /* index in damage; .damages: the list was full */
 	struct rep_damage *damage;
 	uint32_t damages, damage_cap;

@@ -477,11 +477,13 @@ static int batch_crc(struct rep_store *s, struct lb_file *f, const struct rep_se
 static int mend_mark(struct rep_store *s, struct lb_file *f, uint64_t number,
 		     struct rep_seg_scan *sc, struct lb_err *err)
 {
-	uint32_t body = REP_MARK_FIXED + sc->torn_records * REP_SEG_ENTRY_BYTES;
+	uint32_t listed = sc->torn_dir_off == 0 ? sc->torn_records : 0;
+	uint32_t body = REP_MARK_FIXED + listed * REP_SEG_ENTRY_BYTES;
 	struct rep_mark m = {.commit = sc->torn_commit,
 			     .records = sc->torn_records,
 			     .headers_crc = sc->torn_crc,
-			     .entries = sc->torn_records};
+			     .dir_off = sc->torn_dir_off,
+			     .entries = listed};
 	struct rep_record r = {
 		.kind = REP_RECORD_MARK, .bytes = body, .segment = number, .offset = sc->torn_mark};
 	uint8_t *p;
@@ -493,7 +495,7 @@ static int mend_mark(struct rep_store *s, struct lb_file *f, uint64_t number,
 	if (p == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "mend a mark");
 	rep_mark_encode(p + REP_RECORD_HEADER_BYTES, &m, s->tag);
-	for (uint32_t i = 0; i < sc->torn_records; i++)
+	for (uint32_t i = 0; i < listed; i++)
 		rep_entry_encode(p + REP_RECORD_HEADER_BYTES + REP_MARK_FIXED +
 					 (size_t)i * REP_SEG_ENTRY_BYTES,
 				 &sc->entry[sc->torn_first + i]);

@@ -480,29 +480,32 @@ static int take_listed(struct scan *c, const struct rep_mark *m, uint64_t at, bo
 	return rc;
 }
 
+/* Of the first copy of mark @m, which is an echo: a closing one lists nothing. */
+static uint32_t mark_body(const struct rep_mark *m)
+{
+	return REP_MARK_FIXED + (m->dir_off == 0 ? m->records * REP_SEG_ENTRY_BYTES : 0);
+}
+
 /* Are the bad bytes at c->off the first copy of mark @m, whose echo is at @at? Records before them
  * are the batch, complete; and the length fits. */
 static bool is_torn_mark(const struct scan *c, const struct rep_mark *m, uint64_t at)
 {
-	uint64_t body = REP_MARK_FIXED + (uint64_t)m->records * REP_SEG_ENTRY_BYTES;
-
-	return m->echo && m->dir_off == 0 && !c->hurt && m->records == c->records &&
-	       m->headers_crc == c->crc && m->records <= REP_SEG_MAX_RECORDS &&
-	       at - c->off == rep_record_span((uint32_t)body);
+	return m->echo && !c->hurt && m->records == c->records && m->headers_crc == c->crc &&
+	       m->records <= REP_SEG_MAX_RECORDS && at - c->off == rep_record_span(mark_body(m));
 }
 
 static int take_torn_mark(struct scan *c, const struct rep_mark *m, uint64_t at, struct lb_err *err)
 {
 	struct rep_seg_scan *o = c->o;
-	struct rep_entry e = {.kind = REP_RECORD_MARK,
-			      .off8 = (uint32_t)(c->off / 8),
-			      .bytes = REP_MARK_FIXED + m->records * REP_SEG_ENTRY_BYTES};
+	struct rep_entry e = {
+		.kind = REP_RECORD_MARK, .off8 = (uint32_t)(c->off / 8), .bytes = mark_body(m)};
 
 	o->torn_mark = c->off;
 	o->torn_commit = m->commit;
 	o->torn_first = o->entries - m->records;
 	o->torn_records = m->records;
 	o->torn_crc = m->headers_crc;
+	o->torn_dir_off = m->dir_off;
 	o->torn_damage = o->damages;
 	c->off = at;
 	/* Listed all the same: mended or not, its bytes are there. */

@@ -671,6 +671,47 @@ static void test_mark_rot(void **state)
 	sf_point_free(&p);
 }
 
+/* The power goes while a segment is closed, before there is a next one: of the closing mark only
+ * the echo arrived. */
+static void test_torn_closing_mark(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {.code = 0};
+	struct rep_recovery rec;
+	struct told told = {.n = 0};
+	char path[32];
+	unsigned before;
+	uint64_t end;
+
+	for (unsigned i = 0; i < 8; i++)
+		one_point(w, &w->group[i % GROUPS], NULL);
+	reopen(w);
+	rep_store_recovery(w->store, &rec);
+	assert_true(rec.segments >= 3);
+	rep_store_close(w->store);
+	(void)snprintf(path, sizeof(path), "seg/%016llx.seg", (unsigned long long)rec.segments);
+	must(lb_fs_unlink(w->fs, path, &err), &err);
+	open_store(w);
+	before = points(w);
+	assert_true(before >= 3);
+	assert_int_equal(rep_store_damage(w->store, NULL, NULL), 0);
+	rep_store_close(w->store);
+	end = seg_size(w, rec.segments - 1);
+	flip(w, rec.segments - 1, end - 240 + 70, 4);
+	for (int pass = 0; pass < 2; pass++) {
+		struct rep_recovery found;
+
+		open_store(w);
+		assert_int_equal(rep_store_damage(w->store, tell, &told), 0);
+		assert_int_equal(points(w), before);
+		rep_store_recovery(w->store, &found);
+		assert_int_equal(found.mended_mark, pass == 0 ? end - 240 : 0);
+		assert_int_equal(found.cut_bytes, 0);
+		rep_store_close(w->store);
+	}
+	open_store(w); /* for the teardown */
+}
+
 /* More rots than is listed one by one, and the newest mark is torn as well. */
 static void test_much_rot(void **state)
 {
@@ -795,6 +836,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_torn_tail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_header_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mark_rot, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_torn_closing_mark, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_much_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pack_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directory_rot, setup, teardown),

@@ -318,16 +318,23 @@ static int bad_record(struct scrub *c, uint32_t seg, uint64_t off, const char *w
 	return 0;
 }
 
+static int go_on(struct scrub *c, struct lb_err *err)
+{
+	if (c->o->cancelled != NULL && c->o->cancelled(c->o->arg))
+		return lb_err_set(err, LB_ECANCELED, 0, "verify was cancelled");
+	return 0;
+}
+
 static int scrub_record(struct scrub *c, uint32_t seg, uint64_t off, uint64_t *next,
 			struct lb_err *err)
 {
 	struct lb_err why = {.code = 0};
 	struct lb_buf *body = NULL;
 	struct rep_record r;
-	int rc;
+	int rc = go_on(c, err);
 
-	if (c->o->cancelled != NULL && c->o->cancelled(c->o->arg))
-		return lb_err_set(err, LB_ECANCELED, 0, "verify was cancelled");
+	if (rc != 0)
+		return rc;
 	rc = rep_store_record(c->s, (struct rep_loc){seg, (uint32_t)(off / 8)}, &r, &body, &why);
 	if (rc == 0) {
 		*next = off + rep_record_span(r.bytes);
@@ -451,8 +458,11 @@ static int scrub_point(struct scrub *c, const struct lb_hash *point, struct lb_e
 	struct lb_err why = {.code = 0};
 	struct rep_manifest *m = NULL;
 	struct lb_buf *b = NULL;
-	int rc = rep_store_read_manifest(c->s, point, &b, &why);
+	int rc = go_on(c, err);
 
+	if (rc != 0)
+		return rc;
+	rc = rep_store_read_manifest(c->s, point, &b, &why);
 	c->st->points++;
 	if (rc == 0)
 		rc = rep_manifest_alloc(&m, b, &why);
@@ -562,8 +572,10 @@ static int closure_of(struct scrub *c, struct rep_idset *x, const struct lb_hash
 {
 	const struct rep_spoint *p;
 	struct rep_idset own = {.n = 0};
-	int rc = 0;
+	int rc = go_on(c, err);
 
+	if (rc != 0)
+		return rc;
 	rep_lock(c->s);
 	p = rep_point_lookup(c->s, point, NULL);
 	*base = p != NULL ? p->pub.base : (struct lb_hash){{0}};

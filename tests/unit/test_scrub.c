@@ -257,6 +257,29 @@ static void test_forged_source(void **state)
 	sf_point_free(&full);
 }
 
+/* Every byte was read; only then somebody wants to be rid of it. */
+static bool cancelled_when_read(void *arg)
+{
+	const struct told *t = arg;
+
+	return t->all != 0 && t->done == t->all;
+}
+
+/* There may be many points: an agent that ends does not wait for all of them. */
+static void test_cancelled_among_points(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {.code = 0};
+	struct rep_scrub_stats st;
+	struct told t;
+	struct rep_scrub_opts o = opts(&t, w);
+
+	o.cancelled = cancelled_when_read;
+	assert_int_equal(rep_store_scrub(w->store, &o, &st, &err), LB_ECANCELED);
+	assert_true(st.records > 30);
+	assert_int_equal(st.points, 0);
+}
+
 static void test_forged_header(void **state)
 {
 	struct world *w = *state;
@@ -295,6 +318,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_signature, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forged_pack, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forged_source, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancelled_among_points, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forged_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_missing_segment, setup, teardown),
 	};

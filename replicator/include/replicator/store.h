@@ -154,7 +154,7 @@ struct rep_scrub_stats {
 struct rep_scrub_opts {
 	rep_damage_fn on_damage;
 	void (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
-	/* asked at each record; true ends the scrub with LB_ECANCELED. May be NULL */
+	/* asked at each record and point; true ends the scrub with LB_ECANCELED. May be NULL */
 	bool (*cancelled)(void *arg);
 	/* the public key a site signs manifests with; NULL: signatures are not checked */
 	int (*key_of)(void *arg, const struct lb_id *site, struct lb_pubkey *out);

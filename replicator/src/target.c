@@ -45,6 +45,7 @@ struct store_item {
 	struct rep_store_op op;
 	void (*fn)(void *arg, struct rep_store *s);
 	void (*done)(void *arg);
+	void (*drop)(void *arg);
 	void *arg;
 };
 STAILQ_HEAD(store_queue, store_item);
@@ -81,7 +82,8 @@ struct store_result {
 	struct target_token *token;
 	unsigned n;
 	struct rep_store_answer answer[REP_INGEST_MAX_BATCH];
-	void (*done)(void *arg);
+	void (*done)(void *arg); /* of a function; else NULL */
+	void (*drop)(void *arg);
 	void *arg;
 };
 
@@ -100,14 +102,22 @@ static void token_unref(struct target_token *k)
 
 static void step(struct rep_target *t, const struct rep_receiver_event *e);
 
-static void result_drop(void *arg)
+static void result_free(struct store_result *r)
 {
-	struct store_result *r = arg;
-
 	for (unsigned i = 0; i < r->n; i++)
 		rep_store_answer_fini(&r->answer[i]);
 	token_unref(r->token);
 	free(r);
+}
+
+/* Nobody is there to be told. */
+static void result_drop(void *arg)
+{
+	struct store_result *r = arg;
+
+	if (r->drop != NULL)
+		r->drop(r->arg);
+	result_free(r);
 }
 
 static void on_result(void *arg)
@@ -115,14 +125,18 @@ static void on_result(void *arg)
 	struct store_result *r = arg;
 	struct rep_target *t = r->token->t;
 
-	for (unsigned i = 0; t != NULL && i < r->n; i++) {
+	if (t == NULL) {
+		result_drop(r);
+		return;
+	}
+	for (unsigned i = 0; i < r->n; i++) {
 		struct rep_receiver_event e = {.type = REP_RECEIVER_STORE, .answer = &r->answer[i]};
 
 		step(t, &e);
 	}
-	if (t != NULL && r->done != NULL)
+	if (r->done != NULL)
 		r->done(r->arg);
-	result_drop(r);
+	result_free(r);
 }
 
 static struct store_result *result_create(struct rep_target *t)
@@ -141,6 +155,7 @@ static void run_fn(struct rep_target *t, struct store_item *item)
 
 	item->fn(item->arg, t->cfg.store);
 	r->done = item->done;
+	r->drop = item->drop;
 	r->arg = item->arg;
 	lb_loop_post_owned(t->cfg.loop, on_result, result_drop, r);
 	free(item);
@@ -237,13 +252,14 @@ static void store_op(struct rep_target *t, const struct rep_store_op *op)
 }
 
 void rep_target_on_store(struct rep_target *t, void (*fn)(void *arg, struct rep_store *s),
-			 void (*done)(void *arg), void *arg)
+			 void (*done)(void *arg), void (*drop)(void *arg), void *arg)
 {
 	struct store_item *item = calloc(1, sizeof(*item));
 
 	LB_ASSERT(item != NULL);
 	item->fn = fn;
 	item->done = done;
+	item->drop = drop;
 	item->arg = arg;
 	store_put(t, item);
 }
@@ -631,6 +647,8 @@ static void thread_stop(struct rep_target *t)
 		STAILQ_REMOVE_HEAD(&t->queue, link);
 		if (item->fn == NULL)
 			rep_store_op_fini(&item->op);
+		else
+			item->drop(item->arg);
 		free(item);
 	}
 	(void)pthread_cond_destroy(&t->more);

@@ -202,7 +202,7 @@ static int settle(struct verb *v, struct lb_err *err)
 	q->runs = v->run->runs;
 	q->token = v->token;
 	q->target = a->target;
-	rep_target_on_store(a->target, settle_work, settle_done, q);
+	rep_target_on_store(a->target, settle_work, settle_done, free, q);
 	return 1;
 }
 

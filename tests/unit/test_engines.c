@@ -55,6 +55,7 @@ struct fixture {
 	unsigned points, keys, want; /* acked in all; the loop stops at so many */
 	bool remove_on_ack;          /* group 0 goes from inside its own event */
 	bool stop_on_fence, on_store_ran;
+	unsigned on_store_dropped;
 	bool hold_keys; /* dek_of waits for the semaphore */
 	sem_t asked, go;
 	uint64_t rnd;
@@ -549,13 +550,42 @@ static void on_store_done(void *arg)
 	lb_loop_stop(x->loop);
 }
 
+static void on_store_drop(void *arg)
+{
+	struct fixture *x = arg;
+
+	x->on_store_dropped++;
+}
+
 static void test_on_store(void **state)
 {
 	struct fixture *x = *state;
 
-	rep_target_on_store(x->target, on_store, on_store_done, x);
+	rep_target_on_store(x->target, on_store, on_store_done, on_store_drop, x);
 	assert_int_equal(lb_loop_run(x->loop, NULL), 0);
 	assert_true(x->on_store_ran);
+	assert_int_equal(x->on_store_dropped, 0);
+}
+
+static void stop_loop(void *arg)
+{
+	lb_loop_stop(arg);
+}
+
+/* The target goes first: some functions ran and have nobody to tell, some did not begin. */
+static void test_on_store_dropped(void **state)
+{
+	struct fixture *x = *state;
+
+	rep_source_destroy(x->source);
+	x->source = NULL;
+	for (unsigned i = 0; i < 20; i++)
+		rep_target_on_store(x->target, on_store, on_store_done, on_store_drop, x);
+	rep_target_destroy(x->target);
+	x->target = NULL;
+	lb_loop_post(x->loop, stop_loop, x->loop);
+	assert_int_equal(lb_loop_run(x->loop, NULL), 0);
+	assert_int_equal(x->on_store_dropped, 20);
 }
 
 /* The digests of one volume rot away: an alarm, a full cut, and on it goes. */
@@ -716,6 +746,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_remove_while_busy, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_on_store, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_on_store_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_digests, setup, teardown),
 	};
 

@@ -93,9 +93,10 @@ void rep_target_fence(struct rep_target *t, const struct lb_id *group, uint64_t 
 /* Close every connection of @site, which peer_allowed() lets in no more. */
 void rep_target_drop(struct rep_target *t, const struct lb_id *site, const struct lb_err *why);
 /* Run @fn on the store thread (what writes to the store; reading and scrubs need not be there),
- * then @done on the loop. */
+ * then @done on the loop. When the target (or the loop) goes first, @drop runs there instead of
+ * @done, whether or not @fn ran: exactly one of the two. */
 void rep_target_on_store(struct rep_target *t, void (*fn)(void *arg, struct rep_store *s),
-			 void (*done)(void *arg), void *arg);
+			 void (*done)(void *arg), void (*drop)(void *arg), void *arg);
 /* From a function run by rep_target_on_store() only. Before a failover chooses its point: commit
  * what a failed commit left undecided, so that no newer point can appear after the choice. Errors:
  * as rep_store_commit(); the newest point is undecided then. */

@@ -115,6 +115,57 @@ static int read_directory(struct rep_store *s, uint32_t seg, struct rep_seg_scan
 	return rc;
 }
 
+/* The directory has gone bad since the store was opened: what opening would do, for this segment.
+ * From now on its entries are kept. */
+static int read_records(struct rep_store *s, uint32_t seg, struct lb_err *err)
+{
+	struct rep_seg *g = &s->seg[seg];
+	struct rep_damage d = {
+		.kind = REP_RECORD_DIRECTORY, .segment = g->number, .offset = g->dir_off};
+	struct rep_seg_scan sc = {.entries = 0};
+	struct lb_file *f;
+	int rc = rep_file_get(s, seg, &f, err);
+
+	if (rc != 0)
+		return rc;
+	rc = rep_seg_scan(&sc, f, g->number, g->bytes, s->tag, err);
+	rep_file_put(s, seg);
+	if (rc != 0)
+		return rc;
+	rep_damage_text(s, &d, "not readable any more; the segment was read record by record");
+	rep_damage_add(s, &d);
+	g->entry = sc.entry;
+	g->entries = sc.entries;
+	g->entry_cap = sc.cap;
+	sc.entry = NULL;
+	rep_seg_scan_fini(&sc);
+	return 0;
+}
+
+/* Entries of @seg, in @sc: the caller's. */
+static int read_entries(struct rep_store *s, uint32_t seg, struct rep_seg_scan *sc,
+			struct lb_err *err)
+{
+	struct rep_seg *g = &s->seg[seg];
+	int rc;
+
+	if (g->entry == NULL) {
+		rc = read_directory(s, seg, sc, err);
+		if (rc == 0 || rc == LB_ENOMEM || rc == LB_EVERSION)
+			return rc;
+		rc = read_records(s, seg, err);
+		if (rc != 0)
+			return rc;
+	}
+	sc->entries = g->entries;
+	sc->entry = malloc((size_t)(sc->entries + 1) * sizeof(*sc->entry));
+	if (sc->entry == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "sort %u records", sc->entries);
+	if (sc->entries > 0)
+		memcpy(sc->entry, g->entry, (size_t)sc->entries * sizeof(*sc->entry));
+	return 0;
+}
+
 int rep_seg_sorted(struct rep_store *s, uint32_t seg, const struct rep_entry **out, uint32_t *n,
 		   struct lb_err *err)
 {
@@ -127,17 +178,9 @@ int rep_seg_sorted(struct rep_store *s, uint32_t seg, const struct rep_entry **o
 		free(g->sorted);
 		g->sorted = NULL;
 		drop_oldest_dir(s);
-		if (g->entry != NULL) {
-			sc.entries = g->entries;
-			sc.entry = malloc((size_t)(sc.entries + 1) * sizeof(*sc.entry));
-			if (sc.entry == NULL)
-				return lb_err_set(err, LB_ENOMEM, 0, "sort %u records", sc.entries);
-			memcpy(sc.entry, g->entry, (size_t)sc.entries * sizeof(*sc.entry));
-		} else {
-			rc = read_directory(s, seg, &sc, err);
-			if (rc != 0)
-				return lb_err_wrap(err, rc, "segment %" PRIx64, g->number);
-		}
+		rc = read_entries(s, seg, &sc, err);
+		if (rc != 0)
+			return lb_err_wrap(err, rc, "segment %" PRIx64, g->number);
 		qsort(sc.entry, sc.entries, sizeof(*sc.entry), by_owner);
 		g->sorted = sc.entry;
 		g->sorted_n = sc.entries;

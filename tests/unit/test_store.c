@@ -800,6 +800,33 @@ static void test_directory_rot(void **state)
 	}
 }
 
+/* It rots while the store is open: its segment is still there. */
+static void test_directory_rot_later(void **state)
+{
+	struct world *w = *state;
+	struct told told = {.n = 0};
+	struct sf_point p[8];
+	uint64_t end;
+
+	for (unsigned i = 0; i < 8; i++)
+		one_point(w, &w->group[i % GROUPS], &p[i]);
+	reopen(w);
+	end = seg_size(w, 1);
+	flip(w, 1, end - 240 - 8, 1);
+	for (unsigned i = 0; i < 8; i++)
+		check_parts(w, &p[i]);
+	assert_int_equal(rep_store_damage(w->store, tell, &told), 1);
+	assert_int_equal(told.last.kind, REP_RECORD_DIRECTORY);
+	assert_int_equal(told.last.segment, 1);
+	for (unsigned i = 0; i < 8; i++) {
+		struct rep_point q;
+
+		assert_true(rep_store_point_find(w->store, &p[i].hash, &q));
+		assert_false(q.damaged);
+		sf_point_free(&p[i]);
+	}
+}
+
 static void test_store_id(void **state)
 {
 	struct world *w = *state;
@@ -840,6 +867,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_much_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pack_rot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directory_rot, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_directory_rot_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_store_id, setup, teardown),
 	};
 

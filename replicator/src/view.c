@@ -631,10 +631,13 @@ int rep_view_prepare(struct rep_store *s, const struct lb_hash *manifest,
 	size_t len = 0;
 	int rc = rep_view_build(&p, &len, s, manifest, volume, err);
 
+	if (rc == 0) {
+		/* Never into a file that somebody may have mapped: that would be SIGBUS there. */
+		rc = lb_fs_unlink(fs, path, err);
+		rc = rc == LB_ENOTFOUND ? 0 : rc;
+	}
 	if (rc == 0)
-		rc = lb_fs_open(fs, &f, path, LB_FS_CREATE, err);
-	if (rc == 0)
-		rc = lb_file_truncate(f, 0, err);
+		rc = lb_fs_open(fs, &f, path, LB_FS_CREATE | LB_FS_EXCL, err);
 	if (rc == 0)
 		rc = lb_file_pwrite(f, p, len, 0, err);
 	lb_file_close(f);

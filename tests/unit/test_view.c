@@ -364,6 +364,31 @@ static void count_progress(void *arg, uint64_t done, uint64_t all)
 	*last = done;
 }
 
+/* A map is made again under the name of one that is being served. */
+static void test_map_replaced(void **state)
+{
+	struct world *w = *state;
+	const struct lb_id *volume = &w->group[0].vol[0].volume;
+	struct lb_err err = {.code = 0};
+	struct img_dev *d = NULL, *other = NULL;
+	struct sf_point p[2];
+	char map[96];
+
+	(void)snprintf(map, sizeof(map), "%s/map", w->dir);
+	one_point(w, &p[0], 60);
+	one_point(w, &p[1], 12);
+	must(rep_view_prepare(w->store, &p[0].hash, volume, w->fs, "map", &err), &err);
+	must(rep_view_open_map(&d, map, w->dir, &w->cfg, &err), &err);
+	must(rep_view_prepare(w->store, &p[1].hash, volume, w->fs, "map", &err), &err);
+	must(rep_view_open_map(&other, map, w->dir, &w->cfg, &err), &err);
+	check_image(d, &p[0].image[0]);
+	check_image(other, &p[1].image[0]);
+	img_dev_destroy(d);
+	img_dev_destroy(other);
+	for (unsigned i = 0; i < 2; i++)
+		sf_point_free(&p[i]);
+}
+
 static void test_export(void **state)
 {
 	struct world *w = *state;
@@ -403,6 +428,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bad_pack, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_map_flips, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_map_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_export, setup, teardown),
 		cmocka_unit_test(test_patch),
 	};

@@ -39,7 +39,8 @@ struct rep_view_cfg {
  * store must stay open as long. */
 int rep_view_open(struct img_dev **out, struct rep_store *s, const struct lb_hash *manifest,
 		  const struct lb_id *volume, const struct rep_view_cfg *cfg, struct lb_err *err);
-/* Write the view map of a volume to @path of @fs (durable not needed: it can be made again). */
+/* Write the view map of a volume to @path of @fs (durable not needed: it can be made again). It
+ * takes the name of one that is there; who has that one open keeps it. */
 int rep_view_prepare(struct rep_store *s, const struct lb_hash *manifest,
 		     const struct lb_id *volume, struct lb_fs *fs, const char *path,
 		     struct lb_err *err);

@@ -4,6 +4,8 @@ target_include_directories(storefix PUBLIC lib)
 target_link_libraries(storefix PUBLIC replicator PRIVATE lb_flags)
 
 lb_test(unit.store unit/test_store.c DEPS storefix)
+lb_test(unit.store_index unit/test_store_index.c DEPS storefix)
+target_include_directories(unit_store_index PRIVATE ${PROJECT_SOURCE_DIR}/replicator/src)
 lb_test(unit.store_threads unit/test_store_threads.c DEPS storefix imaging)
 lb_test(unit.scrub unit/test_scrub.c DEPS storefix)
 lb_test(unit.scrub_threads unit/test_scrub_threads.c DEPS crashingest)

@@ -449,9 +449,9 @@ static int held_part(struct rep_store *s, struct rep_layer *l, const struct rep_
 	return rc;
 }
 
-int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struct lb_id *layer,
-		     uint32_t number, const struct lb_buf *body, const struct lb_hash *leaf,
-		     struct lb_err *err)
+static int append_part(struct rep_store *s, enum rep_record_kind kind, const struct lb_id *layer,
+		       uint32_t number, const struct lb_buf *body, const struct lb_hash *leaf,
+		       struct lb_err *err)
 {
 	struct rep_part part = {.number = number, .kind = (uint16_t)kind};
 	struct rep_layer *l = NULL;
@@ -459,13 +459,6 @@ int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struc
 	struct rep_loc loc = {.seg = REP_NO_SEG};
 	int rc;
 
-	if (kind < REP_RECORD_LAYER_HEADER || kind > REP_RECORD_FOOTER || lb_id_is_zero(layer) ||
-	    body->len == 0 || body->len > REP_RECORD_MAX)
-		return lb_err_set(err, LB_EINVAL, 0, "append a part of kind %d, %zu bytes",
-				  (int)kind, body->len);
-	rc = check_usable(s, err); /* before a duplicate is called a success */
-	if (rc != 0)
-		return rc;
 	rep_lock(s);
 	rc = part_reserve(s, layer, kind, number, &l, &part, err);
 	rep_unlock(s);
@@ -497,6 +490,28 @@ int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struc
 	l->checked = false;
 	rep_unlock(s);
 	return 0;
+}
+
+int rep_store_append(struct rep_store *s, enum rep_record_kind kind, const struct lb_id *layer,
+		     uint32_t number, const struct lb_buf *body, const struct lb_hash *leaf,
+		     struct lb_err *err)
+{
+	int rc;
+
+	if (kind < REP_RECORD_LAYER_HEADER || kind > REP_RECORD_FOOTER || lb_id_is_zero(layer) ||
+	    body->len == 0 || body->len > REP_RECORD_MAX)
+		return lb_err_set(err, LB_EINVAL, 0, "append a part of kind %d, %zu bytes",
+				  (int)kind, body->len);
+	rc = check_usable(s, err); /* before a duplicate is called a success */
+	if (rc != 0)
+		return rc;
+	rc = append_part(s, kind, layer, number, body, leaf, err);
+	if (rc != 0) {
+		rep_lock(s);
+		rep_layer_forget_empty(s, layer);
+		rep_unlock(s);
+	}
+	return rc;
 }
 
 int rep_store_abandon(struct rep_store *s, const struct lb_id *layer, struct lb_err *err)

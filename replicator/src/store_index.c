@@ -81,6 +81,30 @@ int rep_layer_get(struct rep_layer **out, struct rep_store *s, const struct lb_i
 	return 0;
 }
 
+void rep_layer_forget_empty(struct rep_store *s, const struct lb_id *id)
+{
+	struct rep_layer *l = rep_layer_find(s, id);
+	uint32_t mask = s->layer_slots - 1;
+	uint32_t hole;
+
+	if (l == NULL || l->visible || l->segs != 0)
+		return;
+	hole = layer_slot(s, id);
+	s->layer[hole] = NULL;
+	s->layers--;
+	rep_layer_destroy(l);
+	/* Those behind it up to the next free slot may have been pushed there: nearer to home. */
+	for (uint32_t i = (hole + 1) & mask; s->layer[i] != NULL; i = (i + 1) & mask) {
+		uint32_t home = (uint32_t)id_slot(s, &s->layer[i]->id) & mask;
+
+		if (((i - home) & mask) < ((i - hole) & mask))
+			continue;
+		s->layer[hole] = s->layer[i];
+		s->layer[i] = NULL;
+		hole = i;
+	}
+}
+
 int rep_layer_reserve_seg(struct rep_layer *l, struct lb_err *err)
 {
 	uint32_t want = l->seg_cap == 0 ? 2 : l->seg_cap * 2;

@@ -158,6 +158,8 @@ struct rep_store {
 struct rep_layer *rep_layer_find(struct rep_store *s, const struct lb_id *id);
 int rep_layer_get(struct rep_layer **out, struct rep_store *s, const struct lb_id *id,
 		  struct lb_err *err);
+/* A draft of which nothing could be kept is not remembered. */
+void rep_layer_forget_empty(struct rep_store *s, const struct lb_id *id);
 int rep_layer_reserve_seg(struct rep_layer *l, struct lb_err *err);
 void rep_layer_in_seg(struct rep_layer *l, uint32_t seg); /* reserved before */
 /* The manifest of point @index names it: its parts may be dropped from RAM from now on. */

@@ -1,0 +1,112 @@
+/*
+ * The store's index in RAM: what it holds of layers that came to nothing, of many layers, of
+ * damage. Its promises are in store_int.h.
+ */
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "check.h"
+#include "memfs.h"
+#include "store_fix.h"
+#include "store_int.h"
+
+#define GROUPS 2u
+
+struct world {
+	struct lb_fs *fs;
+	struct fix_env env;
+	struct rep_store_cfg cfg;
+	struct rep_store *store;
+	struct sf_group group[GROUPS];
+};
+
+static void must(int rc, const struct lb_err *err)
+{
+	if (rc != 0)
+		fail_msg("%s: %s", lb_err_name(rc), err->msg);
+}
+
+static void open_store(struct world *w)
+{
+	struct lb_err err = {.code = 0};
+
+	must(rep_store_open(&w->store, &w->env.env, w->fs, &w->cfg, &err), &err);
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct lb_err err = {.code = 0};
+
+	assert_non_null(w);
+	must(lb_memfs_create(&w->fs, 1, &err), &err);
+	w->env = fix_env(1);
+	w->cfg = (struct rep_store_cfg)REP_STORE_CFG_DEFAULTS;
+	w->cfg.segment_bytes = 256 << 10;
+	for (unsigned i = 0; i < GROUPS; i++)
+		sf_group_init(&w->group[i], i, 2, 48, 3);
+	open_store(w);
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	rep_store_close(w->store);
+	for (unsigned i = 0; i < GROUPS; i++)
+		sf_group_fini(&w->group[i]);
+	lb_fs_destroy(w->fs);
+	free(w);
+	return 0;
+}
+
+static struct lb_id numbered(unsigned n)
+{
+	struct lb_id id = {{1}};
+
+	id.b[14] = (uint8_t)(n >> 8);
+	id.b[15] = (uint8_t)n;
+	return id;
+}
+
+/* A full disk refuses one layer after the other: none of them is remembered, and those that are
+ * held are still found. */
+static void test_refused_layers(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {.code = 0};
+	struct lb_buf *body = NULL;
+	struct lb_id id;
+
+	must(lb_buf_copy_of(&body, "12345678", 8, &err), &err);
+	for (unsigned i = 0; i < 300; i++) {
+		id = numbered(i);
+		lb_memfs_set_space(w->fs, i % 3 == 0 ? UINT64_MAX : 0);
+		assert_int_equal(
+			rep_store_append(w->store, REP_RECORD_PACK, &id, 0, body, NULL, &err),
+			i % 3 == 0 ? 0 : LB_ENOSPC);
+	}
+	lb_memfs_set_space(w->fs, UINT64_MAX);
+	assert_int_equal(w->store->layers, 100);
+	for (unsigned i = 0; i < 300; i++) {
+		id = numbered(i);
+		assert_int_equal(rep_store_have_part(w->store, &id, REP_RECORD_PACK, 0),
+				 i % 3 == 0);
+		/* there is nothing to give up, and no record that says so */
+		assert_int_equal(rep_store_abandon(w->store, &id, &err),
+				 i % 3 == 0 ? 0 : LB_ENOTFOUND);
+	}
+	lb_buf_unref(body);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_refused_layers, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

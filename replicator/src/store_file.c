@@ -238,22 +238,16 @@ static int load_from(struct rep_store *s, struct rep_parts *p, const struct lb_i
 	return 0;
 }
 
-/* Give back the parts of visible layers not used for longest; drafts keep theirs. */
-static void evict_parts(struct rep_store *s, const struct rep_layer *keep)
+/* Drafts keep theirs. */
+void rep_layer_cache(struct rep_store *s, struct rep_layer *l)
 {
-	while (s->cached_parts > s->parts_max) {
-		struct rep_layer *old = NULL;
+	struct rep_layer *old;
 
-		for (uint32_t i = 0; i < s->layer_slots; i++) {
-			struct rep_layer *l = s->layer[i];
-
-			if (l != NULL && l != keep && l->visible && l->parts != NULL &&
-			    (old == NULL || l->tick < old->tick))
-				old = l;
-		}
-		if (old == NULL)
-			return;
-		s->cached_parts -= old->parts->n;
+	TAILQ_INSERT_TAIL(&s->used, l, used);
+	s->cached_parts += l->parts->n + REP_PARTS_COST;
+	while (s->cached_parts > s->parts_max && (old = TAILQ_FIRST(&s->used)) != l) {
+		TAILQ_REMOVE(&s->used, old, used);
+		s->cached_parts -= old->parts->n + REP_PARTS_COST;
 		rep_parts_destroy(old->parts);
 		old->parts = NULL;
 	}
@@ -264,7 +258,10 @@ int rep_layer_load(struct rep_store *s, struct rep_layer *l, struct lb_err *err)
 	struct rep_parts *p = NULL;
 	int rc;
 
-	l->tick = ++s->tick;
+	if (l->parts != NULL && l->visible) {
+		TAILQ_REMOVE(&s->used, l, used);
+		TAILQ_INSERT_TAIL(&s->used, l, used);
+	}
 	if (l->parts != NULL)
 		return 0;
 	rc = rep_parts_create(&p, !l->visible, err);
@@ -275,10 +272,8 @@ int rep_layer_load(struct rep_store *s, struct rep_layer *l, struct lb_err *err)
 		return rc;
 	}
 	l->parts = p;
-	if (l->visible) {
-		s->cached_parts += p->n;
-		evict_parts(s, l);
-	}
+	if (l->visible)
+		rep_layer_cache(s, l);
 	return 0;
 }
 

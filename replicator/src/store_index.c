@@ -138,7 +138,7 @@ void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index)
 		return;
 	free(l->parts->leaf);
 	l->parts->leaf = NULL;
-	s->cached_parts += l->parts->n;
+	rep_layer_cache(s, l);
 }
 
 void rep_layer_destroy(struct rep_layer *l)

@@ -26,13 +26,15 @@
 #define REPLICATOR_STORE_INT_H
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "base/fs.h"
 #include "base/hash.h"
 #include "replicator/store.h"
 #include "segment_int.h"
 
-#define REP_PARTS_CACHE (UINT32_C(4) << 20)
+#define REP_PARTS_CACHE (UINT32_C(1) << 20)
+#define REP_PARTS_COST  8u /* of a layer's, beside one for each: what holds them */
 #define REP_DIRS_CACHE  24u
 #define REP_FILES_CACHE 64u
 #define REP_DAMAGE_MAX  1024u
@@ -88,9 +90,10 @@ struct rep_layer {
 	bool sources_known;
 	struct lb_id *source; /* foreign layers its index names */
 	uint32_t sources;
-	struct rep_parts *parts; /* NULL: not loaded */
-	uint64_t tick;
+	struct rep_parts *parts;     /* NULL: not loaded */
+	TAILQ_ENTRY(rep_layer) used; /* in s->used: visible, and parts are loaded */
 };
+TAILQ_HEAD(rep_layer_list, rep_layer);
 
 struct rep_loc {
 	uint32_t seg, off8;
@@ -145,7 +148,8 @@ struct rep_store {
 	uint32_t heads, head_cap;
 	uint32_t pending; /* points not visible before the next commit */
 	uint64_t tick;
-	uint64_t cached_parts, parts_max; /* of visible layers: held, at most */
+	struct rep_layer_list used; /* visible layers with parts, the one used last at the end */
+	uint64_t cached_parts, parts_max; /* of these: held, at most (REP_PARTS_COST each) */
 	struct rep_damage *damage;
 	uint32_t damages;
 	uint64_t damage_dropped; /* beyond REP_DAMAGE_MAX */
@@ -199,6 +203,9 @@ void rep_file_put(struct rep_store *s, uint32_t seg);
 /* Entries of @seg sorted by owner, kind, number, offset. Valid until the lock is given up. */
 int rep_seg_sorted(struct rep_store *s, uint32_t seg, const struct rep_entry **out, uint32_t *n,
 		   struct lb_err *err);
+/* Visible layer @l has parts from now on: others', not used for longest, may have to go. Lock held.
+ */
+void rep_layer_cache(struct rep_store *s, struct rep_layer *l);
 /* Load l->parts (of a draft: with room for leaves). Lock held. */
 int rep_layer_load(struct rep_store *s, struct rep_layer *l, struct lb_err *err);
 /* Read and check one record; takes the lock itself. */

@@ -102,10 +102,64 @@ static void test_refused_layers(void **state)
 	lb_buf_unref(body);
 }
 
+static void one_point(struct world *w, struct sf_group *g, struct sf_point *p)
+{
+	struct lb_err err = {.code = 0};
+
+	sf_group_write(g, 6);
+	sf_point_cut(g, p);
+	must(sf_point_send(w->store, p, &err), &err);
+	must(rep_store_commit(w->store, &err), &err);
+	sf_point_accepted(g, p);
+}
+
+static void check_parts(struct world *w, const struct sf_layer *l)
+{
+	struct lb_err err = {.code = 0};
+
+	for (uint32_t k = 0; k < l->parts; k++) {
+		struct lb_buf *b = NULL;
+
+		must(rep_store_read_part(w->store, &l->header.layer, l->part[k].kind,
+					 l->part[k].number, &b, &err),
+		     &err);
+		assert_int_equal(b->len, l->part[k].body->len);
+		assert_memory_equal(b->p, l->part[k].body->p, b->len);
+		lb_buf_unref(b);
+	}
+	assert_false(rep_store_have_part(w->store, &l->header.layer, REP_RECORD_PACK, 60000));
+}
+
+/* Nobody reads, points only come: what is held of their layers' parts is bounded all the same. */
+static void test_parts_bounded(void **state)
+{
+	struct world *w = *state;
+	struct sf_point p[40];
+	uint32_t held = 0;
+
+	w->store->parts_max = 100;
+	for (unsigned i = 0; i < 40; i++) {
+		one_point(w, &w->group[i % GROUPS], &p[i]);
+		assert_true(w->store->cached_parts <= 100);
+	}
+	for (uint32_t i = 0; i < w->store->layer_slots; i++)
+		held += w->store->layer[i] != NULL && w->store->layer[i]->parts != NULL;
+	assert_int_equal(w->store->layers, 80);
+	assert_in_range(held, 2, 100 / (REP_PARTS_COST + 5));
+	for (unsigned i = 0; i < 40; i++) {
+		check_parts(w, &p[i].layer[0]);
+		check_parts(w, &p[39 - i].layer[1]);
+		assert_true(w->store->cached_parts <= 100);
+	}
+	for (unsigned i = 0; i < 40; i++)
+		sf_point_free(&p[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_refused_layers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parts_bounded, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

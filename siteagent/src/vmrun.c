@@ -9,10 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent_int.h"
@@ -30,6 +33,7 @@
 #define CALL_NS         UINT64_C(10000000000)
 #define START_NS        UINT64_C(60000000000)
 #define END_NS          UINT64_C(10000000000)
+#define LOCK_NS         UINT64_C(120000000000) /* a start and an end, and some more */
 #define STEP_NS         UINT64_C(10000000)
 #define NOBODY          65534u
 #define OWN_USER        "lifeboat-vm"
@@ -195,6 +199,36 @@ int sa_vmrun_order(const char *dir, uint8_t **out, size_t *bytes, struct lb_err 
 	return rc;
 }
 
+/* ---- one at a time ---- */
+
+/* Two that start would give one disk to two machines, and an end in the middle of a start would
+ * find nothing to end. The directory itself is what is locked: a file in it could be removed. */
+static int lock_dir(int *out, const char *dir, struct lb_err *err)
+{
+	uint64_t until = lb_monotonic_ns() + LOCK_NS;
+	int rc = 0, fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return lb_err_errno(err, errno, "open %s", dir);
+	while (rc == 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			rc = lb_err_errno(err, errno, "lock %s", dir);
+		else if (lb_monotonic_ns() > until)
+			rc = lb_err_set(err, LB_EBUSY, 0,
+					"the machine in %s is being started or ended by another",
+					dir);
+		else
+			sa_nap(STEP_NS);
+	}
+	if (rc != 0)
+		(void)close(fd);
+	else
+		*out = fd;
+	return rc;
+}
+
+/* ---- ending it ---- */
+
 static bool gone_within(const char *dir, uint64_t ns)
 {
 	uint64_t until = lb_monotonic_ns() + ns;
@@ -207,22 +241,55 @@ static bool gone_within(const char *dir, uint64_t ns)
 	return true;
 }
 
-int sa_vmrun_end(const char *dir, struct lb_err *err)
+/* *fd: the process that runs in @dir; -1: none does. */
+static int open_process(int *fd, const char *dir, pid_t *pid, struct lb_err *err)
+{
+	*fd = -1;
+	if (!sa_vmrun_alive(dir, pid))
+		return 0;
+	*fd = pidfd_open(*pid, 0);
+	if (*fd < 0)
+		return errno == ESRCH ? 0 : lb_err_errno(err, errno, "open process %d", (int)*pid);
+	/* Looked at again: from here on the pid cannot have become another's. */
+	if (!sa_vmrun_alive(dir, NULL)) {
+		(void)close(*fd);
+		*fd = -1;
+	}
+	return 0;
+}
+
+static int end_process(int fd, const char *dir, pid_t pid, struct lb_err *err)
 {
 	struct vm_ctl_msg answer;
-	pid_t pid = 0;
 
-	if (!sa_vmrun_alive(dir, &pid))
-		return 0;
 	/* one that does not even answer gets no more time */
 	if (sa_vmrun_ask(dir, VM_CTL_STOP, 0, VM_CTL_OK, &answer, NULL) == 0 &&
 	    gone_within(dir, END_NS))
 		return 0;
-	(void)kill(pid, SIGKILL);
+	(void)pidfd_send_signal(fd, SIGKILL, NULL, 0);
 	if (gone_within(dir, END_NS))
 		return 0;
 	return lb_err_set(err, LB_ETIMEDOUT, 0, "process %d of the machine in %s does not end",
 			  (int)pid, dir);
+}
+
+int sa_vmrun_end(const char *dir, struct lb_err *err)
+{
+	int lock = -1, fd = -1, rc;
+	pid_t pid = 0;
+
+	if (access(dir, F_OK) != 0 && errno == ENOENT)
+		return 0;
+	rc = lock_dir(&lock, dir, err);
+	if (rc != 0)
+		return rc;
+	rc = open_process(&fd, dir, &pid, err);
+	if (rc == 0 && fd >= 0)
+		rc = end_process(fd, dir, pid, err);
+	if (fd >= 0)
+		(void)close(fd);
+	(void)close(lock);
+	return rc;
 }
 
 /* ---- what it is given ---- */
@@ -594,18 +661,35 @@ static int spawn(const struct launch *q, pid_t *pid, int *sock, struct lb_err *e
 	return rc;
 }
 
+/* Who is our child and did not start; its record may let another thread reap it. */
+static void kill_child(int fd)
+{
+	siginfo_t si;
+
+	(void)pidfd_send_signal(fd, SIGKILL, NULL, 0);
+	while (waitid(P_PIDFD, (id_t)fd, &si, WEXITED) != 0 && errno == EINTR)
+		;
+}
+
 static int start_process(struct launch *q, struct lb_err *err)
 {
 	uint8_t bytes[VM_LAUNCH_BYTES_MAX];
 	size_t len = 0;
 	pid_t pid = -1;
-	int sock = -1;
+	int sock = -1, fd;
 	int rc = vm_launch_encode(bytes, sizeof(bytes), &len, &q->l, err);
 
 	if (rc == 0)
 		rc = spawn(q, &pid, &sock, err);
 	if (rc != 0)
 		return rc;
+	fd = pidfd_open(pid, 0);
+	if (fd < 0) { /* it ends when it hears that nobody tells it what to run */
+		rc = lb_err_errno(err, errno, "open process %d", (int)pid);
+		(void)close(sock);
+		sa_proc_end(pid, END_NS);
+		return rc;
+	}
 	rc = write_record(q->r->dir, q->l.name, pid, err);
 	if (rc == 0)
 		rc = vm_ctl_send(sock, bytes, len, q->fd, q->l.fds, err);
@@ -615,26 +699,38 @@ static int start_process(struct launch *q, struct lb_err *err)
 		rc = lb_err_set(err, LB_EIO, 0, "lifeboat-vm ended before it said why");
 	(void)close(sock);
 	if (rc != 0)
-		sa_proc_end(pid, 0);
+		kill_child(fd);
+	(void)close(fd);
+	return rc;
+}
+
+static int start_alone(struct launch *q, struct lb_err *err)
+{
+	const char *dir = q->r->dir;
+	int rc = sa_vmrun_alive(dir, NULL)
+			 ? lb_err_set(err, LB_EBUSY, 0, "machine %s runs already", q->r->desc->name)
+			 : describe(q, err);
+
+	if (rc == 0)
+		rc = start_process(q, err);
+	for (uint32_t i = 0; i < q->l.fds; i++)
+		(void)close(q->fd[i]);
 	return rc;
 }
 
 int sa_vmrun_start(const struct sa_vmrun *r, struct lb_err *err)
 {
-	struct launch *q;
-	int rc;
+	struct launch *q = calloc(1, sizeof(*q));
+	int lock = -1, rc;
 
-	if (sa_vmrun_alive(r->dir, NULL))
-		return lb_err_set(err, LB_EBUSY, 0, "machine %s runs already", r->desc->name);
-	q = calloc(1, sizeof(*q));
 	if (q == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "start of machine %s", r->desc->name);
 	q->r = r;
-	rc = describe(q, err);
+	rc = lock_dir(&lock, r->dir, err);
 	if (rc == 0)
-		rc = start_process(q, err);
-	for (uint32_t i = 0; i < q->l.fds; i++)
-		(void)close(q->fd[i]);
+		rc = start_alone(q, err);
+	if (lock >= 0)
+		(void)close(lock);
 	free(q);
 	return rc;
 }

@@ -13,7 +13,7 @@
  * It runs in a session of its own and outlives us; the next agent finds it by vm.json and its
  * socket. Who owns DIR ends it.
  *
- * Thread: blocking calls; one at a time per DIR.
+ * Thread: blocking calls, any thread. Of one DIR, starts and ends wait for each other.
  */
 #ifndef SITEAGENT_VMRUN_INT_H
 #define SITEAGENT_VMRUN_INT_H
@@ -67,7 +67,8 @@ int sa_vmrun_start(const struct sa_vmrun *r, struct lb_err *err);
 bool sa_vmrun_alive(const char *dir, pid_t *pid);
 /* A connection to it. LB_ENOTFOUND: none runs there. */
 int sa_vmrun_open(struct vm_ctl **out, const char *dir, struct lb_err *err);
-/* Power off, then SIGKILL if it does not end. Idempotent. LB_ETIMEDOUT: it will not die. */
+/* Power off, then SIGKILL if it does not end. Idempotent. LB_ETIMEDOUT: it will not die. LB_EBUSY:
+ * a start or another end of it does not come to its end. */
 int sa_vmrun_end(const char *dir, struct lb_err *err);
 /* One request without arguments but @n. */
 int sa_vmrun_ask(const char *dir, enum vm_ctl_type request, uint64_t n, enum vm_ctl_type want,

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -133,6 +134,77 @@ static void test_hung(void **state)
 	assert_int_equal(kill(pid, SIGSTOP), 0);
 	assert_int_equal(sa_vmrun_end(dir, NULL), 0);
 	assert_false(sa_vmrun_alive(dir, NULL));
+}
+
+/* What the next connection finds: a machine that ends just then, and is reaped. Its number may be
+ * another process's from there on, so nobody may send it a signal by number. */
+static pid_t ends_now;
+static unsigned signals;
+
+int __real_vm_ctl_open(struct vm_ctl **out, const char *path, uint64_t ns, struct lb_err *err);
+int __wrap_vm_ctl_open(struct vm_ctl **out, const char *path, uint64_t ns, struct lb_err *err);
+int __real_kill(pid_t pid, int signo);
+int __wrap_kill(pid_t pid, int signo);
+
+int __wrap_kill(pid_t pid, int signo)
+{
+	signals += pid == ends_now && signo != 0 ? 1 : 0;
+	return __real_kill(pid, signo);
+}
+
+int __wrap_vm_ctl_open(struct vm_ctl **out, const char *path, uint64_t ns, struct lb_err *err)
+{
+	if (ends_now == 0)
+		return __real_vm_ctl_open(out, path, ns, err);
+	assert_int_equal(__real_kill(ends_now, SIGKILL), 0);
+	assert_int_equal(waitpid(ends_now, NULL, 0), ends_now);
+	return lb_err_set(err, LB_ECLOSED, 0, "nobody answers");
+}
+
+static void test_number_given_away(void **state)
+{
+	pid_t pid = 0;
+
+	(void)state;
+	start();
+	assert_true(sa_vmrun_alive(dir, &pid));
+	ends_now = pid;
+	signals = 0;
+	assert_int_equal(sa_vmrun_end(dir, NULL), 0);
+	ends_now = 0;
+	assert_int_equal(signals, 0);
+}
+
+static pthread_barrier_t both_ready;
+
+static void *start_too(void *arg)
+{
+	int *rc = arg;
+
+	(void)pthread_barrier_wait(&both_ready);
+	*rc = sa_vmrun_start(&run, NULL);
+	return NULL;
+}
+
+/* Two who run one machine at the same time: it has one disk, so one of them is refused. */
+static void test_started_twice(void **state)
+{
+	pthread_t other;
+	int mine, theirs;
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		mine = theirs = 1;
+		assert_int_equal(pthread_barrier_init(&both_ready, NULL, 2), 0);
+		assert_int_equal(pthread_create(&other, NULL, start_too, &theirs), 0);
+		(void)start_too(&mine);
+		assert_int_equal(pthread_join(other, NULL), 0);
+		(void)pthread_barrier_destroy(&both_ready);
+		if (mine != 0 ? theirs != 0 || mine != LB_EBUSY : theirs != LB_EBUSY)
+			fail_msg("one start gave %d, the other %d", mine, theirs);
+		assert_true(sa_vmrun_alive(dir, NULL));
+		assert_int_equal(sa_vmrun_end(dir, NULL), 0);
+	}
 }
 
 /* Somebody else's process must never be taken for a machine, or be killed as one. */
@@ -307,6 +379,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_life, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hung, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_number_given_away, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_started_twice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_records_of_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_cannot_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drivers, setup, teardown),

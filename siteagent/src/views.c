@@ -224,9 +224,10 @@ static pid_t read_pid(const char *path)
 	return (pid_t)strtol(text, NULL, 10);
 }
 
-/* Is @pid still the nbdkit that serves @path? A pid may have been reused; a zombie has no command
- * line. */
-static bool is_ours(pid_t pid, const char *path)
+/* Is @pid still the nbdkit that serves at @socket_path? A pid may have been reused, by the server
+ * of another boot too, whose directory may begin like ours: a whole argument must be the path. A
+ * zombie has no command line. */
+static bool is_ours(pid_t pid, const char *socket_path)
 {
 	char proc[64], cmd[4096];
 	size_t n;
@@ -235,10 +236,12 @@ static bool is_ours(pid_t pid, const char *path)
 		return false;
 	(void)snprintf(proc, sizeof(proc), "/proc/%d/cmdline", (int)pid);
 	n = sa_read_text(proc, cmd, sizeof(cmd));
-	for (size_t i = 0; i < n; i++)
-		if (cmd[i] == '\0')
-			cmd[i] = ' ';
-	return strstr(cmd, "nbdkit") != NULL && strstr(cmd, path) != NULL;
+	if (strstr(cmd, "nbdkit") == NULL)
+		return false;
+	for (const char *arg = cmd; arg < cmd + n; arg += strlen(arg) + 1)
+		if (strcmp(arg, socket_path) == 0)
+			return true;
+	return false;
 }
 
 /* nbdkit writes its pid when it listens, so a file that holds it is the sign of readiness; the
@@ -342,14 +345,14 @@ static bool ends_within(int pidfd, int ms)
 	return n > 0;
 }
 
-static void end_server(pid_t pid, const char *dir)
+static void end_server(pid_t pid, const char *socket_path)
 {
 	int pidfd = pid > 1 ? pidfd_open(pid, 0) : -1;
 
 	if (pidfd < 0)
 		return;
 	/* Looked at after the descriptor is open: from here on the pid cannot become another's. */
-	if (is_ours(pid, dir)) {
+	if (is_ours(pid, socket_path)) {
 		(void)pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
 		if (!ends_within(pidfd, TERM_MS)) {
 			(void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
@@ -359,10 +362,15 @@ static void end_server(pid_t pid, const char *dir)
 	(void)close(pidfd);
 }
 
-static void stop_one(const char *pid_path, const char *dir)
+/* Of the server whose pid file is "@stem.pid". */
+static void stop_one(const char *stem)
 {
-	end_server(read_pid(pid_path), dir);
-	(void)unlink(pid_path);
+	char path[SA_PATH_BYTES + 310], socket_path[SA_PATH_BYTES + 310];
+
+	(void)snprintf(path, sizeof(path), "%s.pid", stem);
+	(void)snprintf(socket_path, sizeof(socket_path), "%s.sock", stem);
+	end_server(read_pid(path), socket_path);
+	(void)unlink(path);
 }
 
 void sa_view_stop_all(struct sa_views *v, const char *dir)
@@ -377,10 +385,12 @@ void sa_view_stop_all(struct sa_views *v, const char *dir)
 		size_t n = strlen(e->d_name);
 
 		(void)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		if (n > 4 && strcmp(e->d_name + n - 4, ".pid") == 0)
-			stop_one(path, dir);
-		else if (n > 5 && strcmp(e->d_name + n - 5, ".keys") == 0)
+		if (n > 4 && strcmp(e->d_name + n - 4, ".pid") == 0) {
+			path[strlen(path) - 4] = '\0';
+			stop_one(path);
+		} else if (n > 5 && strcmp(e->d_name + n - 5, ".keys") == 0) {
 			(void)unlink(path);
+		}
 	}
 	(void)closedir(d);
 	reap_ended(v);

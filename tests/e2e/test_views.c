@@ -98,21 +98,25 @@ static int teardown(void **state)
 	return 0;
 }
 
-static pid_t serve(struct world *w)
+static pid_t serve_in(struct world *w, const char *dir)
 {
 	struct sf_volume *v = &w->group[0].vol[0];
 	struct sa_view view;
 	struct lb_err err = {0};
 	char path[SA_PATH_BYTES], text[32];
 
-	must(sa_view_serve(w->agent.views, w->boot, &w->point.hash, &v->volume, v->name, &view,
-			   &err),
+	must(sa_view_serve(w->agent.views, dir, &w->point.hash, &v->volume, v->name, &view, &err),
 	     &err);
 	assert_int_equal(view.size_bytes, 16 * 4096);
 	assert_int_equal(access(view.socket, F_OK), 0);
-	(void)snprintf(path, sizeof(path), "%s/%s.pid", w->boot, v->name);
+	(void)snprintf(path, sizeof(path), "%s/%s.pid", dir, v->name);
 	assert_true(sa_read_text(path, text, sizeof(text)) > 0);
 	return (pid_t)strtol(text, NULL, 10);
+}
+
+static pid_t serve(struct world *w)
+{
+	return serve_in(w, w->boot);
 }
 
 static bool exists(pid_t pid) /* zombies too */
@@ -173,6 +177,29 @@ static void test_died(void **state)
 	assert_false(exists(second));
 }
 
+/* A pid file of "boot" whose number the server of "boot1" got since. */
+static void test_number_given_away(void **state)
+{
+	struct world *w = *state;
+	const char *volume = w->group[0].vol[0].name;
+	char other[96], path[200];
+	pid_t pid;
+	FILE *f;
+
+	(void)snprintf(other, sizeof(other), "%s1", w->boot);
+	assert_int_equal(mkdir(other, 0700), 0);
+	pid = serve_in(w, other);
+	(void)snprintf(path, sizeof(path), "%s/%s.pid", w->boot, volume);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	(void)fprintf(f, "%d\n", (int)pid);
+	assert_int_equal(fclose(f), 0);
+	sa_view_stop_all(w->agent.views, w->boot);
+	assert_int_equal(serve_in(w, other), pid); /* it is there as before */
+	sa_view_stop_all(w->agent.views, other);
+	assert_false(exists(pid));
+}
+
 static void test_refused(void **state)
 {
 	struct world *w = *state;
@@ -193,6 +220,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_adopt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_died, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_number_given_away, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 	};
 

@@ -541,8 +541,11 @@ static void on_retry(void *arg)
 {
 	struct sa_agent *a = arg;
 
-	for (size_t i = 0; i < a->groups; i++)
+	for (size_t i = 0; i < a->groups; i++) {
+		if (a->group[i].fenced)
+			sa_vms_fence(a->vms, a->group[i].cfg);
 		try_start(&a->group[i]);
+	}
 }
 
 static int first_start(struct sa_agent *a, struct lb_err *err)

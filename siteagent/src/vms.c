@@ -18,7 +18,8 @@
 #include "vmrun_int.h"
 #include "vms_int.h"
 
-#define PAUSE_NS UINT64_C(20000000000)
+#define PAUSE_NS    UINT64_C(20000000000)
+#define FENCE_ALARM "fence_failed: "
 
 enum command {
 	CMD_LIST,
@@ -399,6 +400,19 @@ static int perform(struct request *q)
 	return 0;
 }
 
+static void fence_work(struct request *q)
+{
+	for (size_t i = 0; i < q->places; i++) {
+		int rc = sa_vmrun_end(q->place[i].dir, &q->err);
+
+		if (rc == 0)
+			continue;
+		q->rc = lb_err_wrap(&q->err, rc, "machine %s", q->place[i].name);
+		lb_log(LB_LOG_ERROR, "vm", "fence_failed", "vm=%s", q->place[i].name, "err=%s",
+		       q->err.msg, NULL);
+	}
+}
+
 static void work(void *arg)
 {
 	struct request *q = arg;
@@ -408,10 +422,7 @@ static void work(void *arg)
 		return;
 	}
 	if (q->command == CMD_FENCE) {
-		for (size_t i = 0; i < q->places; i++)
-			if (sa_vmrun_end(q->place[i].dir, &q->err) != 0)
-				lb_log(LB_LOG_ERROR, "vm", "fence_failed", "vm=%s",
-				       q->place[i].name, "err=%s", q->err.msg, NULL);
+		fence_work(q);
 		return;
 	}
 	q->rc = perform(q);
@@ -421,10 +432,52 @@ static void work(void *arg)
 		(void)lb_err_wrap(&q->err, q->rc, "machine %s", q->place[0].name);
 }
 
+/* May machines of @group run here? */
+static int check_role(struct sa_agent *a, const struct sa_group_cfg *group, struct lb_err *err)
+{
+	const struct sa_protected *g = sa_protect_find(a, group->name);
+	struct sa_role_record rec;
+
+	if (sa_role_by_name(a->roles, group->name, &rec) && rec.role != SA_ROLE_PRIMARY)
+		return lb_err_set(err, LB_EFENCED, 0,
+				  "group %s is %s here at epoch %" PRIu64 ": %s", rec.name,
+				  sa_role_name(rec.role), rec.epoch, rec.why);
+	if (g != NULL && g->fenced) /* and the disk would not take the record */
+		return lb_err_set(err, LB_EFENCED, 0, "group %s: %s", g->cfg->name,
+				  g->last_err.msg);
+	return 0;
+}
+
+/* The group may have been fenced while its machine was being started. */
+static void check_again(struct request *q)
+{
+	const struct sa_vm_place *p = &q->place[0];
+
+	if (q->command != CMD_RUN || q->rc != 0 || p->machine == NULL)
+		return;
+	q->rc = check_role(q->vms->agent, p->group, &q->err);
+	if (q->rc != 0)
+		sa_vms_fence(q->vms, p->group);
+}
+
+/* An alarm as long as one of them does not end. */
+static void tell_fence(struct request *q)
+{
+	struct sa_agent *a = q->vms->agent;
+
+	if (q->rc != 0)
+		(void)snprintf(a->alarm, sizeof(a->alarm), FENCE_ALARM "%.200s", q->err.msg);
+	else if (strncmp(a->alarm, FENCE_ALARM, strlen(FENCE_ALARM)) == 0)
+		a->alarm[0] = '\0';
+}
+
 static void done(void *arg)
 {
 	struct request *q = arg;
 
+	check_again(q);
+	if (q->command == CMD_FENCE)
+		tell_fence(q);
 	if (q->command >= CMD_RUN && q->command != CMD_FENCE)
 		lb_log(q->rc == 0 ? LB_LOG_INFO : LB_LOG_WARN, "vm", "command", "vm=%s",
 		       q->place[0].name, "command=%s", command_names[q->command], "err=%s",
@@ -513,25 +566,17 @@ static int prepare_restart(struct request *q)
 	return 0;
 }
 
-/* May it run here, and what it takes. */
+/* What it takes to run it. */
 static int prepare_run(struct request *q)
 {
 	struct sa_agent *a = q->vms->agent;
 	const struct sa_vm_place *p = &q->place[0];
-	const struct sa_protected *g;
-	struct sa_role_record rec;
 	int n;
 
 	if (p->machine == NULL)
 		return prepare_restart(q);
-	if (sa_role_by_name(a->roles, p->group->name, &rec) && rec.role != SA_ROLE_PRIMARY)
-		return lb_err_set(&q->err, LB_EFENCED, 0,
-				  "group %s is %s here at epoch %" PRIu64 ": %s", rec.name,
-				  sa_role_name(rec.role), rec.epoch, rec.why);
-	g = sa_protect_find(a, p->group->name);
-	if (g != NULL && g->fenced) /* and the disk would not take the record */
-		return lb_err_set(&q->err, LB_EFENCED, 0, "group %s: %s", g->cfg->name,
-				  g->last_err.msg);
+	if (check_role(a, p->group, &q->err) != 0)
+		return LB_EFENCED;
 	n = snprintf(q->program, sizeof(q->program), "%s", a->vm_program);
 	if (n <= 0)
 		return lb_err_set(&q->err, LB_EUNSUPPORTED, 0, "lifeboat-vm is not installed");
@@ -588,24 +633,35 @@ void sa_post_vm_command(struct call *c)
 	request_free(q);
 }
 
+static bool is_being_fenced(const struct sa_vms *v, const struct sa_group_cfg *group)
+{
+	for (const struct request *q = v->first; q != NULL; q = q->next)
+		if (q->command == CMD_FENCE && q->place[0].group == group)
+			return true;
+	return false;
+}
+
 void sa_vms_fence(struct sa_vms *v, const struct sa_group_cfg *group)
 {
-	struct request *q = v != NULL ? request_new(v, CMD_FENCE, SA_MACHINES_MAX) : NULL;
+	struct request *q;
 
-	if (q == NULL)
+	if (v == NULL || is_being_fenced(v, group))
 		return;
-	for (size_t i = 0; i < group->machines; i++) {
+	q = request_new(v, CMD_FENCE, SA_MACHINES_MAX);
+	for (size_t i = 0; q != NULL && i < group->machines; i++) {
 		const struct sa_machine_cfg *m = &group->machine[i];
 		struct sa_vm_place *p = &q->place[q->places];
 
 		if (strcmp(m->driver, "vmcore") != 0 ||
-		    sa_vm_dir(v->agent, group, m, p->dir, NULL) != 0)
+		    sa_vm_dir(v->agent, group, m, p->dir, NULL) != 0 ||
+		    !sa_vmrun_alive(p->dir, NULL))
 			continue;
 		memcpy(p->name, m->name, sizeof(p->name));
+		p->group = group;
 		q->places++;
 	}
-	if (q->places > 0)
+	if (q != NULL && q->places > 0)
 		submit(q);
-	else
+	else if (q != NULL)
 		request_free(q);
 }

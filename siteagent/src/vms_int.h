@@ -44,7 +44,9 @@ int sa_vm_dir(const struct sa_agent *a, const struct sa_group_cfg *g,
 int sa_vms_create(struct sa_vms **out, struct sa_agent *a, struct lb_err *err);
 /* After the API's and the pool's end. Machines run on. */
 void sa_vms_destroy(struct sa_vms *v);
-/* Power off every machine of @group that is defined here; asynchronous. */
+/* Power off every machine of @group that is defined here and runs; asynchronous. One that does not
+ * end is an alarm. To be called again as long as the group is not this site's: an agent may be
+ * killed before it was done, and a machine may have been on its way up. */
 void sa_vms_fence(struct sa_vms *v, const struct sa_group_cfg *group);
 
 /* vmcpu.c: CPU templates as text, a line of hex digits each; empty lines and those that begin with

@@ -149,8 +149,10 @@ order() { od -An -v -tu4 -w64 "$work"/osaka/state/orders/*.pay | tr -s ' '; }
 [ "$(order)" = " 7 3" ] || lb_fail "the order of the drill is \"$(order)\""
 before=$(ticks tokyo pay)
 
-say "tokyo is lost: machine and agent are killed"
-lb_pair_kill tokyo pay
+say "tokyo is lost: its agent is killed, its machine stands still"
+lost=$p
+kill -STOP "$lost"
+lb_pair_kill9 tokyo
 lb_pair_failover
 state_is osaka pay running || lb_fail "the machine does not run at osaka"
 run=$(lb_pair_run) detail=$(lb_pair_detail pay)
@@ -197,6 +199,10 @@ say "tokyo comes back: it is fenced and may not run its machine"
 lb_pair_agent tokyo
 is_fenced() { tokyo status --json | jq -e '.groups[0].role == "FENCED"' > /dev/null; }
 lb_wait_for 30 "tokyo to be fenced" is_fenced
+lb_pair_kill9 tokyo # before it could end the machine, which does not answer
+! lb_pair_gone "$lost" || lb_fail "the machine ended too early for this test"
+lb_pair_agent tokyo
+lb_wait_for 40 "the machine of a fenced site to be ended" lb_pair_gone "$lost"
 refused 7 "FENCED" tokyo vm run pay
 
 say "the end"

@@ -21,6 +21,8 @@ target_include_directories(unit_vmrun PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/sr
 lb_test(unit.src_vmcore unit/test_src_vmcore.c DEPS siteagent)
 target_include_directories(unit_src_vmcore PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 target_link_options(unit_vmrun PRIVATE -Wl,--wrap=vm_probe,--wrap=vm_ctl_open,--wrap=kill)
+lb_test(unit.vmwatch unit/test_vmwatch.c DEPS siteagent)
+target_include_directories(unit_vmwatch PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 lb_test(unit.vmdesc unit/test_vmdesc.c DEPS siteagent)
 target_include_directories(unit_vmdesc PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)
 lb_test(unit.vmcpu unit/test_vmcpu.c DEPS siteagent)

@@ -52,7 +52,8 @@ static void vm_row(struct cli_table *t, const json_t *o)
 		       json_object_get(o, "group") != NULL ? "group" : "run");
 	if (json_object_get(o, "run") != NULL)
 		where[8] = '\0';
-	(void)cli_text(last, sizeof(last), o, runs ? "last_event" : "problem");
+	(void)cli_text(last, sizeof(last), o,
+		       json_object_get(o, "problem") != NULL ? "problem" : "last_event");
 	cli_table_row(t, (const char *[]){cli_text(name, sizeof(name), o, "name"),
 					  cli_text(kind, sizeof(kind), o, "kind"), where,
 					  cli_text(state, sizeof(state), o, "state"), pid, cpus,

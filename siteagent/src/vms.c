@@ -267,6 +267,15 @@ static void add_stats(json_t *o, struct vm_ctl *c)
 					    (json_int_t)m.stats.held_bytes));
 }
 
+/* Its processors are on, and stand still at what does not come. */
+static void add_starving(json_t *o, const struct sa_vm_place *p, const struct vm_ctl_info *i)
+{
+	if (!p->starves || i->state != VM_RUNNING)
+		return;
+	(void)json_object_set_new(o, "state", json_string("starving"));
+	(void)json_object_set_new(o, "problem", json_string("its memory does not come any more"));
+}
+
 static json_t *place_json(const struct sa_vm_place *p, bool stats)
 {
 	char socket[SA_PATH_BYTES + 16];
@@ -285,6 +294,7 @@ static json_t *place_json(const struct sa_vm_place *p, bool stats)
 	if (rc == 0) {
 		(void)json_object_set_new(o, "socket", json_string(socket));
 		add_info(o, vm_ctl_info(c));
+		add_starving(o, p, vm_ctl_info(c));
 		if (stats)
 			add_stats(o, c);
 	} else {
@@ -502,6 +512,8 @@ static struct request *begin(struct call *c, enum command command, const char *n
 		return NULL;
 	}
 	q->places = sa_vms_places(c->agent, name, q->place, room);
+	for (size_t i = 0; i < q->places; i++)
+		q->place[i].starves = sa_vmwatch_starves(c->agent->vmwatch, q->place[i].dir);
 	q->rq = c->rq;
 	return q;
 }

@@ -29,6 +29,7 @@ struct sa_vm_place {
 	const struct sa_group_cfg *group; /* defined here; NULL: booted by a run */
 	const struct sa_machine_cfg *machine;
 	char run[LB_ID_TEXT];
+	bool starves; /* as the watch saw it last: see sa_vm_starves() */
 };
 
 /* Those of that @name (NULL: all), at most @cap; returns how many. */
@@ -64,5 +65,15 @@ void sa_vmwatch_destroy(struct sa_vmwatch *w);
 /* A machine that cannot go on, for people; NULL: all is well. The text is good until the loop's
  * next turn. @w NULL is allowed. */
 const char *sa_vmwatch_trouble(const struct sa_vmwatch *w);
+
+/* Does a machine that goes on from memory wait for memory that does not come? Its pager fetches
+ * what is left also when nobody asks, so a number that stands still means a source that hangs.
+ * @io: zeros at first, kept from look to look. */
+struct sa_vm_lazy {
+	uint64_t left_pages, since_ns;
+};
+bool sa_vm_starves(struct sa_vm_lazy *io, uint64_t left_pages, uint64_t now_ns);
+/* Did the machine in @dir starve when it was last looked at? @w NULL is allowed. */
+bool sa_vmwatch_starves(const struct sa_vmwatch *w, const char *dir);
 
 #endif

@@ -5,9 +5,11 @@
  *
  *   off <-> runs -> crashed -> off       each arrow is an event
  *            <-> silent                  its process is there and does not answer
+ *            <-> starves                 the rest of its memory does not come (sa_vm_starves)
  *
  * Every few seconds each is asked, on the pool, one round at a time.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,23 +17,27 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/thread.h"
 #include "vmcore/ctl.h"
 #include "vmrun_int.h"
 #include "vms_int.h"
 
-#define EVERY_NS UINT64_C(2000000000)
-#define WHY      200
+#define EVERY_NS  UINT64_C(2000000000)
+#define STARVE_NS UINT64_C(10000000000)
+#define WHY       200
 
 enum look {
 	LOOK_OFF, /* also: never looked at */
 	LOOK_RUNS,
 	LOOK_SILENT,
+	LOOK_STARVES,
 	LOOK_CRASHED
 };
 
 struct watched {
 	struct sa_vm_place place;
 	enum look look;
+	struct sa_vm_lazy lazy;
 	char why[WHY];
 };
 
@@ -48,6 +54,32 @@ struct sa_vmwatch {
 
 /* ---- asking: blocking ---- */
 
+bool sa_vm_starves(struct sa_vm_lazy *io, uint64_t left_pages, uint64_t now_ns)
+{
+	if (left_pages == 0 || left_pages != io->left_pages)
+		*io = (struct sa_vm_lazy){.left_pages = left_pages, .since_ns = now_ns};
+	return left_pages > 0 && now_ns - io->since_ns >= STARVE_NS;
+}
+
+/* One that is up. */
+static void look_at_memory(struct watched *m, struct vm_ctl *c)
+{
+	const struct vm_ctl_msg rq = {.type = VM_CTL_GET_STATS};
+	uint64_t now = lb_monotonic_ns(), left;
+	struct vm_ctl_msg answer;
+
+	if (vm_ctl_call(c, &rq, VM_CTL_STATS, &answer, NULL, NULL) != 0)
+		return; /* another round will tell */
+	left = answer.stats.lazy_left_pages;
+	if (!sa_vm_starves(&m->lazy, left, now))
+		return;
+	m->look = LOOK_STARVES;
+	(void)snprintf(m->why, sizeof(m->why),
+		       "%" PRIu64 " pages of its memory have not come for %" PRIu64
+		       " s: does nbdkit of %.80s/ram.sock hang?",
+		       left, (now - m->lazy.since_ns) / 1000000000u, m->place.dir);
+}
+
 static void look_at(struct watched *m)
 {
 	struct vm_ctl *c = NULL;
@@ -62,8 +94,11 @@ static void look_at(struct watched *m)
 	} else if (vm_ctl_info(c)->state == VM_CRASHED) {
 		m->look = LOOK_CRASHED;
 		(void)snprintf(m->why, sizeof(m->why), "%.190s", vm_ctl_info(c)->last);
+	} else if (vm_ctl_info(c)->state == VM_OFF) {
+		m->look = LOOK_OFF;
 	} else {
-		m->look = vm_ctl_info(c)->state == VM_OFF ? LOOK_OFF : LOOK_RUNS;
+		m->look = LOOK_RUNS;
+		look_at_memory(m, c);
 	}
 	vm_ctl_close(c);
 }
@@ -78,12 +113,26 @@ static void ask(void *arg)
 
 /* ---- telling ---- */
 
+static const struct watched *known_at(const struct sa_vmwatch *w, const char *dir)
+{
+	for (size_t i = 0; w != NULL && i < w->count; i++)
+		if (strcmp(w->known[i].place.dir, dir) == 0)
+			return &w->known[i];
+	return NULL;
+}
+
 static enum look look_before(const struct sa_vmwatch *w, const struct watched *m)
 {
-	for (size_t i = 0; i < w->count; i++)
-		if (strcmp(w->known[i].place.dir, m->place.dir) == 0)
-			return w->known[i].look;
-	return LOOK_OFF;
+	const struct watched *before = known_at(w, m->place.dir);
+
+	return before != NULL ? before->look : LOOK_OFF;
+}
+
+bool sa_vmwatch_starves(const struct sa_vmwatch *w, const char *dir)
+{
+	const struct watched *m = known_at(w, dir);
+
+	return m != NULL && m->look == LOOK_STARVES;
 }
 
 static const char *of(const struct watched *m)
@@ -98,6 +147,10 @@ static void tell(const struct watched *m, enum look before)
 	switch (m->look) {
 	case LOOK_CRASHED:
 		lb_log(LB_LOG_ERROR, "vm", "machine_crashed", "vm=%s", m->place.name, "of=%s",
+		       of(m), "err=%s", m->why, NULL);
+		break;
+	case LOOK_STARVES:
+		lb_log(LB_LOG_ERROR, "vm", "machine_starves", "vm=%s", m->place.name, "of=%s",
 		       of(m), "err=%s", m->why, NULL);
 		break;
 	case LOOK_SILENT:
@@ -115,21 +168,21 @@ static void tell(const struct watched *m, enum look before)
 	}
 }
 
+/* The worst of all. */
 static void note_trouble(struct sa_vmwatch *w)
 {
-	w->trouble[0] = '\0';
-	for (size_t i = 0; i < w->count; i++) {
-		const struct watched *m = &w->known[i];
-		bool crashed = m->look == LOOK_CRASHED;
+	static const char *const events[] = {[LOOK_SILENT] = "machine_silent",
+					     [LOOK_STARVES] = "machine_starves",
+					     [LOOK_CRASHED] = "machine_crashed"};
+	const struct watched *worst = NULL;
 
-		if (!crashed && (m->look != LOOK_SILENT || w->trouble[0] != '\0'))
-			continue;
+	for (size_t i = 0; i < w->count; i++)
+		if (w->known[i].look > (worst != NULL ? worst->look : LOOK_RUNS))
+			worst = &w->known[i];
+	w->trouble[0] = '\0';
+	if (worst != NULL)
 		(void)snprintf(w->trouble, sizeof(w->trouble), "%s: machine %.64s: %s",
-			       crashed ? "machine_crashed" : "machine_silent", m->place.name,
-			       m->why);
-		if (crashed)
-			return;
-	}
+			       events[worst->look], worst->place.name, worst->why);
 }
 
 static void asked(void *arg)
@@ -160,8 +213,13 @@ static void on_timer(void *arg)
 	w->asked_count = place != NULL ? sa_vms_places(w->agent, NULL, place, SA_VM_PLACES_MAX) : 0;
 	w->asked = place != NULL ? calloc(w->asked_count + 1, sizeof(*w->asked)) : NULL;
 	if (w->asked != NULL) { /* no memory: next time */
-		for (size_t i = 0; i < w->asked_count; i++)
+		for (size_t i = 0; i < w->asked_count; i++) {
+			const struct watched *before = known_at(w, place[i].dir);
+
 			w->asked[i].place = place[i];
+			if (before != NULL)
+				w->asked[i].lazy = before->lazy;
+		}
 		w->busy = true;
 		lb_pool_submit(w->agent->pool, ask, asked, w);
 	}

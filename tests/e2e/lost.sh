@@ -6,6 +6,8 @@
 # anew, again and again, each time saying so: after a failover it touches what was not fetched yet. nbdkit, which
 # serves the memory, is killed while pages are left.
 #
+# Before that the source hangs for a while: the machine must not be shown as one that runs.
+#
 # Then the machine is started again: cold, from its own disks.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
@@ -36,8 +38,17 @@ lb_pair_failover &
 run=$!
 runs() { [ "$(lb_pair_vm osaka shop .state 2> /dev/null)" = running ]; }
 until runs; do :; done
-kill -9 "$(cat "$work"/osaka/state/boots/*/*/ram.pid)"
+source=$(cat "$work"/osaka/state/boots/*/*/ram.pid)
+kill -STOP "$source"
 wait "$run" || echo "(the boot step may have passed or not: what matters is the machine)"
+
+say "its memory does not come"
+alarm() { osaka status --json | jq -r .alarm; }
+starves() { [[ $(alarm) == "machine_starves: machine shop: "*"pages of its memory have not come"* ]]; }
+lb_wait_for 30 "the alarm" starves
+osaka vm list
+osaka vm list | grep -q "^shop .* starving .*its memory does not come any more" || lb_fail "vm list shows it as one that runs"
+kill -9 "$source"
 
 say "it stands still, and everybody is told"
 crashed() { [ "$(lb_pair_vm osaka shop .state)" = crashed ]; }

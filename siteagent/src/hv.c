@@ -245,7 +245,35 @@ int sa_hv_prepare(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_
 	return 0;
 }
 
-/* Whose it is is seen by what it left in its directory, whatever would be chosen today. */
+/* libvirt's machines have their overlays before they are defined, and as long as they are. */
+static int adopt_libvirt(struct sa_hv_machine *m, const struct sa_hv_boot_cfg *cfg,
+			 struct lb_err *err)
+{
+	const struct sa_hv *hv = m->hv;
+	char path[PATH_MAX];
+	bool any = false;
+
+	for (size_t i = 0; i < m->disks && !any; i++) {
+		int rc = sa_hv_overlay(m, i, path, err);
+
+		if (rc != 0)
+			return rc;
+		any = access(path, F_OK) == 0;
+	}
+	if (!any)
+		return lb_err_set(err, LB_ENOTFOUND, 0, "no machine %s of ours", m->name);
+	if (hv->uri == NULL || hv->prefer == SA_HV_VMCORE)
+		return lb_err_set(
+			err, LB_EUNSUPPORTED, 0,
+			"machine %s was made by libvirt, which is not configured here any "
+			"more",
+			m->name);
+	m->ops = &sa_hv_libvirt_ops;
+	return m->ops->adopt(m, cfg, err);
+}
+
+/* Whose it is is seen by what it left in its directory, whatever would be chosen today: so libvirt
+ * is not asked for what it never had, and may be away then. */
 int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv_boot_cfg *cfg,
 		struct lb_err *err)
 {
@@ -256,10 +284,8 @@ int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv
 		return rc;
 	m->ops = &sa_hv_vmcore_ops;
 	rc = m->ops->adopt(m, cfg, err);
-	if (rc == LB_ENOTFOUND && hv->uri != NULL && hv->prefer != SA_HV_VMCORE) {
-		m->ops = &sa_hv_libvirt_ops;
-		rc = m->ops->adopt(m, cfg, err);
-	}
+	if (rc == LB_ENOTFOUND)
+		rc = adopt_libvirt(m, cfg, err);
 	(void)snprintf(m->why, sizeof(m->why), "%s: found running", m->ops->driver);
 	if (rc != 0)
 		sa_hv_machine_destroy(m);

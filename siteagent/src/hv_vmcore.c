@@ -184,6 +184,13 @@ static int overlay_path(const struct sa_hv_machine *m, size_t i, const char *kin
 	return sa_hv_path(m, file, out, err);
 }
 
+static int remove_file(const char *path, struct lb_err *err)
+{
+	return unlink(path) != 0 && errno != ENOENT ? lb_err_errno(err, errno, "remove %s", path)
+						    : 0;
+}
+
+/* The record goes last: as long as it is there the machine is adopted, and its rest removed. */
 static int vm_remove(struct sa_hv_machine *m, struct lb_err *err)
 {
 	static const char *const kinds[] = {"cow", "cowmap"};
@@ -192,10 +199,12 @@ static int vm_remove(struct sa_hv_machine *m, struct lb_err *err)
 
 	for (size_t i = 0; i < 2 * m->disks && rc == 0; i++) {
 		rc = overlay_path(m, i / 2, kinds[i % 2], path, err);
-		if (rc == 0 && unlink(path) != 0 && errno != ENOENT)
-			rc = lb_err_errno(err, errno, "remove %s", path);
+		if (rc == 0)
+			rc = remove_file(path, err);
 	}
-	return rc;
+	if (rc == 0)
+		rc = sa_hv_path(m, "vm.json", path, err);
+	return rc == 0 ? remove_file(path, err) : rc;
 }
 
 static int vm_prepare(struct sa_hv_machine *m, const struct sa_hv_boot_cfg *cfg, struct lb_err *err)

@@ -278,6 +278,65 @@ void __wrap_vm_probe(struct vm_host *out)
 
 static const char *expected_why;
 
+/* What sa_hv_adopt() says of @dir; 0: then it was stopped too, and its overlays removed. */
+static int adopt(const char *driver, struct lb_err *err)
+{
+	const struct sa_hv_cfg cfg = {.driver = driver,
+				      .uri = "qemu+unix:///system?socket=/nonexistent",
+				      .vm_program = program,
+				      .kernel = kernel};
+	struct sa_hv_disk d = {
+		.name = "vda", .nbd_socket = "/nonexistent.sock", .size_bytes = 1 << 20};
+	struct sa_hv_boot_cfg boot = {.name = "db", .disks = &d, .disk_count = 1, .dir = dir};
+	struct sa_hv_machine *m = NULL;
+	struct sa_hv *hv = NULL;
+	char *xml = NULL;
+	int rc;
+
+	*err = (struct lb_err){0};
+	assert_int_equal(sa_hv_create(&hv, &cfg, err), 0);
+	assert_int_equal(sa_vmdesc_xml(&xml, &desc, err), 0);
+	boot.machine_xml = xml;
+	rc = sa_hv_adopt(hv, &m, &boot, err);
+	if (rc == 0)
+		assert_int_equal(sa_hv_stop(m, true, err), 0);
+	sa_hv_machine_destroy(m);
+	sa_hv_destroy(hv);
+	free(xml);
+	return rc;
+}
+
+/* Once it is removed there is nothing to adopt: else the next attempt in the same directory would
+ * take an empty overlay for a machine that is off. */
+static void test_removed(void **state)
+{
+	struct lb_err err;
+
+	(void)state;
+	assert_int_equal(adopt("vmcore", &err), LB_ENOTFOUND);
+	start();
+	assert_int_equal(adopt("vmcore", &err), 0);
+	assert_false(sa_vmrun_alive(dir, NULL));
+	assert_int_equal(adopt("vmcore", &err), LB_ENOTFOUND);
+}
+
+/* Whose a machine is, is seen by its files: libvirt is asked only for what can be libvirt's. */
+static void test_libvirt_away(void **state)
+{
+	struct lb_err err;
+
+	(void)state;
+	assert_int_equal(adopt("auto", &err), LB_ENOTFOUND);
+	start();
+	assert_int_equal(adopt("auto", &err), 0);
+	assert_int_equal(adopt("auto", &err), LB_ENOTFOUND);
+	write_file("vda.qcow2", "");
+	assert_int_equal(adopt("auto", &err), LB_EAGAIN);
+	/* it may run: who has forgotten how to ask must not say that it does not */
+	assert_int_equal(adopt("vmcore", &err), LB_EUNSUPPORTED);
+	assert_non_null(strstr(err.msg, "libvirt, which is not configured"));
+}
+
 static int prepare(const char *driver, const char *vm_program, const void *memory,
 		   struct lb_err *err)
 {
@@ -383,6 +442,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_started_twice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_records_of_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_cannot_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_libvirt_away, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drivers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_auto, setup, teardown),
 	};

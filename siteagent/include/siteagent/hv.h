@@ -109,14 +109,15 @@ int sa_hv_prepare(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_
 const char *sa_hv_why(const struct sa_hv_machine *m);
 const char *sa_hv_driver(const struct sa_hv_machine *m);
 /* After a crash of the agent: the machine prepared as @cfg->name in @cfg->dir, whatever its state.
- * Errors: LB_ENOTFOUND (then prepare again: a half-made one is cleaned up by it). */
+ * Errors: LB_ENOTFOUND (then prepare again: a half-made one is cleaned up by it), LB_EUNSUPPORTED
+ * (of a driver that is not configured any more), LB_EAGAIN (libvirt's, and not reachable). */
 int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv_boot_cfg *cfg,
 		struct lb_err *err);
 int sa_hv_start(struct sa_hv_machine *m, struct lb_err *err); /* running already: 0 */
 int sa_hv_pause(struct sa_hv_machine *m, struct lb_err *err);
 int sa_hv_resume(struct sa_hv_machine *m, struct lb_err *err);
 /* Power off, now; then take the definition away. Idempotent. The overlays stay unless
- * @remove_overlays. */
+ * @remove_overlays: then nothing is left to be adopted. */
 int sa_hv_stop(struct sa_hv_machine *m, bool remove_overlays, struct lb_err *err);
 /* Drops our handle only: a running machine runs on. NULL is allowed. */
 void sa_hv_machine_destroy(struct sa_hv_machine *m);

@@ -9,6 +9,7 @@
 #include <libvirt/libvirt.h>
 #include <libxml/tree.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -16,8 +17,10 @@ enum {
 	SA_LV_XML_MAX = 1024 * 1024
 };
 
-/* Errors: LB_EAGAIN (not reachable). */
+/* Errors: LB_EAGAIN (not reachable, or libvirtd hangs: it has 15 s to answer), LB_ENOMEM. */
 int sa_lv_open(virConnectPtr *out, const char *uri, struct lb_err *err);
+/* The same with another limit. */
+int sa_lv_open_within(virConnectPtr *out, const char *uri, uint64_t limit_ns, struct lb_err *err);
 /* Set @err from libvirt's last error of this thread: LB_ENOTFOUND for a domain that is not there,
  * else @code. */
 int sa_lv_fail(struct lb_err *err, enum lb_code code, const char *fmt, ...) LB_PRINTF(3, 4);

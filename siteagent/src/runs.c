@@ -9,8 +9,6 @@
 #include "base/loop.h"
 #include "runs_int.h"
 
-#define RUNS_KEPT 200u
-
 struct sa_run *sa_run_of(struct sa_runs *r, const struct rb_run *run)
 {
 	for (struct sa_run *s = r->first; s != NULL; s = s->next)
@@ -164,6 +162,16 @@ static void adopt(struct sa_run *s)
 	*at = s;
 }
 
+/* Machines of it are there, or may be: they are watched, and started again, by what the run knows;
+ * or they are a drill's and still to be removed. */
+static bool has_machines(const struct sa_run *s)
+{
+	for (const struct sa_boot *b = s->boots; b != NULL; b = b->next)
+		if (b->state != SA_BOOT_CLEANED)
+			return true;
+	return false;
+}
+
 /* Only the memory of old runs goes, not their logs. */
 static void forget_old(struct sa_runs *r)
 {
@@ -173,7 +181,8 @@ static void forget_old(struct sa_runs *r)
 	while (*p != NULL) {
 		struct sa_run *s = *p;
 
-		if (!sa_run_ended(s) || s->cleaning || s->verbs != NULL || kept++ < RUNS_KEPT) {
+		if (!sa_run_ended(s) || s->cleaning || s->verbs != NULL || has_machines(s) ||
+		    kept++ < r->kept) {
 			p = &s->next;
 			continue;
 		}
@@ -509,6 +518,7 @@ int sa_runs_create(struct sa_runs **out, struct sa_agent *a, struct lb_err *err)
 	r->agent = a;
 	r->exec_grace_ns = SA_EXEC_GRACE_NS;
 	r->preempt_grace_ns = SA_PREEMPT_GRACE_NS;
+	r->kept = SA_RUNS_KEPT;
 	sa_verbs_init(&r->verbs);
 	rc = lb_fs_mkdir(a->state, "runs", err);
 	if (rc == 0)

@@ -30,6 +30,7 @@
 #define SA_RUN_GROUPS_MAX   16u /* groups of one run whose start is remembered for the report */
 #define SA_EXEC_GRACE_NS    (5ull * 1000000000ull)
 #define SA_PREEMPT_GRACE_NS (10ull * 1000000000ull)
+#define SA_RUNS_KEPT        200u
 
 enum sa_boot_state {      /* stored by name */
 	SA_BOOT_PREPARED, /* something of it may exist */
@@ -105,6 +106,7 @@ struct sa_runs {
 	bool preempt_over;
 	uint64_t exec_grace_ns;    /* SIGTERM to SIGKILL */
 	uint64_t preempt_grace_ns; /* a failover's boots wait at most this long for drills */
+	unsigned kept;             /* of ended runs that have no machines, so many stay in memory */
 };
 
 /* runs.c: false while a drill that was pre-empted still holds machines and its time is not up. */

@@ -659,6 +659,37 @@ static void test_start_on_a_full_disk(void **state)
 	print_message("%u operations\n", (unsigned)ops);
 }
 
+/* ---- old runs ---- */
+
+/* However many runs came after it: what a failover booted is this site's production. */
+static void test_old_runs(void **state)
+{
+	static const char only_report[] =
+		"apiVersion: lifeboat/v1\nkind: Runbook\nname: r\nmodes: [drill]\n"
+		"steps: [{id: report, action: report, timeout: 10s}]\n";
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char real[LB_ID_TEXT], id[LB_ID_TEXT];
+	unsigned n = 0;
+	json_t *o;
+
+	must(life_begin(w, &err), &err);
+	w->agent.runs->kept = 2;
+	must(start(w, both, "failover", real, &err), &err);
+	run_until(w, all_over);
+	for (int i = 0; i < 5; i++) {
+		must(start(w, only_report, "drill", id, &err), &err);
+		run_until(w, all_over);
+	}
+	for (const struct sa_run *s = w->agent.runs->first; s != NULL; s = s->next)
+		n++;
+	assert_int_equal(n, 4); /* it, two, and the newest */
+	o = sa_runs_console_json(w->agent.runs, real, "db");
+	assert_non_null(o);
+	json_decref(o);
+	life_end(w);
+}
+
 /* ---- exec ---- */
 
 static bool exec_said(struct world *w)
@@ -729,6 +760,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_preempt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_on_a_full_disk, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exec_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
 	};

@@ -266,14 +266,10 @@ static int check_no_failover(struct sa_runs *r, struct lb_err *err)
 				      rb_mode_name(s->mode));
 }
 
+/* It is over or was told so, and its machines are not gone yet. */
 static bool is_in_way(const struct sa_run *s)
 {
-	if (s->mode != RB_DRILL || !s->preempted)
-		return false;
-	for (const struct sa_boot *b = s->boots; b != NULL; b = b->next)
-		if (b->state != SA_BOOT_CLEANED)
-			return true;
-	return false;
+	return s->mode == RB_DRILL && (s->preempted || sa_run_ended(s)) && has_machines(s);
 }
 
 bool sa_runs_may_boot(const struct sa_runs *r)
@@ -466,24 +462,33 @@ static void reopen(struct sa_runs *r, const char *name)
 	sa_run_start_load(s);
 }
 
-/* When all are known: what was under way goes on, what a drill left is removed. */
+static void resume(struct sa_run *s)
+{
+	struct lb_err err = {0};
+
+	if (s->live) {
+		lb_log(LB_LOG_WARN, "run", "resumed", "run=%s", s->id, NULL);
+		if (rb_run_pump(s->run, &err) != 0)
+			failed(s, &err);
+	}
+	sa_verbs_settle(s);
+}
+
+/* When all are known: what was under way goes on, what a drill left is removed. A failover comes
+ * last, so that its boots find what is in their way: the agent may have died before it had told
+ * every drill. */
 static void resume_all(struct sa_runs *r)
 {
-	const struct sa_run *real;
+	const struct sa_run *real = live_failover(r);
 
-	for (struct sa_run *s = r->first; s != NULL; s = s->next) {
-		struct lb_err err = {0};
-
-		if (s->live) {
-			lb_log(LB_LOG_WARN, "run", "resumed", "run=%s", s->id, NULL);
-			if (rb_run_pump(s->run, &err) != 0)
-				failed(s, &err);
-		}
-		sa_verbs_settle(s);
-	}
-	real = live_failover(r);
-	if (real != NULL) /* the agent died before it had told every drill */
+	for (struct sa_run *s = r->first; s != NULL; s = s->next)
+		if (s->mode == RB_DRILL)
+			resume(s);
+	if (real != NULL)
 		preempt_drills(r, real);
+	for (struct sa_run *s = r->first; s != NULL; s = s->next)
+		if (s->mode != RB_DRILL)
+			resume(s);
 }
 
 struct names {

@@ -212,6 +212,19 @@ int sa_hv_adopt(struct sa_hv *hv, struct sa_hv_machine **out, const struct sa_hv
 	return rc != 0 ? rc : handle(out, cfg);
 }
 
+static bool is_drills(const struct fh_machine *m)
+{
+	return strncmp(m->name, "drill-", 6) == 0;
+}
+
+static bool a_drill_is_there(void)
+{
+	for (unsigned i = 0; i < FH_MACHINES; i++)
+		if (the->machine[i].defined && is_drills(&the->machine[i]))
+			return true;
+	return false;
+}
+
 int sa_hv_start(struct sa_hv_machine *h, struct lb_err *err)
 {
 	int rc = instant(err);
@@ -223,6 +236,8 @@ int sa_hv_start(struct sa_hv_machine *h, struct lb_err *err)
 
 	if (!m->defined)
 		broken("started but not defined", h->name);
+	if (!is_drills(m) && a_drill_is_there())
+		broken("started beside a drill", h->name);
 	m->starts += m->running ? 0 : 1;
 	m->running = true;
 	unlock();
@@ -253,6 +268,16 @@ int sa_hv_resume(struct sa_hv_machine *m, struct lb_err *err)
 	return lb_err_set(err, LB_EUNSUPPORTED, 0, "resume");
 }
 
+static bool stops_are_held(void)
+{
+	bool held;
+
+	lock();
+	held = the->hold_stops;
+	unlock();
+	return held;
+}
+
 int sa_hv_stop(struct sa_hv_machine *h, bool remove_overlays, struct lb_err *err)
 {
 	int rc = instant(err);
@@ -260,6 +285,8 @@ int sa_hv_stop(struct sa_hv_machine *h, bool remove_overlays, struct lb_err *err
 	(void)remove_overlays;
 	if (rc != 0)
 		return rc;
+	while (stops_are_held())
+		(void)poll(NULL, 0, 1);
 	lock();
 	struct fh_machine *m = slot(h->name);
 

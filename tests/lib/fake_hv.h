@@ -5,6 +5,7 @@
  *
  * Every call is two operations of @fs, one before and one after its effect: with
  * lb_memfs_cut_at_op() the agent dies at either side of it. While @fs is cut nothing has an effect.
+ * A machine that is no drill's and is started beside one of a drill is something that must not be.
  * Thread: any.
  */
 #ifndef TESTS_FAKE_HV_H
@@ -45,6 +46,7 @@ struct fake_hv {
 	unsigned probes;      /* that began */
 	unsigned fail_probes; /* so many probes fail first */
 	unsigned fail_stops;  /* so many stops fail first */
+	bool hold_stops;      /* nothing is stopped as long as it is set */
 	char broken[200];     /* first thing seen that must never be, "" none */
 };
 

@@ -49,6 +49,7 @@ struct world {
 	struct lb_timer *tick;
 	bool (*until)(struct world *w);
 	uint64_t give_up_ns;
+	unsigned turns;
 	bool met;
 };
 
@@ -571,6 +572,13 @@ static bool failover_over(struct world *w)
 	return false;
 }
 
+static void let_probes(struct world *w, bool hang)
+{
+	(void)pthread_mutex_lock(&w->hv.lock);
+	w->hv.hang_probes = hang;
+	(void)pthread_mutex_unlock(&w->hv.lock);
+}
+
 static void test_preempt(void **state)
 {
 	struct world *w = *state;
@@ -583,9 +591,7 @@ static void test_preempt(void **state)
 	must(start(w, both, "drill", drill, &err), &err);
 	run_until(w, probing);
 	assert_true(w->met);
-	(void)pthread_mutex_lock(&w->hv.lock);
-	w->hv.hang_probes = false;
-	(void)pthread_mutex_unlock(&w->hv.lock);
+	let_probes(w, false);
 	must(start(w, both, "failover", real, &err), &err);
 	run_until(w, failover_over);
 	assert_true(w->met);
@@ -596,6 +602,88 @@ static void test_preempt(void **state)
 	assert_int_equal(fake_hv_running(&w->hv), 2); /* the failover's */
 	assert_string_equal(w->hv.broken, "");
 	life_end(w);
+}
+
+static bool cleaning(struct world *w)
+{
+	return w->agent.runs->first->cleaning;
+}
+
+static void hold_stops(struct world *w, bool hold)
+{
+	(void)pthread_mutex_lock(&w->hv.lock);
+	w->hv.hold_stops = hold;
+	(void)pthread_mutex_unlock(&w->hv.lock);
+}
+
+/* The failover could boot for a while now, if it did not wait. */
+static bool could_boot(struct world *w)
+{
+	struct rb_step_status st;
+
+	rb_run_step_status(w->agent.runs->first->run, 1, &st);
+	w->turns += st.view.state == RB_STEP_RUNNING ? 1 : 0;
+	return w->turns > 50;
+}
+
+/* A drill that has just ended has its memory still. */
+static void test_after_drill(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char drill[LB_ID_TEXT], real[LB_ID_TEXT];
+
+	hold_stops(w, true);
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "drill", drill, &err), &err);
+	run_until(w, cleaning);
+	assert_true(w->met);
+	must(start(w, both, "failover", real, &err), &err);
+	run_until(w, could_boot);
+	hold_stops(w, false);
+	run_until(w, all_over);
+	assert_true(w->met);
+	assert_string_equal(w->hv.broken, "");
+	assert_int_equal(fake_hv_running(&w->hv), 2);
+	life_end(w);
+}
+
+/* The agent dies at operation @k of a failover's begin, beside a drill. */
+static bool preempt_twice(struct world *w, uint64_t k)
+{
+	char drill[LB_ID_TEXT], real[LB_ID_TEXT];
+	struct lb_err err = {0};
+	bool died, begun;
+
+	new_disk(w);
+	must(life_begin(w, &err), &err);
+	let_probes(w, true);
+	must(start(w, both, "drill", drill, &err), &err);
+	run_until(w, probing);
+	lb_memfs_cut_at_op(w->disk, lb_memfs_ops(w->disk) + k);
+	begun = start(w, both, "failover", real, &err) == 0;
+	let_probes(w, false);
+	if (begun)
+		run_until(w, over_or_dead);
+	died = lb_memfs_is_cut(w->disk);
+	life_end(w);
+	lb_memfs_power_cut(w->disk, k);
+	err = (struct lb_err){0};
+	must(life_begin(w, &err), &err);
+	run_until(w, all_over);
+	if (!w->met || w->hv.broken[0] != '\0')
+		fail_msg("killed at %u: %s", (unsigned)k, w->met ? w->hv.broken : "stuck");
+	life_end(w);
+	return died;
+}
+
+static void test_kill_preempt(void **state)
+{
+	uint64_t k = 1;
+
+	while (preempt_twice(*state, k))
+		k++;
+	assert_true(k > 100);
 }
 
 static void test_one_failover(void **state)
@@ -758,6 +846,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ladder, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preempt, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_after_drill, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kill_preempt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_on_a_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_runs, setup, teardown),

@@ -82,6 +82,7 @@ static int serve_disk(struct sa_agent *a, struct sa_boot *b, const struct rep_ma
 	return 0;
 }
 
+/* Their number says that the machine may be defined, so it is not touched unless all are served. */
 static int serve_disks(struct sa_agent *a, struct sa_boot *b, const struct rep_manifest *m,
 		       struct lb_err *err)
 {
@@ -96,7 +97,8 @@ static int serve_disks(struct sa_agent *a, struct sa_boot *b, const struct rep_m
 		rc = serve_disk(a, b, mv, n, err);
 		n += rc == 0;
 	}
-	b->disks = n;
+	if (rc == 0)
+		b->disks = n;
 	return rc;
 }
 

@@ -416,6 +416,11 @@ int sa_view_serve(struct sa_views *views, const char *dir, const struct lb_hash 
 	if (rc != 0)
 		return rc;
 	lock();
+	if (the->fail_serves > 0) {
+		the->fail_serves--;
+		unlock();
+		return lb_err_set(err, LB_EIO, 0, "nbdkit ended");
+	}
 	struct fh_view *v = view_slot(dir, volume_name);
 
 	if (v->alive && !lb_hash_equal(&v->point, point))

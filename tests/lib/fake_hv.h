@@ -46,6 +46,7 @@ struct fake_hv {
 	unsigned probes;      /* that began */
 	unsigned fail_probes; /* so many probes fail first */
 	unsigned fail_stops;  /* so many stops fail first */
+	unsigned fail_serves; /* so many views fail first */
 	bool hold_stops;      /* nothing is stopped as long as it is set */
 	char broken[200];     /* first thing seen that must never be, "" none */
 };

@@ -564,6 +564,35 @@ static void test_drill_left_over(void **state)
 	life_end(w);
 }
 
+/* The agent comes back to a drill's machine that runs, and cannot serve its disk any more: the step
+ * fails, but the machine is there and must go. */
+static void test_drill_unserved(void **state)
+{
+	static const char one[] =
+		"apiVersion: lifeboat/v1\nkind: Runbook\nname: one\nmodes: [drill]\nsteps:\n"
+		"  - {id: db, action: boot, machine: db, timeout: 30s, retries: 0,\n"
+		"     on_failure: continue, probes: [{serial: up, within: 30s}]}\n";
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+
+	w->hv.hang_probes = true;
+	must(life_begin(w, &err), &err);
+	must(start(w, one, "drill", id, &err), &err);
+	run_until(w, probing);
+	assert_true(w->met);
+	assert_int_equal(fake_hv_running(&w->hv), 1);
+	life_end(w);
+	w->hv.fail_serves = 1;
+	must(life_begin(w, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	assert_int_equal(w->hv.fail_serves, 0);
+	assert_int_equal(fake_hv_running(&w->hv), 0);
+	assert_int_equal(fake_hv_views(&w->hv), 0);
+	life_end(w);
+}
+
 static bool failover_over(struct world *w)
 {
 	for (const struct sa_run *s = w->agent.runs->first; s != NULL; s = s->next)
@@ -845,6 +874,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kill_and_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ladder, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_left_over, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drill_unserved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preempt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_after_drill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_preempt, setup, teardown),

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,7 +20,8 @@
 #include "proc_int.h"
 
 #define AGAIN_NS   (200ull * 1000000u)
-#define ATTEMPT_MS 2000
+#define ATTEMPT_NS (2000ull * 1000000u)
+#define NS_PER_MS  1000000u
 #define LINE_BYTES 1024u
 
 /* One probe under way. */
@@ -45,22 +47,31 @@ static bool line_matches(struct probing *pr, const char *line, size_t len)
 	return strstr(pr->line, pr->p->text) != NULL;
 }
 
+static void no_nuls(char *p, size_t len) /* a guest may print them */
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i] == '\0')
+			p[i] = ' ';
+}
+
 /* Whole lines from where the last attempt ended; an unfinished one is looked at, and again when it
  * grows. */
 static bool scan_log(struct probing *pr, int fd)
 {
 	char buf[16384];
+	struct stat st;
 	ssize_t n;
 
+	/* who keeps it short (lifeboat-vm, virtlogd) begins it anew */
+	if (fstat(fd, &st) == 0 && st.st_size < pr->scanned)
+		pr->scanned = 0;
 	while ((n = pread(fd, buf, sizeof(buf), pr->scanned)) > 0) {
 		size_t at = 0, len = (size_t)n;
 
+		no_nuls(buf, len);
 		for (char *nl; (nl = memchr(buf + at, '\n', len - at)) != NULL;) {
 			size_t line = (size_t)(nl - (buf + at));
 
-			for (size_t i = at; i < at + line; i++) /* a guest may print NULs */
-				if (buf[i] == '\0')
-					buf[i] = ' ';
 			if (line_matches(pr, buf + at, line))
 				return true;
 			at += line + 1;
@@ -115,11 +126,12 @@ static int socket_in(const char *netns, int family)
 	return w.fd;
 }
 
-static bool wait_for(int fd, short what)
+static bool wait_for(int fd, short what, uint64_t until)
 {
 	struct pollfd p = {.fd = fd, .events = what};
+	uint64_t now = lb_monotonic_ns();
 
-	return poll(&p, 1, ATTEMPT_MS) == 1;
+	return now < until && poll(&p, 1, (int)((until - now) / NS_PER_MS) + 1) == 1;
 }
 
 static bool connect_to(int fd, const struct sockaddr *a, socklen_t len)
@@ -129,16 +141,18 @@ static bool connect_to(int fd, const struct sockaddr *a, socklen_t len)
 
 	if (connect(fd, a, len) == 0)
 		return true;
-	return errno == EINPROGRESS && wait_for(fd, POLLOUT) &&
+	return errno == EINPROGRESS && wait_for(fd, POLLOUT, lb_monotonic_ns() + ATTEMPT_NS) &&
 	       getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && e == 0;
 }
 
-/* The first line that comes; false when none does in time. */
+/* The first line that comes, or what came of it in time; false when nothing did. The time is that
+ * of the whole line: a guest may drip it. */
 static bool read_line(struct probing *pr, int fd)
 {
+	uint64_t until = lb_monotonic_ns() + ATTEMPT_NS;
 	size_t n = 0;
 
-	while (n < sizeof(pr->line) - 1 && wait_for(fd, POLLIN)) {
+	while (n < sizeof(pr->line) - 1 && wait_for(fd, POLLIN, until)) {
 		ssize_t got = recv(fd, pr->line + n, sizeof(pr->line) - 1 - n, 0);
 
 		if (got <= 0)
@@ -242,29 +256,46 @@ static const char *probe_name(enum sa_probe_kind k)
 	return "?";
 }
 
+static bool is_off(struct sa_hv_machine *m, bool *known)
+{
+	enum sa_hv_state st = SA_HV_RUNNING;
+
+	*known = sa_hv_state(m, &st, NULL) == 0;
+	return *known && (st == SA_HV_OFF || st == SA_HV_GONE);
+}
+
+/* A console keeps what a machine said before it went off: the machine must be there too. */
+static bool passes(struct probing *pr, bool *off)
+{
+	bool seen = attempt(pr), known = false;
+
+	*off = is_off(pr->m, &known);
+	return seen && !*off && (known || pr->p->kind != SA_PROBE_SERIAL);
+}
+
 int sa_hv_probe(struct sa_hv_machine *m, const struct sa_probe *p, char *seen, size_t seen_len,
 		const bool *cancel, struct lb_err *err)
 {
 	struct probing pr = {.m = m, .p = p};
 	uint64_t until = lb_monotonic_ns() + p->timeout_ns;
-	enum sa_hv_state st = SA_HV_RUNNING;
 	char last[160];
+	bool off = false;
 	int rc = check_probe(m, p, err);
 
 	if (rc != 0)
 		return rc;
-	while (!attempt(&pr)) {
+	while (!passes(&pr, &off)) {
 		(void)lb_text_escape(last, sizeof(last), pr.line);
+		if (off)
+			return lb_err_set(err, LB_ECLOSED, 0,
+					  "machine %s went off, last seen: %.100s", m->name,
+					  last[0] != '\0' ? last : "nothing");
 		if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED))
 			return lb_err_set(err, LB_ECANCELED, 0, "probe of %s cancelled", m->name);
 		if (lb_monotonic_ns() >= until)
 			return lb_err_set(err, LB_ETIMEDOUT, 0,
 					  "%s probe of %s did not pass in time, last seen: %.100s",
 					  probe_name(p->kind), m->name,
-					  last[0] != '\0' ? last : "nothing");
-		if (sa_hv_state(m, &st, NULL) == 0 && (st == SA_HV_OFF || st == SA_HV_GONE))
-			return lb_err_set(err, LB_ECLOSED, 0,
-					  "machine %s went off, last seen: %.100s", m->name,
 					  last[0] != '\0' ? last : "nothing");
 		sa_nap(AGAIN_NS);
 	}

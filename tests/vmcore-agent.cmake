@@ -37,6 +37,10 @@ lb_fuzz(vmlaunch fuzz/fuzz_vmlaunch.c DEPS vmcore_ctl)
 add_test(NAME e2e.vm COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/vm.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 set_tests_properties(e2e.vm PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 180)
 
+# Six machines booted at the same time.
+add_test(NAME e2e.many COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/e2e/many.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+set_tests_properties(e2e.many PROPERTIES LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 180)
+
 # The same with a real guest on KVM: the demo's second part. The judge is plain: it computes what the guest computes.
 add_executable(payload_check e2e/payload_check.c)
 target_include_directories(payload_check PRIVATE guests/payload)

@@ -17,6 +17,9 @@
 #include "vms_int.h"
 
 #define POOL_THREADS 4u
+/* A step's time runs while it waits for a worker, and a machine's boot and probes keep one for
+ * minutes: so there is one for each that a runbook starts at a time, up to what a pool can have. */
+#define SLOW_THREADS 64u
 
 size_t sa_read_text(const char *path, char *out, size_t out_bytes)
 {
@@ -223,6 +226,8 @@ static int start_services(struct sa_agent *a, struct lb_err *err)
 	int rc = lb_pool_create(&a->pool, a->loop, POOL_THREADS, err);
 
 	if (rc == 0)
+		rc = lb_pool_create(&a->slow, a->loop, SLOW_THREADS, err);
+	if (rc == 0)
 		rc = sa_enrol_create(&a->enrol, a->env, a->loop, a->ident, a->cfg, on_joined, a,
 				     err);
 	find_vm_program(a);
@@ -283,11 +288,12 @@ void sa_agent_destroy(struct sa_agent *a)
 	if (a == NULL)
 		return;
 	sa_api_destroy(a->api);
-	sa_runs_stop(a->runs); /* so that the pool ends soon */
+	sa_runs_stop(a->runs); /* so that the pools end soon */
 	sa_jobs_destroy(a->jobs);
 	if (a->cfg != NULL || a->group != NULL)
 		sa_protect_stop(a);
 	lb_pool_destroy(a->pool);
+	lb_pool_destroy(a->slow);
 	sa_runs_destroy(a->runs); /* its verbs were the pool's */
 	sa_join_drop(a);
 	sa_vmwatch_destroy(a->vmwatch);

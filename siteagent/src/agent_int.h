@@ -96,7 +96,8 @@ struct sa_heard {
 struct sa_agent {
 	struct lb_env *env;
 	struct lb_loop *loop;
-	struct lb_pool *pool; /* quick blocking work: prepare, boot, probe */
+	struct lb_pool *pool; /* quick blocking work: orders to machines, looks at them, joins */
+	struct lb_pool *slow; /* what may take minutes: prepare, boot, probe */
 	struct sa_config *cfg;
 	struct lb_fs *state; /* cfg->state_dir */
 	struct lb_file *lock;
@@ -247,8 +248,8 @@ void sa_view_stop_all(struct sa_views *v, const char *dir);
 /* runs.c and verbs.c: runbook runs of this site. */
 int sa_runs_create(struct sa_runs **out, struct sa_agent *a,
 		   struct lb_err *err); /* resumes what was under way */
-/* The agent stops: sa_runs_stop(), lb_pool_destroy(), sa_runs_destroy(), in this order. What was
- * under way goes on in the next process. */
+/* The agent stops: sa_runs_stop(), the end of the slow pool, sa_runs_destroy(), in this order. What
+ * was under way goes on in the next process. */
 void sa_runs_stop(struct sa_runs *r);
 void sa_runs_destroy(struct sa_runs *r);
 struct sa_run_request {

@@ -440,7 +440,7 @@ static void prepare(struct sa_protected *g)
 		return; /* the retry timer comes again */
 	p->g = g;
 	g->preparing = true;
-	lb_pool_submit(g->agent->pool, prepare_work, on_prepared, p);
+	lb_pool_submit(g->agent->slow, prepare_work, on_prepared, p);
 }
 
 /* ---- start and stop ---- */
@@ -581,7 +581,7 @@ int sa_protect_start(struct sa_agent *a, struct lb_err *err)
 }
 
 /* Order: nobody may be inside a driver when it is destroyed, so engines (their workers) and the
- * pool end first. */
+ * pools end first. */
 void sa_protect_stop(struct sa_agent *a)
 {
 	lb_timer_destroy(a->retry);
@@ -593,7 +593,8 @@ void sa_protect_stop(struct sa_agent *a)
 	for (size_t i = 0; i < a->links; i++)
 		rep_source_destroy(a->link[i].engine);
 	lb_pool_destroy(a->pool);
-	a->pool = NULL;
+	lb_pool_destroy(a->slow);
+	a->pool = a->slow = NULL;
 	for (size_t i = 0; i < a->groups; i++)
 		members_destroy(&a->group[i]);
 	free(a->group);

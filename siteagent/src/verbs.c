@@ -554,7 +554,7 @@ static int boot(struct verb *v, struct lb_err *err)
 	if (rc != 0)
 		return rc;
 	v->on_machine = true;
-	lb_pool_submit(a->pool, boot_work, boot_done, v);
+	lb_pool_submit(a->slow, boot_work, boot_done, v);
 	return 1;
 }
 
@@ -613,7 +613,7 @@ static int on_booted(struct verb *v, lb_loop_fn work, lb_loop_fn done, struct lb
 				  v->step->machine);
 	v->boot = *b;
 	v->on_machine = true;
-	lb_pool_submit(agent_of(v)->pool, work, done, v);
+	lb_pool_submit(agent_of(v)->slow, work, done, v);
 	return 1;
 }
 
@@ -866,7 +866,7 @@ void sa_verbs_settle(struct sa_run *s)
 	}
 	s->cleaning = true;
 	s->clean = c;
-	lb_pool_submit(s->runs->agent->pool, clean_work, clean_done, c);
+	lb_pool_submit(s->runs->agent->slow, clean_work, clean_done, c);
 }
 
 void sa_verbs_drop(struct sa_run *s)

@@ -114,9 +114,9 @@ static int life_begin(struct world *w, struct lb_err *err)
 	int rc;
 
 	must(lb_loop_create(&a->loop, err), err);
-	must(lb_pool_create(&a->pool, a->loop, WORKERS, err), err);
+	must(lb_pool_create(&a->slow, a->loop, WORKERS, err), err);
 	for (unsigned i = 0; i < WORKERS; i++)
-		lb_pool_submit(a->pool, pass_gate, NULL, w);
+		lb_pool_submit(a->slow, pass_gate, NULL, w);
 	a->hv = fake_hv_handle(&w->hv);
 	rc = sa_roles_open(&a->roles, a->env, a->state, err);
 	return rc != 0 ? rc : sa_runs_create(&a->runs, a, err);
@@ -127,7 +127,7 @@ static void life_end(struct world *w)
 	struct sa_agent *a = &w->agent;
 
 	sa_runs_stop(a->runs);
-	lb_pool_destroy(a->pool);
+	lb_pool_destroy(a->slow);
 	sa_runs_destroy(a->runs);
 	a->runs = NULL;
 	sa_roles_close(a->roles);

@@ -376,6 +376,22 @@ static int publish(struct sa_run *s, const struct sa_boot *b, struct lb_err *err
 	return 0;
 }
 
+/* A drill's machine is not the one it comes from. A name that is too long for that is cut, and told
+ * from another that begins like it by its step. */
+static void name_domain(struct verb *v)
+{
+	struct sa_boot *b = &v->boot;
+	const char *run = v->run->id, *machine = v->step->machine;
+
+	if (v->mode != RB_DRILL)
+		memcpy(b->domain, machine, sizeof(b->domain));
+	else if (strlen(machine) < sizeof(b->domain) - sizeof(DRILL_PREFIX "-12345678-") + 1)
+		(void)snprintf(b->domain, sizeof(b->domain), DRILL_PREFIX "-%.8s-%.49s", run, machine);
+	else
+		(void)snprintf(b->domain, sizeof(b->domain), DRILL_PREFIX "-%.8s-%" PRIu32 "-%.38s",
+			       run, v->token.step, machine);
+}
+
 static void name_boot(struct verb *v)
 {
 	struct sa_boot *b = &v->boot;
@@ -385,11 +401,7 @@ static void name_boot(struct verb *v)
 	memcpy(b->run, v->run->id, sizeof(b->run));
 	sa_boot_path(rel, sizeof(rel), v->run->id, v->token.step);
 	(void)snprintf(b->dir, sizeof(b->dir), "%.200s/%s", agent_of(v)->cfg->state_dir, rel);
-	if (v->mode == RB_DRILL)
-		(void)snprintf(b->domain, sizeof(b->domain), DRILL_PREFIX "-%.8s-%.40s", v->run->id,
-			       v->step->machine);
-	else
-		memcpy(b->domain, v->step->machine, sizeof(b->domain));
+	name_domain(v);
 }
 
 /* v->boot: the one recorded for this attempt, or a new one with its point chosen. */

@@ -52,7 +52,7 @@ struct sf_where { /* a copy of this block in the store, for ref runs */
 struct sf_volume {
 	struct lb_id machine, volume;
 	char name[8];
-	char machine_name[16]; /* "db01" unless the test says otherwise */
+	char machine_name[65]; /* "db01" unless the test says otherwise */
 	uint32_t blocks;
 	uint8_t *image;
 	struct sf_where *where;

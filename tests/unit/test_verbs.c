@@ -27,6 +27,12 @@ static const char json[] =
 	"{\"name\":\"db\",\"domain_xml\":\"<domain/>\",\"address\":\"10.0.0.1\"},"
 	"{\"name\":\"app\",\"domain_xml\":\"<domain/>\"}]}";
 
+/* Two that differ in their last character. */
+#define LONG "prod-tokyo-dc1-rack12-erp-application-server-number-"
+static const char long_json[] = "{\"format\":1,\"machines\":["
+				"{\"name\":\"" LONG "1\",\"domain_xml\":\"<domain/>\"},"
+				"{\"name\":\"" LONG "2\",\"domain_xml\":\"<domain/>\"}]}";
+
 static const char both[] =
 	"apiVersion: lifeboat/v1\nkind: Runbook\nname: both\nrto: 2m\nmodes: [drill, failover]\n"
 	"steps:\n"
@@ -152,14 +158,16 @@ static void role_begin(struct world *w)
 	sa_roles_close(roles);
 }
 
-static void fixture_group(struct world *w)
+static void fixture_group(struct world *w, bool long_names)
 {
 	struct sf_group *g = &w->group[0];
 
 	sf_group_init(g, 0, 2, 16, 11);
-	g->machine_json = json;
-	(void)snprintf(g->vol[0].machine_name, sizeof(g->vol[0].machine_name), "db");
-	(void)snprintf(g->vol[1].machine_name, sizeof(g->vol[1].machine_name), "app");
+	g->machine_json = long_names ? long_json : json;
+	(void)snprintf(g->vol[0].machine_name, sizeof(g->vol[0].machine_name), "%s",
+		       long_names ? LONG "1" : "db");
+	(void)snprintf(g->vol[1].machine_name, sizeof(g->vol[1].machine_name), "%s",
+		       long_names ? LONG "2" : "app");
 }
 
 static void open_trust(struct world *w)
@@ -192,7 +200,7 @@ static void new_disk(struct world *w)
 	role_begin(w);
 }
 
-static int setup(void **state)
+static int set_up(void **state, bool long_names)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	struct rep_store_cfg cfg = {.segment_bytes = 1 << 20};
@@ -206,7 +214,7 @@ static int setup(void **state)
 	a->cfg = &w->cfg;
 	(void)snprintf(w->cfg.site, sizeof(w->cfg.site), "osaka");
 	(void)snprintf(w->cfg.state_dir, sizeof(w->cfg.state_dir), "%s", w->dir);
-	fixture_group(w);
+	fixture_group(w, long_names);
 	open_trust(w);
 	must(lb_memfs_create(&w->store_disk, 6, &err), &err);
 	must(rep_store_open(&a->store, a->env, w->store_disk, &cfg, &err), &err);
@@ -215,6 +223,16 @@ static int setup(void **state)
 	new_disk(w);
 	*state = w;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return set_up(state, false);
+}
+
+static int setup_long(void **state)
+{
+	return set_up(state, true);
 }
 
 static void remove_tree(const char *path)
@@ -564,6 +582,38 @@ static void test_drill_left_over(void **state)
 	life_end(w);
 }
 
+static void let_probes(struct world *w, bool hang)
+{
+	(void)pthread_mutex_lock(&w->hv.lock);
+	w->hv.hang_probes = hang;
+	(void)pthread_mutex_unlock(&w->hv.lock);
+}
+
+/* Names that leave no room for the drill's own are still two names. */
+static void test_long_names(void **state)
+{
+	static const char text[] =
+		"apiVersion: lifeboat/v1\nkind: Runbook\nname: l\n"
+		"modes: [drill]\nsteps:\n"
+		"  - {id: a, action: boot, machine: " LONG "1, timeout: 30s}\n"
+		"  - {id: b, action: boot, machine: " LONG "2, timeout: 30s}\n"
+		"  - {id: check, action: probe, machine: " LONG "1,\n"
+		"     needs: [a, b], timeout: 30s, probes: [{serial: up, within: 30s}]}\n";
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+
+	w->hv.hang_probes = true;
+	must(life_begin(w, &err), &err);
+	must(start(w, text, "drill", id, &err), &err);
+	run_until(w, probing);
+	assert_true(w->met);
+	assert_int_equal(fake_hv_running(&w->hv), 2);
+	assert_string_equal(w->hv.broken, "");
+	let_probes(w, false);
+	life_end(w);
+}
+
 /* The agent comes back to a drill's machine that runs, and cannot serve its disk any more: the step
  * fails, but the machine is there and must go. */
 static void test_drill_unserved(void **state)
@@ -599,13 +649,6 @@ static bool failover_over(struct world *w)
 		if (s->mode != RB_DRILL && over(s))
 			return true;
 	return false;
-}
-
-static void let_probes(struct world *w, bool hang)
-{
-	(void)pthread_mutex_lock(&w->hv.lock);
-	w->hv.hang_probes = hang;
-	(void)pthread_mutex_unlock(&w->hv.lock);
 }
 
 static void test_preempt(void **state)
@@ -874,6 +917,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kill_and_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ladder, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_left_over, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_names, setup_long, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_unserved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_preempt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_after_drill, setup, teardown),

@@ -33,6 +33,8 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "runs_int.h"
+#include "vmrun_int.h"
+#include "vms_int.h"
 
 #define DRILL_PREFIX   "drill"
 #define CLEAN_AGAIN_NS (10ull * 1000000000ull)
@@ -386,7 +388,8 @@ static void name_domain(struct verb *v)
 	if (v->mode != RB_DRILL)
 		memcpy(b->domain, machine, sizeof(b->domain));
 	else if (strlen(machine) < sizeof(b->domain) - sizeof(DRILL_PREFIX "-12345678-") + 1)
-		(void)snprintf(b->domain, sizeof(b->domain), DRILL_PREFIX "-%.8s-%.49s", run, machine);
+		(void)snprintf(b->domain, sizeof(b->domain), DRILL_PREFIX "-%.8s-%.49s", run,
+			       machine);
 	else
 		(void)snprintf(b->domain, sizeof(b->domain), DRILL_PREFIX "-%.8s-%" PRIu32 "-%.38s",
 			       run, v->token.step, machine);
@@ -402,6 +405,33 @@ static void name_boot(struct verb *v)
 	sa_boot_path(rel, sizeof(rel), v->run->id, v->token.step);
 	(void)snprintf(b->dir, sizeof(b->dir), "%.200s/%s", agent_of(v)->cfg->state_dir, rel);
 	name_domain(v);
+}
+
+/*
+ * Under that name one runs here already, in another directory: another run's, or one that is
+ * defined here. libvirt refuses a second domain of a name by itself; of lifeboat-vm nobody would,
+ * and two of one machine on one network are worse than none.
+ */
+static int check_only(struct verb *v, struct lb_err *err)
+{
+	struct sa_vm_place *place = calloc(SA_VM_PLACES_MAX, sizeof(*place));
+	size_t n;
+	int rc = 0;
+
+	if (place == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "boot of %s", v->boot.machine);
+	n = sa_vms_places(agent_of(v), v->boot.domain, place, SA_VM_PLACES_MAX);
+	for (size_t i = 0; i < n && rc == 0; i++)
+		if (strcmp(place[i].dir, v->boot.dir) != 0 && sa_vmrun_alive(place[i].dir, NULL))
+			rc = lb_err_set(err, LB_EEXIST, 0,
+					"machine %s runs here already (%s %.8s); stop it first: "
+					"lifeboat vm stop %s",
+					v->boot.machine, place[i].group != NULL ? "group" : "run",
+					place[i].group != NULL ? place[i].group->name
+							       : place[i].run,
+					v->boot.domain);
+	free(place);
+	return rc;
 }
 
 /* v->boot: the one recorded for this attempt, or a new one with its point chosen. */
@@ -563,6 +593,8 @@ static int boot(struct verb *v, struct lb_err *err)
 	if (v->parked)
 		return 1;
 	rc = make_boot(v, err);
+	if (rc == 0)
+		rc = check_only(v, err);
 	if (rc != 0)
 		return rc;
 	v->on_machine = true;

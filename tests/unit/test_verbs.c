@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/env.h"
@@ -850,6 +851,63 @@ static void test_old_runs(void **state)
 	life_end(w);
 }
 
+/* ---- one of each machine ---- */
+
+static const char db_only[] =
+	"apiVersion: lifeboat/v1\nkind: Runbook\nname: db\nmodes: [failover]\nsteps:\n"
+	"  - {id: db, action: boot, machine: db, timeout: 30s, retries: 0, on_failure: continue}\n";
+
+/* This process, as the lifeboat-vm of @run's first step. */
+static void pretend_to_run(struct world *w, const char *run)
+{
+	char path[SA_PATH_BYTES], boot[64] = "", stat[1024], *field;
+	unsigned long long ticks = 0;
+	FILE *f;
+
+	(void)sa_read_text("/proc/sys/kernel/random/boot_id", boot, 37);
+	(void)sa_read_text("/proc/self/stat", stat, sizeof(stat));
+	field = strrchr(stat, ')') + 2;
+	for (int i = 3; i < 22; i++)
+		field = strchr(field, ' ') + 1;
+	ticks = strtoull(field, NULL, 10);
+	(void)snprintf(path, sizeof(path), "%s/boots", w->dir);
+	(void)mkdir(path, 0700);
+	(void)snprintf(path, sizeof(path), "%s/boots/%.8s", w->dir, run);
+	assert_int_equal(mkdir(path, 0700), 0);
+	(void)snprintf(path, sizeof(path), "%s/boots/%.8s/0", w->dir, run);
+	assert_int_equal(mkdir(path, 0700), 0);
+	(void)snprintf(path, sizeof(path), "%s/boots/%.8s/0/vm.json", w->dir, run);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	(void)fprintf(f, "{\"pid\":%d,\"boot_id\":\"%.36s\",\"start_ticks\":%llu}", (int)getpid(),
+		      boot, ticks);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* A second failover of a machine that the first one booted: not beside it. */
+static void test_one_of_each(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char first[LB_ID_TEXT], second[LB_ID_TEXT];
+	json_t *o;
+
+	must(life_begin(w, &err), &err);
+	must(start(w, db_only, "failover", first, &err), &err);
+	run_until(w, all_over);
+	pretend_to_run(w, first);
+	must(start(w, db_only, "failover", second, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	o = report_of(w, second);
+	assert_string_equal(json_string_value(json_object_get(step_of(o, "db"), "state")), "failed");
+	assert_non_null(strstr(json_string_value(json_object_get(step_of(o, "db"), "detail")),
+			       "runs here already (run "));
+	json_decref(o);
+	assert_int_equal(fake_hv_find(&w->hv, "db")->prepares, 1);
+	life_end(w);
+}
+
 /* ---- exec ---- */
 
 static bool exec_said(struct world *w)
@@ -925,6 +983,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_on_a_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_of_each, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exec_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
 	};

@@ -15,6 +15,7 @@
 #include "base/env.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "runs_int.h"
 
 #define RECORD_MAX (64u << 10)
@@ -54,10 +55,14 @@ static json_t *disks_json(const struct sa_boot *b)
 	return list;
 }
 
+/* Both are parts of messages, and what is no UTF-8 is no JSON. */
 static json_t *to_json(const struct sa_boot *b)
 {
-	char group[LB_ID_TEXT], point[LB_HASH_TEXT];
+	char group[LB_ID_TEXT], point[LB_HASH_TEXT], isolation[sizeof(b->isolation)],
+		cold[sizeof(b->cold)];
 
+	memcpy(isolation, b->isolation, sizeof(isolation));
+	memcpy(cold, b->cold, sizeof(cold));
 	return json_pack("{s:i, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, "
 			 "s:s, s:b, s:b, s:s, s:s, s:s, s:o}",
 			 "format", 1, "run", b->run, "step", (json_int_t)b->step, "attempt",
@@ -66,9 +71,10 @@ static json_t *to_json(const struct sa_boot *b)
 			 "address", b->address, "group", lb_id_text(&b->group, group), "point",
 			 lb_hash_text(&b->point, point), "seq", (json_int_t)b->point_seq,
 			 "captured_wall_ns", (json_int_t)b->point_wall_ns, "booted_wall_ns",
-			 (json_int_t)b->booted_wall_ns, "isolation", b->isolation, "isolated",
-			 (int)b->isolated, "memory", (int)b->memory, "cold", b->cold, "driver",
-			 b->driver, "ram_socket", b->ram_socket, "disks", disks_json(b));
+			 (json_int_t)b->booted_wall_ns, "isolation", lb_utf8_clean(isolation),
+			 "isolated", (int)b->isolated, "memory", (int)b->memory, "cold",
+			 lb_utf8_clean(cold), "driver", b->driver, "ram_socket", b->ram_socket,
+			 "disks", disks_json(b));
 }
 
 static bool take(char *out, size_t out_bytes, const json_t *o, const char *key)

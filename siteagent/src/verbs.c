@@ -32,6 +32,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/text.h"
 #include "runs_int.h"
 #include "vmrun_int.h"
 #include "vms_int.h"
@@ -514,6 +515,7 @@ static int check_bubble(struct verb *v, struct lb_err *err)
 	b->isolated = rc == 0;
 	if (rc != 0)
 		(void)snprintf(b->isolation, sizeof(b->isolation), "%s", why.msg);
+	(void)lb_utf8_clean(b->isolation);
 	if (rc == LB_EUNSUPPORTED) /* cannot be proven; said in the report */
 		return 0;
 	return rc != 0 ? lb_err_set(err, (enum lb_code)rc, 0, "%s", why.msg) : 0;

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/text.h"
 #include "imaging/dev.h"
 #include "runs_int.h"
 #include "vmcore/host.h"
@@ -234,6 +235,9 @@ static json_t *jail_json(uint32_t jail)
 
 static void add_info(json_t *o, const struct vm_ctl_info *i)
 {
+	char last[sizeof(i->last)];
+
+	memcpy(last, i->last, sizeof(last));
 	(void)json_object_set_new(o, "state", json_string(state_name(i->state)));
 	(void)json_object_set_new(o, "pid", json_integer(i->pid));
 	(void)json_object_set_new(o, "ram_bytes", json_integer((json_int_t)i->ram_bytes));
@@ -242,7 +246,7 @@ static void add_info(json_t *o, const struct vm_ctl_info *i)
 	(void)json_object_set_new(o, "nics", json_integer(i->nics));
 	(void)json_object_set_new(o, "restored", json_boolean(i->restored));
 	(void)json_object_set_new(o, "jail", jail_json(i->jail));
-	(void)json_object_set_new(o, "last_event", json_string(i->last));
+	(void)json_object_set_new(o, "last_event", json_string(lb_utf8_clean(last)));
 	(void)json_object_set_new(o, "up_ns",
 				  json_integer((json_int_t)(lb_env_real()->now_ns(lb_env_real()) -
 							    i->started_boot_ns)));

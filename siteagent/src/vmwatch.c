@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "vmcore/ctl.h"
 #include "vmrun_int.h"
@@ -80,6 +81,13 @@ static void look_at_memory(struct watched *m, struct vm_ctl *c)
 		       left, (now - m->lazy.since_ns) / 1000000000u, m->place.dir);
 }
 
+/* What a machine says of itself may be no text. */
+static void note_why(struct watched *m, const char *text)
+{
+	(void)snprintf(m->why, sizeof(m->why), "%.190s", text);
+	(void)lb_utf8_clean(m->why);
+}
+
 static void look_at(struct watched *m)
 {
 	struct vm_ctl *c = NULL;
@@ -90,10 +98,10 @@ static void look_at(struct watched *m)
 		m->look = LOOK_OFF;
 	} else if (rc != 0) {
 		m->look = LOOK_SILENT;
-		(void)snprintf(m->why, sizeof(m->why), "%.190s", err.msg);
+		note_why(m, err.msg);
 	} else if (vm_ctl_info(c)->state == VM_CRASHED) {
 		m->look = LOOK_CRASHED;
-		(void)snprintf(m->why, sizeof(m->why), "%.190s", vm_ctl_info(c)->last);
+		note_why(m, vm_ctl_info(c)->last);
 	} else if (vm_ctl_info(c)->state == VM_OFF) {
 		m->look = LOOK_OFF;
 	} else {

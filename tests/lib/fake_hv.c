@@ -367,7 +367,8 @@ int sa_hv_probe(struct sa_hv_machine *h, const struct sa_probe *p, char *seen, s
 	if (hangs)
 		return hang(cancel, err);
 	if (fails)
-		return lb_err_set(err, LB_ETIMEDOUT, 0, "not seen in time");
+		return lb_err_set(err, LB_ETIMEDOUT, 0, "not seen in time: %s",
+				  the->said != NULL ? the->said : "nothing");
 	(void)snprintf(seen, seen_len, "it lives");
 	return instant(err);
 }

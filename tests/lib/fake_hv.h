@@ -45,6 +45,7 @@ struct fake_hv {
 	bool hang_probes;     /* until they are cancelled */
 	unsigned probes;      /* that began */
 	unsigned fail_probes; /* so many probes fail first */
+	const char *said;     /* what those say; NULL: something */
 	unsigned fail_stops;  /* so many stops fail first */
 	unsigned fail_serves; /* so many views fail first */
 	bool hold_stops;      /* nothing is stopped as long as it is set */

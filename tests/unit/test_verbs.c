@@ -851,6 +851,45 @@ static void test_old_runs(void **state)
 	life_end(w);
 }
 
+/* ---- text that is none ---- */
+
+#define HALF "\xe3\x83\xad\xe3\x82" /* a console's line, cut in its second character */
+
+/* Nothing of a report, and no record, is lost for the sake of half a character. */
+static void test_half_a_character(void **state)
+{
+	static const char text[] =
+		"apiVersion: lifeboat/v1\nkind: Runbook\nname: h\nmodes: [drill]\nsteps:\n"
+		"  - {id: db, action: boot, machine: db, timeout: 30s, retries: 0,\n"
+		"     on_failure: continue, probes: [{serial: up, within: 30s}]}\n";
+	struct world *w = *state;
+	struct lb_err err = {0};
+	const char *detail;
+	char id[LB_ID_TEXT];
+	struct sa_boot b;
+	json_t *o;
+
+	w->hv.fail_probes = 1;
+	w->hv.said = HALF;
+	must(life_begin(w, &err), &err);
+	must(start(w, text, "drill", id, &err), &err);
+	run_until(w, all_over);
+	o = report_of(w, id);
+	assert_string_equal(json_string_value(json_object_get(step_of(o, "db"), "state")),
+			    "failed");
+	detail = json_string_value(json_object_get(step_of(o, "db"), "detail"));
+	assert_non_null(strstr(detail, "not seen in time: \xe3\x83\xad"));
+	json_decref(o);
+	b = *only_run(w)->boots;
+	(void)snprintf(b.cold, sizeof(b.cold), HALF);
+	(void)snprintf(b.isolation, sizeof(b.isolation), HALF);
+	must(sa_boot_save(&w->agent, &b, &err), &err);
+	life_end(w);
+	must(life_begin(w, &err), &err);
+	assert_string_equal(only_run(w)->boots->cold, "\xe3\x83\xad");
+	life_end(w);
+}
+
 /* ---- one of each machine ---- */
 
 static const char db_only[] =
@@ -900,7 +939,8 @@ static void test_one_of_each(void **state)
 	run_until(w, all_over);
 	assert_true(w->met);
 	o = report_of(w, second);
-	assert_string_equal(json_string_value(json_object_get(step_of(o, "db"), "state")), "failed");
+	assert_string_equal(json_string_value(json_object_get(step_of(o, "db"), "state")),
+			    "failed");
 	assert_non_null(strstr(json_string_value(json_object_get(step_of(o, "db"), "detail")),
 			       "runs here already (run "));
 	json_decref(o);
@@ -983,6 +1023,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_on_a_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_half_a_character, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_of_each, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exec_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),

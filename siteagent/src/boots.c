@@ -380,6 +380,19 @@ static int note_booted(struct sa_agent *a, struct sa_boot *b, const struct sa_hv
 	return sa_boot_save(a, b, err);
 }
 
+/* It is there already, from before the agent's last start. What was in its memory went with its
+ * process. */
+static int go_on(struct sa_boot *b, struct sa_hv_machine *vm, struct lb_err *err)
+{
+	enum sa_hv_state st = SA_HV_RUNNING;
+
+	if (b->memory && sa_hv_state(vm, &st, NULL) == 0 && st == SA_HV_OFF) {
+		b->memory = false;
+		(void)snprintf(b->cold, sizeof(b->cold), "found off: started from its own disks");
+	}
+	return sa_hv_start(vm, err);
+}
+
 int sa_boot_start(struct sa_agent *a, struct sa_boot *b, const char *xml,
 		  const struct sa_boot_memory *memory, struct sa_hv_machine **out,
 		  struct lb_err *err)
@@ -393,7 +406,7 @@ int sa_boot_start(struct sa_agent *a, struct sa_boot *b, const char *xml,
 	if (rc == LB_ENOTFOUND)
 		rc = climb(a, b, &q, memory, &vm, err);
 	else if (rc == 0)
-		rc = sa_hv_start(vm, err);
+		rc = go_on(b, vm, err);
 	if (rc == 0)
 		rc = note_booted(a, b, vm, err);
 	if (rc != 0)
@@ -428,7 +441,7 @@ int sa_boot_end(struct sa_agent *a, const struct sa_boot *b, bool remove, struct
 
 	if (rc == 0)
 		rc = sa_hv_stop(vm, remove, err);
-	else if (rc == LB_ENOTFOUND)
+	if (rc == LB_ENOTFOUND) /* never there, or gone by itself meanwhile */
 		rc = 0;
 	sa_hv_machine_destroy(vm);
 	if (rc == 0) /* not before: a machine that runs needs its disks */

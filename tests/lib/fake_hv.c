@@ -292,7 +292,10 @@ int sa_hv_stop(struct sa_hv_machine *h, bool remove_overlays, struct lb_err *err
 
 	if (the->fail_stops > 0) {
 		the->fail_stops--;
-		rc = lb_err_set(err, LB_EAGAIN, 0, "libvirtd is away");
+		if (the->stop_code == LB_ENOTFOUND)
+			m->defined = m->running = false;
+		rc = lb_err_set(err, the->stop_code != 0 ? (enum lb_code)the->stop_code : LB_EAGAIN,
+				0, "libvirtd is away");
 	} else {
 		m->stops += m->defined ? 1 : 0;
 		m->defined = m->running = false;

@@ -47,6 +47,7 @@ struct fake_hv {
 	unsigned fail_probes; /* so many probes fail first */
 	const char *said;     /* what those say; NULL: something */
 	unsigned fail_stops;  /* so many stops fail first */
+	int stop_code;        /* with this code; 0: LB_EAGAIN */
 	unsigned fail_serves; /* so many views fail first */
 	bool hold_stops;      /* nothing is stopped as long as it is set */
 	char broken[200];     /* first thing seen that must never be, "" none */

@@ -851,6 +851,66 @@ static void test_old_runs(void **state)
 	life_end(w);
 }
 
+/* ---- what a record says ---- */
+
+/* The agent died between a machine's definition and its start, or it went off while nobody looked:
+ * what the report says of its memory must not be what was planned. */
+static void test_found_off(void **state)
+{
+	struct world *w = *state;
+	const struct sa_boot_memory memory = {.state = NULL};
+	struct sa_hv_disk disk = {.name = "vda", .nbd_socket = "/v"};
+	struct sa_hv_machine *vm = NULL;
+	struct lb_err err = {0};
+	struct sa_view view;
+	struct sa_boot b = {.memory = true, .mode = RB_FAILOVER, .disks = 1, .attempt = 1};
+	struct sa_hv_boot_cfg cfg = {.name = "db",
+				     .machine_xml = "<domain/>",
+				     .disks = &disk,
+				     .disk_count = 1,
+				     .dir = "/boots/1/0"};
+
+	must(life_begin(w, &err), &err);
+	(void)snprintf(b.run, sizeof(b.run), "11111111111111111111111111111111");
+	(void)snprintf(b.machine, sizeof(b.machine), "db");
+	(void)snprintf(b.domain, sizeof(b.domain), "db");
+	(void)snprintf(b.dir, sizeof(b.dir), "/boots/1/0");
+	(void)snprintf(b.disk[0].name, sizeof(b.disk[0].name), "vda");
+	must(sa_boot_begin(&w->agent, &b, &err), &err);
+	must(sa_view_serve(NULL, b.dir, &b.point, NULL, "vda", &view, &err), &err);
+	must(sa_hv_prepare(w->agent.hv, &vm, &cfg, &err), &err);
+	sa_hv_machine_destroy(vm);
+	must(sa_boot_start(&w->agent, &b, "<domain/>", &memory, &vm, &err), &err);
+	sa_hv_machine_destroy(vm);
+	assert_false(b.memory);
+	assert_non_null(strstr(b.cold, "found off"));
+	assert_string_equal(w->hv.broken, "");
+	/* one that ran all the time has its memory */
+	b.memory = true;
+	b.cold[0] = '\0';
+	must(sa_boot_start(&w->agent, &b, "<domain/>", &memory, &vm, &err), &err);
+	sa_hv_machine_destroy(vm);
+	assert_true(b.memory);
+	life_end(w);
+}
+
+/* The machine is gone before it can be stopped: its views go, and so does the drill. */
+static void test_gone_meanwhile(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+
+	w->hv.fail_stops = 1;
+	w->hv.stop_code = LB_ENOTFOUND;
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "drill", id, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	assert_int_equal(fake_hv_views(&w->hv), 0);
+	life_end(w);
+}
+
 /* ---- text that is none ---- */
 
 #define HALF "\xe3\x83\xad\xe3\x82" /* a console's line, cut in its second character */
@@ -1023,6 +1083,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_on_a_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_found_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_gone_meanwhile, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_a_character, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_of_each, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exec_kill, setup, teardown),

@@ -1,4 +1,8 @@
 /* Is a drill's network a bubble? Judged from what ip(8) prints. */
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "base/err.h"
 #include "check.h"
 #include "runs_int.h"
@@ -74,10 +78,64 @@ static void test_nonsense(void **state)
 	assert_int_equal(judge("{}", "[]", "[]", &err), LB_EIO);
 }
 
+static void write_file(const char *dir, const char *name, const char *text, mode_t mode)
+{
+	char path[128];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+	assert_int_equal(chmod(path, mode), 0);
+}
+
+/* A bubble with the machines of a whole site in it; ip(8) is a script that prints them. */
+static void test_many_machines(void **state)
+{
+	enum {
+		TAPS = 1000,
+		TAP_BYTES = 1300 /* what ip -d -j prints of one */
+	};
+	static const char *const files[] = {"ip", "links", "ip.json"};
+	const struct sa_network_cfg net = {.netns = "bubble", .bridge = "br0"};
+	char dir[] = "/tmp/lb_bubble_XXXXXX", script[200], path[128], out[160] = "";
+	char *links = malloc(TAPS * (TAP_BYTES + 1) + 1000), *old = strdup(getenv("PATH"));
+	size_t n = (size_t)snprintf(links, 1000, "[" LO "," BR);
+	struct lb_err err = {0};
+
+	(void)state;
+	for (int i = 0; i < TAPS; i++)
+		n += (size_t)snprintf(links + n, TAP_BYTES + 2, ",%*s" TAP,
+				      TAP_BYTES - (int)strlen(TAP), "");
+	(void)snprintf(links + n, 2, "]");
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(script, sizeof(script),
+		       "#!/bin/sh\ncase \"$*\" in *link*) cat %s/links ;; *) echo '[]' ;; esac\n",
+		       dir);
+	write_file(dir, "ip", script, 0700);
+	write_file(dir, "links", links, 0600);
+	(void)snprintf(path, sizeof(path), "%s:/usr/bin:/bin", dir);
+	assert_int_equal(setenv("PATH", path, 1), 0);
+	if (sa_isolation_check(&net, dir, out, sizeof(out), &err) != 0)
+		fail_msg("%s", err.msg);
+	assert_string_equal(out, "only lo, br0 and 1000 taps are up; no route leads out");
+	assert_int_equal(setenv("PATH", old, 1), 0);
+	for (int i = 0; i < 3; i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
+		(void)unlink(path);
+	}
+	assert_int_equal(rmdir(dir), 0);
+	free(links);
+	free(old);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bubble),
+		cmocka_unit_test(test_many_machines),
 		cmocka_unit_test(test_leaks),
 		cmocka_unit_test(test_nonsense),
 	};

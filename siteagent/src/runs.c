@@ -443,17 +443,28 @@ static int open_old(struct sa_run *s, struct lb_err *err)
 	return rc;
 }
 
+/* An agent that was killed while it began a run had asked for nothing yet. */
+static void not_opened(const struct sa_run *s, int rc, const struct lb_err *err)
+{
+	if (rc == LB_ENOTFOUND && lb_fs_unlink(s->runs->agent->state, s->path, NULL) == 0)
+		lb_log(LB_LOG_INFO, "run", "never_began", "file=%s", s->path, NULL);
+	else
+		lb_log(LB_LOG_ERROR, "run", "log_unreadable", "file=%s", s->path, "err=%s",
+		       err->msg, NULL);
+}
+
 static void reopen(struct sa_runs *r, const char *name)
 {
 	struct lb_err err = {0};
 	struct sa_run *s = run_new(r, &err);
+	int rc;
 
 	if (s == NULL)
 		return;
 	(void)snprintf(s->path, sizeof(s->path), "runs/%.50s", name);
-	if (open_old(s, &err) != 0) {
-		lb_log(LB_LOG_ERROR, "run", "log_unreadable", "file=%s", s->path, "err=%s", err.msg,
-		       NULL);
+	rc = open_old(s, &err);
+	if (rc != 0) {
+		not_opened(s, rc, &err);
 		run_free(s);
 		return;
 	}

@@ -822,6 +822,32 @@ static void test_start_on_a_full_disk(void **state)
 
 /* ---- old runs ---- */
 
+static int count_name(void *arg, const char *name)
+{
+	(void)name;
+	(*(unsigned *)arg)++;
+	return 0;
+}
+
+/* What a start that died left is no run, and nobody's to look at after each start of the agent. */
+static void test_never_began(void **state)
+{
+	struct world *w = *state;
+	struct lb_file *f = NULL;
+	struct lb_err err = {0};
+	unsigned n = 0;
+
+	must(life_begin(w, &err), &err);
+	life_end(w);
+	must(lb_fs_open(w->disk, &f, "runs/0123.log", LB_FS_CREATE, &err), &err);
+	lb_file_close(f);
+	must(life_begin(w, &err), &err);
+	assert_null(w->agent.runs->first);
+	must(lb_fs_list(w->disk, "runs", count_name, &n, &err), &err);
+	assert_int_equal(n, 0);
+	life_end(w);
+}
+
 /* However many runs came after it: what a failover booted is this site's production. */
 static void test_old_runs(void **state)
 {
@@ -1082,6 +1108,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kill_preempt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_on_a_full_disk, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_never_began, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_found_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gone_meanwhile, setup, teardown),

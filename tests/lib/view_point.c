@@ -24,7 +24,7 @@ void view_point_init(struct view_point *v, uint32_t blocks, uint64_t seed)
 	*v = (struct view_point){.env = fix_env(seed + 1)};
 	(void)snprintf(v->dir, sizeof(v->dir), "/tmp/lb_view_XXXXXX");
 	assert_non_null(mkdtemp(v->dir));
-	(void)snprintf(v->map, sizeof(v->map), "map=%s/map", v->dir);
+	(void)snprintf(v->map, sizeof(v->map), "map=%s/viewmap", v->dir);
 	(void)snprintf(v->store, sizeof(v->store), "store=%s", v->dir);
 	(void)snprintf(v->keyfile, sizeof(v->keyfile), "keyfile=%s/keys", v->dir);
 	sf_group_init(&v->group, 0, 1, blocks, seed);
@@ -53,7 +53,8 @@ void view_point_ready(struct view_point *v)
 {
 	struct lb_err err = {0};
 
-	must(rep_view_prepare(v->open, &v->point.hash, &v->group.vol[0].volume, v->fs, "map", &err),
+	must(rep_view_prepare(v->open, &v->point.hash, &v->group.vol[0].volume, v->fs, "viewmap",
+			      &err),
 	     &err);
 	rep_store_close(v->open);
 	v->open = NULL;

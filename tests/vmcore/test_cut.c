@@ -1,5 +1,6 @@
 /* A cut holds exactly the machine at one instant, and says which pages may differ from the last
  * kept one: compared byte by byte. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,28 @@ static void test_own_writes(void **state)
 	keep(f, &c);
 }
 
+/* Whoever reads the image has a descriptor of it, and nothing else: cut off or written, it would
+ * take the machine that copies into it along. */
+static void test_image_is_for_reading(void **state)
+{
+	struct fix *f = *state;
+	struct vm_cut c;
+
+	start(f, "prog=touch pages=64 quiet=1");
+	cut(f, &c);
+	assert_int_equal(ftruncate(c.ram_fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(c.ram_fd, (off_t)(f->bytes + VM_PAGE_BYTES)), -1);
+	assert_int_equal(pwrite(c.ram_fd, "x", 1, 0), -1);
+	assert_int_equal(errno, EPERM);
+	assert_true(mmap(NULL, VM_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, c.ram_fd, 0) ==
+		    MAP_FAILED);
+	keep(f, &c);
+	wait_round(f);
+	cut(f, &c);
+	keep(f, &c);
+}
+
 static int refuse(void *arg, uint64_t seq, struct lb_err *err)
 {
 	assert_int_equal(seq, 1);
@@ -237,6 +260,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_exact, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_own_writes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_image_is_for_reading, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order_of_calls, setup, teardown),
 	};
 

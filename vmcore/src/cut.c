@@ -10,6 +10,7 @@
 #include "vmcore/cut.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
@@ -149,15 +150,31 @@ static void copy_all(struct vm *vm)
 
 /* ---- the staged image ---- */
 
+/* Its descriptor goes to whoever reads the cut: a client that cut it short would end us at the next
+ * copy (SIGBUS), one that wrote it would forge what another reads. Our own mapping stays writable.
+ */
+static int stage_seal(int fd, struct lb_err *err)
+{
+	if (fcntl(fd, F_ADD_SEALS,
+		  F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		return lb_err_errno(err, errno, "seals of the staged image");
+	return 0;
+}
+
 static int stage_alloc(struct vm_stage *st, uint64_t volume_bytes, struct lb_err *err)
 {
-	st->fd = memfd_create("lifeboat-cut", MFD_CLOEXEC);
+	int rc;
+
+	st->fd = memfd_create("lifeboat-cut", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (st->fd < 0 || ftruncate(st->fd, (off_t)volume_bytes) != 0)
 		return lb_err_errno(err, errno, "staged image of %" PRIu64 " bytes", volume_bytes);
 	st->map = mmap(NULL, volume_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
 		       st->fd, 0);
 	if (st->map == MAP_FAILED)
 		return lb_err_errno(err, errno, "mapping of the staged image");
+	rc = stage_seal(st->fd, err);
+	if (rc != 0)
+		return rc;
 	st->pages = volume_bytes / VM_PAGE_BYTES;
 	st->words = (st->pages + 63) / 64;
 	st->fresh = calloc(st->words, sizeof(*st->fresh));

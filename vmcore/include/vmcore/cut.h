@@ -39,8 +39,8 @@ struct vm_cut {
 	uint64_t boot_ns, wall_ns; /* read before the first vCPU was stopped */
 	uint64_t pause_ns;         /* hold to resume; known after vm_cut_resume() */
 	struct lb_buf *state;      /* devices and processors; borrowed until end */
-	int ram_fd;                /* staged image of the volume (vm_ram_volume_bytes); borrowed */
-	uint64_t ram_bytes;        /* of the volume */
+	int ram_fd;         /* staged image of the volume (vm_ram_volume_bytes), sealed; borrowed */
+	uint64_t ram_bytes; /* of the volume */
 	const uint64_t *changed; /* a bit a page that may differ from the last KEPT cut; borrowed */
 	bool all_changed;        /* there is none: compare all */
 	uint64_t changed_pages;

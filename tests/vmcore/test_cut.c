@@ -213,6 +213,32 @@ static void test_image_is_for_reading(void **state)
 	keep(f, &c);
 }
 
+/* A paused machine was told to reset: what is cut is not half of the old machine and half of the
+ * new one. */
+static void test_reset_comes_first(void **state)
+{
+	struct fix *f = *state;
+	struct lb_err err = {0};
+	struct vm_cut c;
+
+	start(f, "prog=touch pages=64 quiet=1");
+	wait_round(f);
+	assert_int_equal(vm_cut_prepare(f->vm, &err), 0);
+	assert_int_equal(vm_pause(f->vm, LIMIT_NS, &err), 0);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(vm_reset(f->vm, &err), 0);
+		if (vm_cut_hold(f->vm, LIMIT_NS, &err) != 0)
+			fail_msg("%s", err.msg);
+		assert_int_equal(atomic_load(&f->vm->want) & VM_WANT_RESET, 0);
+		assert_int_equal(vm_cut_take(f->vm, &c, NULL, NULL, &err), 0);
+		vm_cut_resume(f->vm, &c);
+		vm_cut_end(f->vm, true);
+		assert_int_equal(vm_state(f->vm), VM_PAUSED);
+	}
+	assert_int_equal(vm_resume(f->vm, &err), 0);
+	wait_round(f);
+}
+
 static int refuse(void *arg, uint64_t seq, struct lb_err *err)
 {
 	assert_int_equal(seq, 1);
@@ -261,6 +287,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_not_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_own_writes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_image_is_for_reading, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reset_comes_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order_of_calls, setup, teardown),
 	};
 

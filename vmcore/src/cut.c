@@ -356,13 +356,12 @@ int vm_cut_hold(struct vm *vm, uint64_t limit_ns, struct lb_err *err)
 		return lb_err_set(err, LB_EINVAL, 0, "%s: a cut is open", vm->name);
 	vm->stage->held_at_ns = vm->env->now_ns(vm->env);
 	vm->stage->wall_ns = vm->env->wall_ns(vm->env);
-	if (s == VM_RUNNING) {
-		rc = vm_vcpus_park(vm, limit_ns, err);
-		if (rc != 0) {
-			vm_vcpus_unpark(vm);
-			return lb_err_wrap(err, rc, "%s: cut", vm->name);
-		}
-	}
+	/* also of a paused machine: a reset that was asked for is not half done then */
+	rc = vm_vcpus_park(vm, limit_ns, err);
+	if (rc != 0 && s == VM_RUNNING)
+		vm_vcpus_unpark(vm);
+	if (rc != 0)
+		return lb_err_wrap(err, rc, "%s: cut", vm->name);
 	vm->stage->held = true;
 	return 0;
 }

@@ -11,6 +11,8 @@
 #include "pager.h"
 #include "vm_int.h"
 
+#define RESET_NS UINT64_C(10000000000) /* of a paused machine that was asked for one */
+
 /* A copy of memory in a memfd of its own, holes left out: of a machine whose memory is private
  * already, that is, one that was forked or restored from a mapping. */
 static int copy_out(struct vm *vm, int *out, struct lb_err *err)
@@ -81,6 +83,9 @@ int vm_fork(struct vm **out, struct vm *vm, const struct vm_cfg *cfg, struct lb_
 	if (cfg->bios_fd >= 0 || cfg->restore != NULL)
 		return lb_err_set(err, LB_EINPUT, 0, "%s: a fork starts from its machine",
 				  vm->name);
+	rc = vm_vcpus_park(vm, RESET_NS, err);
+	if (rc != 0)
+		return lb_err_wrap(err, rc, "%s: fork while it is reset", vm->name);
 	if (vm_pager_left(vm->pager) > 0)
 		return lb_err_set(err, LB_EBUSY, 0, "%s: its memory is not all restored yet",
 				  vm->name);

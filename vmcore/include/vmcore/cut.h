@@ -104,7 +104,8 @@ size_t vm_restore_order(struct vm *vm, uint32_t *out, size_t cap);
 
 /* A second machine that goes on from where paused @vm stands: both see private copies of its memory
  * from here. The fork's disks, NICs, events and (see vm_cfg) kernel are @cfg's. Errors: LB_EINVAL
- * (@vm is not paused), LB_EBUSY (a lazy restore still fetches its memory), those of vm_create(). */
+ * (@vm is not paused), LB_EBUSY (a lazy restore still fetches its memory), LB_ETIMEDOUT (a reset of
+ * it does not come to its end), those of vm_create(). */
 int vm_fork(struct vm **out, struct vm *vm, const struct vm_cfg *cfg, struct lb_err *err);
 
 #endif

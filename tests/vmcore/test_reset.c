@@ -10,6 +10,8 @@
 
 #include "base/env.h"
 #include "base/err.h"
+#include "blk.h"
+#include "board.h"
 #include "check.h"
 #include "imaging/dev.h"
 #include "kvm_guest.h"
@@ -266,7 +268,7 @@ struct slow {
 	uint64_t from, to;
 	pthread_mutex_t lock;
 	pthread_cond_t opened;
-	bool open;
+	bool open, asked;
 };
 
 static int slow_pread(struct img_dev *d, void *buf, uint64_t len, uint64_t off, struct lb_err *err)
@@ -274,6 +276,8 @@ static int slow_pread(struct img_dev *d, void *buf, uint64_t len, uint64_t off, 
 	struct slow *s = (struct slow *)d;
 
 	(void)pthread_mutex_lock(&s->lock);
+	s->asked = true;
+	(void)pthread_cond_broadcast(&s->opened);
 	while (!s->open && off >= s->from && off < s->to)
 		(void)pthread_cond_wait(&s->opened, &s->lock);
 	(void)pthread_mutex_unlock(&s->lock);
@@ -358,6 +362,61 @@ static void test_memory_is_still_fetched(void **state)
 	assert_int_equal(f->g.count[VM_EVENT_FAULT], 0);
 }
 
+/* ---- a disk that does not answer ---- */
+
+static void slow_wait_asked(struct slow *s)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	while (!s->asked)
+		(void)pthread_cond_wait(&s->opened, &s->lock);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+static void never_done(struct vm_blk_req *req)
+{
+	(void)req;
+	fail_msg("a request came through a reset");
+}
+
+/* It holds up the reset, which waits for the request under way; but nobody who asks with a limit.
+ */
+static void test_a_disk_hangs(void **state)
+{
+	static struct slow s;
+	static uint8_t sector[512];
+	static struct vm_blk_req req;
+	struct vm_disk_cfg disk = {.bus = VM_DISK_VIRTIO, .dev = &s.dev};
+	struct fix *f = *state;
+	struct lb_err err = {0};
+
+	s = (struct slow){.dev = {.ops = &slow_ops, .size_bytes = 1 << 20},
+			  .to = 1 << 20,
+			  .lock = PTHREAD_MUTEX_INITIALIZER,
+			  .opened = PTHREAD_COND_INITIALIZER};
+	req = (struct vm_blk_req){
+		.op = VM_BLK_READ, .len_bytes = 512, .buffer = sector, .done = never_done};
+	assert_int_equal(img_mem_create(&s.lower, 1 << 20, &err), 0);
+	f->cfg.disks = &disk;
+	f->cfg.disk_count = 1;
+	boot_kernel(f);
+	wait_boots(f, 1);
+	vm_board_lock(&f->vm->board);
+	vm_blk_submit(f->vm->pc1.blk[0], &req);
+	vm_board_unlock(&f->vm->board);
+	slow_wait_asked(&s);
+	assert_int_equal(vm_reset(f->vm, &err), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(vm_pause(f->vm, 20000000, &err), LB_ETIMEDOUT);
+	assert_int_equal(vm_cut_hold(f->vm, 20000000, &err), LB_ETIMEDOUT);
+	assert_int_equal(vm_reset(f->vm, &err), 0);
+	slow_open(&s);
+	wait_boots(f, 2);
+	assert_int_equal(vm_state(f->vm), VM_RUNNING);
+	vm_destroy(f->vm);
+	f->vm = NULL;
+	img_dev_destroy(s.lower);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -365,6 +424,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kernel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kernel_is_not_here, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_is_still_fetched, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_disk_hangs, setup, teardown),
 	};
 
 	(void)kvm_guest_main(50);

@@ -110,17 +110,24 @@ static void finish_io(struct vm_vcpu *v)
 	}
 }
 
+/* Without the lock, for it waits for the disks: who stops the vCPUs within a limit is not to wait
+ * for a disk that does not answer. RESET stays up meanwhile, and keeps the others here; one that is
+ * asked for once more is this one. */
 static void reset_parked(struct vm *vm)
 {
 	struct lb_err err = {0};
-	int rc;
-	unsigned want = atomic_fetch_and(&vm->want, ~(unsigned)VM_WANT_RESET);
+	int rc = 0;
 
-	if ((want & VM_WANT_OFF) != 0)
-		return;
-	rc = vm_cold(vm, &err);
+	vm->resetting = true;
+	(void)pthread_mutex_unlock(&vm->lock);
+	if ((atomic_load(&vm->want) & VM_WANT_OFF) == 0)
+		rc = vm_cold(vm, &err);
 	if (rc != 0 && !atomic_load(&vm->mem.lost)) /* else that is the reason, and was said */
 		vm_fault(vm, VM_EVENT_FAULT, 0, err.msg);
+	(void)pthread_mutex_lock(&vm->lock);
+	vm->resetting = false;
+	atomic_fetch_and(&vm->want, ~(unsigned)VM_WANT_RESET);
+	(void)pthread_cond_broadcast(&vm->parked_cond);
 }
 
 /* Stay here while anybody wants vCPUs out. False: the thread ends. */
@@ -134,12 +141,10 @@ static bool gate(struct vm_vcpu *v)
 	vm->parked++;
 	(void)pthread_cond_broadcast(&vm->parked_cond);
 	while ((want = atomic_load(&vm->want)) != 0 && (want & VM_WANT_QUIT) == 0) {
-		if ((want & VM_WANT_RESET) == 0 || vm->parked < vm->threads) {
+		if ((want & VM_WANT_RESET) != 0 && vm->parked == vm->threads && !vm->resetting)
+			reset_parked(vm);
+		else
 			(void)pthread_cond_wait(&vm->parked_cond, &vm->lock);
-			continue;
-		}
-		reset_parked(vm);
-		(void)pthread_cond_broadcast(&vm->parked_cond);
 	}
 	vm->parked--;
 	set_immediate_exit(v, 0);

@@ -77,6 +77,7 @@ struct vm {
 	pthread_mutex_t lock, kick_lock;
 	pthread_cond_t parked_cond;
 	unsigned parked; /* lock */
+	bool resetting;  /* lock: a vCPU thread does it, without the lock */
 	unsigned threads;
 	_Atomic unsigned want;
 	_Atomic int state; /* enum vm_state */

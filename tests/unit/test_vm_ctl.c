@@ -1,11 +1,17 @@
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "vmcore/ctl.h"
 #include "vmcore/launch.h"
+
+enum {
+	MOUTHS = 8
+};
 
 static struct vm_ctl_msg out, in;
 
@@ -223,6 +229,86 @@ static void test_last_words(void **state)
 	(void)close(pair[1]);
 }
 
+/* ---- a machine that was broken into ---- */
+
+static void frame_send(int sock, const struct vm_ctl_msg *m)
+{
+	static uint8_t frame[VM_CTL_FRAME_MAX];
+	size_t len = 0;
+
+	assert_int_equal(vm_ctl_encode(frame, &len, m, NULL), 0);
+	assert_int_equal(vm_ctl_send(sock, frame, len, NULL, 0, NULL), 0);
+}
+
+/* Says anything but an answer, for as long as anybody listens. */
+static void *mouth(void *arg)
+{
+	static const struct vm_ctl_msg event = {.type = VM_CTL_EVENT,
+						.event = {.type = VM_EVENT_RESET}};
+	uint8_t *frame = malloc(VM_CTL_FRAME_MAX);
+	const int *sock = arg;
+	size_t len = 0;
+
+	assert_non_null(frame);
+	assert_int_equal(vm_ctl_encode(frame, &len, &event, NULL), 0);
+	while (vm_ctl_send(*sock, frame, len, NULL, 0, NULL) == 0)
+		;
+	free(frame);
+	return NULL;
+}
+
+/* Greets; the next request gets talk, with more mouths than the client has ears. */
+static void *talker(void *arg)
+{
+	static uint8_t frame[VM_CTL_FRAME_MAX];
+	static struct vm_ctl_msg info;
+	const int *listener = arg;
+	size_t len = sizeof(frame), none = 0;
+	int sock = accept(*listener, NULL, NULL), room = 64 << 20, fds[1];
+	pthread_t t[MOUTHS];
+
+	/* so that something always waits; where that is not ours to ask, most of the time */
+	(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+
+	info = (struct vm_ctl_msg){.type = VM_CTL_INFO, .tag = 1, .info = {.version = 1}};
+	assert_int_equal(vm_ctl_recv(sock, frame, &len, fds, &none, NULL), 0);
+	frame_send(sock, &info);
+	len = sizeof(frame);
+	assert_int_equal(vm_ctl_recv(sock, frame, &len, fds, &none, NULL), 0);
+	for (unsigned i = 0; i < MOUTHS; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, mouth, &sock), 0);
+	for (unsigned i = 0; i < MOUTHS; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	(void)close(sock);
+	return NULL;
+}
+
+/* It cannot keep its client from ever coming back. */
+static void test_talk_without_end(void **state)
+{
+	const struct vm_ctl_msg rq = {.type = VM_CTL_STATE};
+	char dir[] = "/tmp/vmctl.XXXXXX";
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct vm_ctl *c = NULL;
+	pthread_t t;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/vm.sock", dir);
+	assert_int_equal(bind(sock, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(sock, 1), 0);
+	assert_int_equal(pthread_create(&t, NULL, talker, &sock), 0);
+	assert_int_equal(vm_ctl_open(&c, sa.sun_path, UINT64_C(2000000000), NULL), 0);
+	assert_int_equal(vm_ctl_call(c, &rq, VM_CTL_INFO, &in, NULL, NULL), LB_ETIMEDOUT);
+	assert_false(vm_ctl_usable(c));
+	vm_ctl_close(c);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	(void)close(sock);
+	(void)unlink(sa.sun_path);
+	(void)rmdir(dir);
+}
+
 /* ---- launch ---- */
 
 static void fill_launch(struct vm_launch *l)
@@ -311,9 +397,11 @@ int main(void)
 		cmocka_unit_test(test_numbers_out_of_range),
 		cmocka_unit_test(test_descriptors_are_never_leaked),
 		cmocka_unit_test(test_last_words),
+		cmocka_unit_test(test_talk_without_end),
 		cmocka_unit_test(test_launch),
 		cmocka_unit_test(test_launch_lacks_something),
 	};
 
+	(void)alarm(50);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -224,6 +224,11 @@ static int transmit(struct vm_ctl *c, const struct vm_ctl_msg *m, uint64_t until
 	return rc;
 }
 
+static bool is_unasked(const struct vm_ctl_msg *m)
+{
+	return m->tag == 0 && (m->type == VM_CTL_SERIAL_OUT || m->type == VM_CTL_EVENT);
+}
+
 static int await_answer(struct vm_ctl *c, enum vm_ctl_type want, uint64_t until,
 			struct vm_ctl_msg *answer, int fds[3], struct lb_err *err)
 {
@@ -231,11 +236,14 @@ static int await_answer(struct vm_ctl *c, enum vm_ctl_type want, uint64_t until,
 
 	do {
 		rc = receive(c, until, answer, fds, err);
+		/* poll() never waits for who says more and more but no answer */
+		if (rc == 0 && is_unasked(answer) && lb_monotonic_ns() >= until)
+			rc = lb_err_set(err, LB_ETIMEDOUT, 0,
+					"the machine's process says anything but an answer");
 		c->broken = c->broken || rc == LB_ETIMEDOUT;
 		if (rc != 0)
 			return rc;
-	} while (answer->tag == 0 &&
-		 (answer->type == VM_CTL_SERIAL_OUT || answer->type == VM_CTL_EVENT));
+	} while (is_unasked(answer));
 	if (answer->tag == c->tag && answer->type == VM_CTL_ERROR) {
 		if (err != NULL)
 			*err = answer->err;

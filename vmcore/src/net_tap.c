@@ -9,6 +9,8 @@
 #include "base/thread.h"
 #include "net_int.h"
 
+#define BURST 256u
+
 struct net_tap {
 	struct vm_net net; /* first */
 	int fd, stop_fd;
@@ -28,10 +30,11 @@ static bool tap_send(struct vm_net *n, const void *frame, size_t len)
 	return true;
 }
 
-/* All frames there are. False: the tap is gone. */
+/* The frames there are, but no more than BURST: then it looks whether the end has come. False: the
+ * tap is gone. */
 static bool drain(struct net_tap *t)
 {
-	for (;;) {
+	for (unsigned i = 0; i < BURST; i++) {
 		ssize_t r = read(t->fd, t->frame, sizeof(t->frame)); /* banned-ok: a frame a read */
 
 		if (r > 0)
@@ -41,6 +44,7 @@ static bool drain(struct net_tap *t)
 		else
 			return r < 0 && errno == EAGAIN;
 	}
+	return true;
 }
 
 static void *tap_main(void *arg)

@@ -273,6 +273,55 @@ static void test_fresh_process(void **state)
 	kvm_point_drop(&p);
 }
 
+/* ---- what KVM does not list ---- */
+
+static const struct {
+	uint32_t index;
+	uint64_t value;
+} mtrrs[] = {
+	{0x2ff, 0xc06},
+	{0x200, 0xc0000000},
+	{0x201, 0xfc0000800},
+	{0x20e, 6},
+	{0x250, UINT64_C(0x0606060606060606)},
+	{0x26f, UINT64_C(0x0505050505050505)},
+};
+enum {
+	MTRRS = sizeof(mtrrs) / sizeof(mtrrs[0])
+};
+
+/* Memory types as firmware set them: they are the processor's state like any other. */
+static void test_memory_types(void **state)
+{
+	struct {
+		uint32_t nmsrs, pad;
+		struct kvm_msr_entry entry[MTRRS];
+	} m = {.nmsrs = MTRRS};
+	struct fix *f = *state;
+	struct lb_err err = {0};
+	struct vm_restore r;
+	struct kvm_point p;
+
+	f->vm = kvm_guest_payload(&f->cfg, "prog=idle");
+	go(f->vm);
+	kvm_guest_wait_serial(&f->g, "end\n");
+	assert_int_equal(vm_pause(f->vm, LIMIT_NS, &err), 0);
+	for (unsigned i = 0; i < MTRRS; i++)
+		m.entry[i] =
+			(struct kvm_msr_entry){.index = mtrrs[i].index, .data = mtrrs[i].value};
+	assert_int_equal(ioctl(f->vm->vcpus[0].fd, KVM_SET_MSRS, &m), MTRRS);
+	kvm_point_take(&p, f->vm, true);
+	vm_destroy(f->vm);
+	r = kvm_point_restore(&p, VM_RESTORE_EAGER);
+	f->vm = kvm_restored(&f->cfg, &r);
+	for (unsigned i = 0; i < MTRRS; i++)
+		m.entry[i].data = 0;
+	assert_int_equal(ioctl(f->vm->vcpus[0].fd, KVM_GET_MSRS, &m), MTRRS);
+	for (unsigned i = 0; i < MTRRS; i++)
+		assert_true(m.entry[i].data == mtrrs[i].value);
+	kvm_point_drop(&p);
+}
+
 /* ---- a base is never written ---- */
 
 static void hash_fd(struct lb_hash *h, int fd, uint64_t bytes)
@@ -546,6 +595,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_smp, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fresh_process, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_types, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_writes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lazy_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_source_fails, setup, teardown),

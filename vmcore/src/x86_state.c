@@ -22,6 +22,30 @@ struct msr_page {
 	struct kvm_msr_entry one;
 };
 
+static bool msr_known(const struct vm_x86 *x, uint32_t index)
+{
+	for (uint32_t i = 0; i < x->msr_count; i++)
+		if (x->msrs[i] == index)
+			return true;
+	return false;
+}
+
+/* Which memory may be cached, as firmware and kernel set it. KVM keeps these for its guests but
+ * does not list them. [Intel SDM vol. 3A, 12.11: 8 pairs of base and mask, the fixed ranges, the
+ * default]
+ */
+static void add_mtrrs(struct vm_x86 *x)
+{
+	static const struct {
+		uint32_t first, count;
+	} runs[] = {{0x200, 16}, {0x250, 1}, {0x258, 2}, {0x268, 8}, {0x2ff, 1}};
+
+	for (size_t r = 0; r < sizeof(runs) / sizeof(runs[0]); r++)
+		for (uint32_t i = runs[r].first; i < runs[r].first + runs[r].count; i++)
+			if (x->msr_count < VM_MSRS_MAX && !msr_known(x, i))
+				x->msrs[x->msr_count++] = i;
+}
+
 int vm_x86_init(struct vm_x86 *x, int kvm_fd, int vm_fd, bool pit, struct lb_err *err)
 {
 	struct { /* struct kvm_msr_list with its room */
@@ -42,15 +66,8 @@ int vm_x86_init(struct vm_x86 *x, int kvm_fd, int vm_fd, bool pit, struct lb_err
 		.pit = pit,
 	};
 	memcpy(x->msrs, list.index, list.nmsrs * sizeof(x->msrs[0]));
+	add_mtrrs(x);
 	return 0;
-}
-
-static bool msr_known(const struct vm_x86 *x, uint32_t index)
-{
-	for (uint32_t i = 0; i < x->msr_count; i++)
-		if (x->msrs[i] == index)
-			return true;
-	return false;
 }
 
 /* ---- one structure of KVM, with its length before it ---- */

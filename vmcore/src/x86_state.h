@@ -32,7 +32,7 @@ enum {
 };
 
 struct vm_x86 {
-	uint32_t msrs[VM_MSRS_MAX]; /* that this KVM saves and restores */
+	uint32_t msrs[VM_MSRS_MAX]; /* that this KVM saves and restores, and the MTRRs */
 	uint32_t msr_count;
 	uint32_t xsave_bytes;
 	uint32_t tsc_khz;

@@ -319,15 +319,8 @@ static int file_of(const char *name, off_t bytes)
 	return fd;
 }
 
-/* A cut that fails when the disks are marked already leaves no open cut of them behind: the next
- * one works. */
-static void test_a_cut_that_fails_late(void **state)
+static void start_cuttable(void)
 {
-	const struct vm_ctl_msg alone = {.type = VM_CTL_CUT_ALONE, .n = 9 * SECOND};
-	int fds[3] = {-1, -1, -1};
-	struct vm_ctl *c;
-
-	(void)state;
 	vm_rig_init(&rig);
 	vm_rig_fd(&rig, VM_FD_BIOS, 0, open("/dev/null", O_RDONLY | O_CLOEXEC));
 	rig.l.disks = 1;
@@ -337,6 +330,18 @@ static void test_a_cut_that_fails_late(void **state)
 	vm_rig_fd(&rig, VM_FD_DISK_SIDE, 0, file_of("side", 65536));
 	if (vm_rig_launch(&rig, program) != 0)
 		fail_msg("%s", rig.err.msg);
+}
+
+/* A cut that fails when the disks are marked already leaves no open cut of them behind: the next
+ * one works. */
+static void test_a_cut_that_fails_late(void **state)
+{
+	const struct vm_ctl_msg alone = {.type = VM_CTL_CUT_ALONE, .n = 9 * SECOND};
+	int fds[3] = {-1, -1, -1};
+	struct vm_ctl *c;
+
+	(void)state;
+	start_cuttable();
 	c = open_ctl();
 	assert_int_equal(ask(c, VM_CTL_SERIAL_ATTACH, 0, VM_CTL_OK), 0);
 	type_text(c, "X");
@@ -344,6 +349,31 @@ static void test_a_cut_that_fails_late(void **state)
 	assert_int_equal(vm_ctl_call(c, &alone, VM_CTL_CUT, &answer, fds, NULL), LB_EIO);
 	assert_int_equal(vm_ctl_call(c, &alone, VM_CTL_CUT, &answer, fds, NULL), 0);
 	assert_int_equal(answer.cut.disk_bytes[0], 65536);
+	(void)close(fds[0]);
+	(void)close(fds[1]);
+	vm_ctl_close(c);
+	vm_rig_fini(&rig);
+}
+
+/* A disk may take for ever to answer; the guest does not stand still for so long. */
+static void test_a_cut_is_read_when_the_guest_runs(void **state)
+{
+	const struct vm_ctl_msg take = {.type = VM_CTL_CUT_TAKE};
+	const struct vm_ctl_msg read_it = {.type = VM_CTL_CUT_READ, .len = 4096};
+	int fds[3] = {-1, -1, -1};
+	struct vm_ctl *c;
+
+	(void)state;
+	start_cuttable();
+	c = open_ctl();
+	assert_int_equal(ask(c, VM_CTL_CUT_HOLD, 9 * SECOND, VM_CTL_OK), 0);
+	assert_int_equal(vm_ctl_call(c, &take, VM_CTL_CUT, &answer, fds, NULL), 0);
+	assert_int_equal(vm_ctl_call(c, &read_it, VM_CTL_DATA, &answer, NULL, NULL), LB_ETIMEDOUT);
+	assert_int_equal(ask(c, VM_CTL_CUT_CHANGED, 0, VM_CTL_MAP), LB_ETIMEDOUT);
+	assert_int_equal(ask(c, VM_CTL_CUT_RESUME, 0, VM_CTL_NUMBER), 0);
+	assert_int_equal(vm_ctl_call(c, &read_it, VM_CTL_DATA, &answer, NULL, NULL), 0);
+	assert_int_equal(ask(c, VM_CTL_CUT_CHANGED, 0, VM_CTL_MAP), 0);
+	assert_int_equal(ask(c, VM_CTL_CUT_END, 1, VM_CTL_OK), 0);
 	(void)close(fds[0]);
 	(void)close(fds[1]);
 	vm_ctl_close(c);
@@ -790,6 +820,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_cut_alone),
 		cmocka_unit_test(test_a_cut_that_fails_late),
+		cmocka_unit_test(test_a_cut_is_read_when_the_guest_runs),
 		cmocka_unit_test(test_the_holder_of_a_cut_dies),
 		cmocka_unit_test(test_the_holder_of_a_cut_sleeps),
 		cmocka_unit_test(test_output_belongs_to_the_cut_it_was_saved_in),

@@ -1,6 +1,6 @@
 # lifeboat-vm around the machine: its protocol, launch, jail and serving thread, with a machine that needs no KVM.
 add_library(fakevm STATIC lib/fake_vm.c)
-target_include_directories(fakevm PUBLIC lib)
+target_include_directories(fakevm PUBLIC lib PRIVATE ${PROJECT_SOURCE_DIR}/vmcore/src)
 target_link_libraries(fakevm PUBLIC base imaging vmcore_ctl PRIVATE lb_flags)
 add_executable(fake_lifeboat_vm ${PROJECT_SOURCE_DIR}/vmcore/src/main_vm.c)
 target_include_directories(fake_lifeboat_vm PRIVATE ${PROJECT_SOURCE_DIR}/vmcore/src)

@@ -24,6 +24,8 @@
 #include "base/rd.h"
 #include "base/wr.h"
 #include "imaging/dev.h"
+#include "kvm.h"
+#include "uffd.h"
 #include "vmcore/cut.h"
 #include "vmcore/host.h"
 #include "vmcore/net.h"
@@ -137,6 +139,20 @@ static void *guest(void *arg)
 	return NULL;
 }
 
+/* ---- devices of the host, of which it needs none ---- */
+
+int vm_kvm_open(int *out, struct lb_err *err)
+{
+	(void)out;
+	return lb_err_set(err, LB_EUNSUPPORTED, 0, "/dev/kvm");
+}
+
+int vm_uffd_open(int *out, struct lb_err *err)
+{
+	(void)out;
+	return lb_err_set(err, LB_EUNSUPPORTED, 0, "userfaultfd");
+}
+
 /* ---- vm.h ---- */
 
 static int load_state(struct vm *vm, const struct vm_restore *r, struct lb_err *err)
@@ -171,6 +187,10 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 		rc = lb_err_errno(err, errno, "memory");
 	if (rc == 0 && cfg->restore != NULL)
 		rc = load_state(vm, cfg->restore, err);
+	/* as the threads of a real one's disks do, it runs before the jail is closed */
+	vm->started = rc == 0 && pthread_create(&vm->thread, NULL, guest, vm) == 0;
+	if (rc == 0 && !vm->started)
+		rc = lb_err_set(err, LB_ENOMEM, 0, "guest thread");
 	for (size_t i = 0;
 	     rc == 0 && cfg->restore != NULL && i < ORDER_MAX && i < cfg->restore->order_count; i++)
 		vm->order[vm->order_count++] = cfg->restore->order[i];
@@ -203,17 +223,15 @@ void vm_destroy(struct vm *vm)
 int vm_start(struct vm *vm, struct lb_err *err)
 {
 	char line[40];
-	int e;
 
+	(void)err;
 	atomic_store(&vm->state, VM_RUNNING);
 	say(vm, VM_EVENT_SERIAL, vm->cfg.restore != NULL ? "going on\n" : "hello\n");
 	if (vm->cpu_leaves > 0) {
 		(void)snprintf(line, sizeof(line), "cpu of %u leaves\n", vm->cpu_leaves);
 		say(vm, VM_EVENT_SERIAL, line);
 	}
-	e = pthread_create(&vm->thread, NULL, guest, vm);
-	vm->started = e == 0;
-	return e != 0 ? lb_err_errno(err, e, "guest thread") : 0;
+	return 0;
 }
 
 int vm_pause(struct vm *vm, uint64_t limit_ns, struct lb_err *err)

@@ -215,7 +215,8 @@ static void child(act_fn act, uint32_t uid)
 	struct held h;
 
 	if (held_open(&h) != 0 || vm_jail_enter(uid, uid, &parts, NULL) != 0 ||
-	    vm_jail_close(-1, &parts, NULL) != 0 || (parts & VM_JAIL_SECCOMP) == 0)
+	    vm_jail_drop(-1, &parts, NULL) != 0 || vm_jail_close(&parts, NULL) != 0 ||
+	    (parts & VM_JAIL_SECCOMP) == 0)
 		_exit(NOT_SHUT_UP);
 	_exit(act(&h));
 }

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/rd.h"
+#include "cpu_int.h"
 #include "mem.h"
 #include "vmcore/host.h"
 
@@ -283,7 +284,7 @@ int vm_complement_create(struct vm_complement **out, int kvm_fd, int vcpu_fd, st
 	struct vm_host host;
 	int rc;
 
-	vm_probe(&host);
+	vm_probe_kvm(&host, kvm_fd);
 	if (host.kind != VM_KVM_EMULATING)
 		return lb_err_set(err, LB_EUNSUPPORTED, 0,
 				  "complement: for tests on an emulating KVM; this one: %s",

@@ -24,4 +24,8 @@ int vm_cpu_read_back(struct vm_cpu *out, int vcpu_fd, struct lb_err *err);
 /* This host's processor's name, printable. */
 void vm_cpu_model(char out[49]);
 
+/* vm_probe() over an open /dev/kvm. */
+struct vm_host;
+void vm_probe_kvm(struct vm_host *out, int kvm_fd);
+
 #endif

@@ -22,7 +22,6 @@
 #include "vmcore/ctl.h"
 
 #define KVM_PATH    "/dev/kvm"
-#define UFFD_PATH   "/dev/userfaultfd"
 #define IOC_TYPE    0xff00u
 #define KVM_IOC     0xae00u
 #define UFFD_IOC    0xaa00u
@@ -30,23 +29,8 @@
 
 /* ---- Landlock ---- */
 
-static int landlock_allow(int ruleset, const char *path)
-{
-	struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE |
-								    LANDLOCK_ACCESS_FS_WRITE_FILE};
-	int rc;
-
-	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
-	if (rule.parent_fd < 0)
-		return 0; /* not there: nothing to allow */
-	rc = (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-	(void)close(rule.parent_fd);
-	return rc;
-}
-
-/* Everything Landlock of this kernel can forbid is forbidden, but opening the devices if @devices.
- */
-static int landlock(bool devices, uint32_t *parts, struct lb_err *err)
+/* Everything Landlock of this kernel can forbid is forbidden. */
+static int landlock(uint32_t *parts, struct lb_err *err)
 {
 	struct landlock_ruleset_attr attr = {.handled_access_fs =
 						     (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
@@ -58,9 +42,7 @@ static int landlock(bool devices, uint32_t *parts, struct lb_err *err)
 	fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 	if (fd < 0)
 		return lb_err_errno(err, errno, "make a Landlock ruleset");
-	if (devices && (landlock_allow(fd, KVM_PATH) != 0 || landlock_allow(fd, UFFD_PATH) != 0))
-		rc = lb_err_errno(err, errno, "allow the devices to Landlock");
-	if (rc == 0 && syscall(SYS_landlock_restrict_self, fd, 0) != 0)
+	if (syscall(SYS_landlock_restrict_self, fd, 0) != 0)
 		rc = lb_err_errno(err, errno, "restrict by Landlock");
 	(void)close(fd);
 	if (rc == 0)
@@ -70,9 +52,9 @@ static int landlock(bool devices, uint32_t *parts, struct lb_err *err)
 
 /* ---- who we are ---- */
 
-/* Kept until step 2. CAP_SYS_PTRACE: a userfaultfd that sees faults of the kernel, which KVM's
- * accesses are. CAP_SYS_CHROOT: step 2 itself. CAP_DAC_OVERRIDE only where /dev/kvm is root's
- * alone: Landlock leaves it nothing but that file. */
+/* Kept until drop. CAP_SYS_PTRACE: a userfaultfd that sees faults of the kernel, which KVM's
+ * accesses are. CAP_SYS_CHROOT: drop itself. CAP_DAC_OVERRIDE only where /dev/kvm is root's
+ * alone. */
 static int keep_some(bool override, struct lb_err *err)
 {
 	const cap_value_t keep[] = {CAP_SYS_PTRACE, CAP_SYS_CHROOT, CAP_DAC_OVERRIDE};
@@ -132,7 +114,20 @@ int vm_jail_enter(uint32_t uid, uint32_t gid, uint32_t *parts, struct lb_err *er
 	if (rc == 0)
 		*parts |= VM_JAIL_NO_NEW_PRIVS;
 	(void)prctl(PR_SET_DUMPABLE, 0L);
-	return rc == 0 ? landlock(true, parts, err) : rc;
+	return rc;
+}
+
+int vm_jail_drop(int root_fd, uint32_t *parts, struct lb_err *err)
+{
+	int rc = 0;
+
+	if (root_fd >= 0 && fchdir(root_fd) == 0 && chroot(".") == 0)
+		*parts |= VM_JAIL_CHROOT;
+	else if (root_fd >= 0 && (*parts & VM_JAIL_UID) != 0)
+		rc = lb_err_errno(err, errno, "change the root directory");
+	if (rc == 0 && (*parts & VM_JAIL_UID) != 0)
+		rc = drop_all(err);
+	return rc == 0 ? landlock(parts, err) : rc;
 }
 
 /* ---- seccomp ---- */
@@ -274,7 +269,7 @@ static int allow_checked(scmp_filter_ctx f)
 	return rc;
 }
 
-static int filter(uint32_t *parts, struct lb_err *err)
+int vm_jail_close(uint32_t *parts, struct lb_err *err)
 {
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int rc;
@@ -293,19 +288,4 @@ static int filter(uint32_t *parts, struct lb_err *err)
 		return lb_err_set(err, LB_EIO, -rc, "load the seccomp filter");
 	*parts |= VM_JAIL_SECCOMP;
 	return 0;
-}
-
-int vm_jail_close(int root_fd, uint32_t *parts, struct lb_err *err)
-{
-	int rc = 0;
-
-	if (root_fd >= 0 && fchdir(root_fd) == 0 && chroot(".") == 0)
-		*parts |= VM_JAIL_CHROOT;
-	else if (root_fd >= 0 && (*parts & VM_JAIL_UID) != 0)
-		rc = lb_err_errno(err, errno, "change the root directory");
-	if (rc == 0 && (*parts & VM_JAIL_UID) != 0)
-		rc = drop_all(err);
-	if (rc == 0)
-		rc = landlock(false, parts, err);
-	return rc == 0 ? filter(parts, err) : rc;
 }

@@ -282,12 +282,21 @@ static int create_vm(struct vm_machine *m, struct vm_hub *hub, struct lb_err *er
 	cfg.nics = nic;
 	cfg.nic_count = m->l.nics;
 	cfg.complement = m->l.complement;
+	cfg.kvm_fd = m->kvm_fd;
+	cfg.uffd = m->uffd;
 	cfg.on_event = vm_hub_on_event;
 	cfg.arg = hub;
 	if (rc == 0)
 		rc = vm_create(&m->vm, lb_env_real(), &cfg, err);
 	free(info);
 	return rc;
+}
+
+static void drop_fd(int *fd)
+{
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
 }
 
 int vm_machine_build(struct vm_machine *m, struct vm_hub *hub, struct lb_err *err)
@@ -302,6 +311,8 @@ int vm_machine_build(struct vm_machine *m, struct vm_hub *hub, struct lb_err *er
 		rc = build_nic(m, i, err);
 	if (rc == 0)
 		rc = create_vm(m, hub, err);
+	drop_fd(&m->kvm_fd); /* the machine has its own */
+	drop_fd(&m->uffd);
 	return rc != 0 ? lb_err_wrap(err, rc, "machine %s", m->l.name) : 0;
 }
 
@@ -327,9 +338,10 @@ void vm_machine_fini(struct vm_machine *m)
 	img_dev_destroy(m->ram);
 	free(m->state);
 	free(m->order);
+	drop_fd(&m->kvm_fd);
+	drop_fd(&m->uffd);
 	for (uint32_t i = 0; i < m->l.fds; i++)
-		if (m->fd[i] >= 0)
-			(void)close(m->fd[i]);
+		drop_fd(&m->fd[i]);
 }
 
 /* ---- cuts of disks ---- */

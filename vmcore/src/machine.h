@@ -23,6 +23,7 @@ struct vm_net;
 struct vm_machine {
 	struct vm_launch l;
 	int fd[VM_CTL_FDS_MAX]; /* of l.fd; -1: taken by what was made of it */
+	int kvm_fd, uffd;       /* as in vm_cfg; until the machine is built */
 	struct img_dev *base[VM_DISKS_MAX], *view[VM_DISKS_MAX], *map[VM_DISKS_MAX];
 	struct img_dev *disk[VM_DISKS_MAX]; /* may be one of the above */
 	struct img_dev *side[VM_DISKS_MAX], *log[VM_DISKS_MAX];

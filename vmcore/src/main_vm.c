@@ -3,10 +3,10 @@
  * comes as a message with descriptors on descriptor 3 (vmcore/launch.h). Then it answers on the
  * control socket it was given (docs/vm-control.md) until the machine is off.
  *
- * Privileges: started as root it needs, until the machine is built, to open /dev/kvm (runs guest
- * code) and to make a userfaultfd (memory of a checkpoint that is fetched when it is touched), and
- * to change its root directory to an empty one. It runs as the uid it is told, without any of that,
- * before the guest's first instruction (jail.h).
+ * Privileges: started as root it needs to open /dev/kvm (runs guest code), to make a userfaultfd
+ * (memory of a checkpoint that is fetched when it is touched), and to change its root directory to
+ * an empty one. It runs as the uid it is told, without any of that, before it reads a foreign byte
+ * and before it has a second thread, which would keep what only its first one gives up (jail.h).
  */
 #include <errno.h>
 #include <poll.h>
@@ -23,8 +23,10 @@
 #include "base/log.h"
 #include "hub.h"
 #include "jail.h"
+#include "kvm.h"
 #include "machine.h"
 #include "serve.h"
+#include "uffd.h"
 #include "vmcore/launch.h"
 
 #define LAUNCH_MS 10000
@@ -95,6 +97,14 @@ static int fd_of(const struct vm_machine *m, enum vm_launch_role role)
 	return at >= 0 ? m->fd[at] : -1;
 }
 
+/* What cannot be had is said by who needs it, if anybody does. */
+static void open_devices(struct vm_machine *m)
+{
+	(void)vm_kvm_open(&m->kvm_fd, NULL);
+	if (m->l.boot == VM_LAUNCH_RESTORE && m->l.restore_mode == VM_RESTORE_LAZY)
+		(void)vm_uffd_open(&m->uffd, NULL);
+}
+
 static int set_up(struct vm_machine *m, struct vm_hub **hub, struct wake *w, struct lb_err *err)
 {
 	int rc = signals(w, err);
@@ -106,9 +116,13 @@ static int set_up(struct vm_machine *m, struct vm_hub **hub, struct wake *w, str
 	if (rc == 0)
 		rc = vm_jail_enter(m->l.uid, m->l.gid, &m->jail, err);
 	if (rc == 0)
+		open_devices(m);
+	if (rc == 0)
+		rc = vm_jail_drop(fd_of(m, VM_FD_ROOT), &m->jail, err);
+	if (rc == 0)
 		rc = vm_machine_build(m, *hub, err);
 	if (rc == 0)
-		rc = vm_jail_close(fd_of(m, VM_FD_ROOT), &m->jail, err);
+		rc = vm_jail_close(&m->jail, err);
 	if (rc == 0 && !m->l.paused)
 		rc = vm_machine_start(m, err);
 	return rc;
@@ -116,7 +130,7 @@ static int set_up(struct vm_machine *m, struct vm_hub **hub, struct wake *w, str
 
 int main(int argc, char **argv)
 {
-	struct vm_machine m = {.jail = 0};
+	struct vm_machine m = {.kvm_fd = -1, .uffd = -1};
 	struct vm_hub *hub = NULL;
 	struct wake wake = {.kick_fd = -1, .signal_fd = -1};
 	struct lb_err err = {0};

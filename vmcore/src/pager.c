@@ -1,6 +1,7 @@
 #include "pager.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -253,6 +254,14 @@ static void *pager_main(void *arg)
 
 /* ---- create ---- */
 
+static int open_uffd(struct vm_pager *p, struct lb_err *err)
+{
+	if (p->cfg.uffd < 0)
+		return vm_uffd_open(&p->uffd, err);
+	p->uffd = fcntl(p->cfg.uffd, F_DUPFD_CLOEXEC, 0);
+	return p->uffd < 0 ? lb_err_errno(err, errno, "descriptor of user faults") : 0;
+}
+
 static int watch(struct vm_pager *p, struct lb_err *err)
 {
 	struct uffdio_register r = {
@@ -302,7 +311,7 @@ int vm_pager_create(struct vm_pager **out, const struct vm_pager_cfg *cfg, struc
 	(void)pthread_mutex_init(&p->lock, NULL);
 	rc = alloc(p, err);
 	if (rc == 0)
-		rc = vm_uffd_open(&p->uffd, err);
+		rc = open_uffd(p, err);
 	if (rc == 0)
 		rc = watch(p, err);
 	if (rc == 0)

@@ -28,6 +28,7 @@ struct vm_pager;
 struct vm_pager_cfg {
 	struct vm_mem *mem;  /* a fresh memfd, untouched */
 	struct img_dev *ram; /* of mem->volume_bytes */
+	int uffd;            /* of uffd.h, borrowed during create; -1: one is made */
 	const uint32_t *order;
 	size_t order_count; /* entries outside the volume are ignored */
 	/* On the pager's thread, once. */

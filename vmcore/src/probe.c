@@ -48,7 +48,7 @@ static void fill_guest(uint8_t *mem)
 static int probe_open(struct probe *p, struct lb_err *err)
 {
 	struct kvm_userspace_memory_region slot = {.memory_size = GUEST_BYTES};
-	int rc = vm_kvm_open(&p->kvm_fd, err);
+	int rc = p->kvm_fd >= 0 ? 0 : vm_kvm_open(&p->kvm_fd, err);
 
 	if (rc == 0)
 		rc = VM_KVM(p->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL, err);
@@ -209,9 +209,10 @@ static void describe(struct vm_host *out, const struct lb_err *err)
 	}
 }
 
-void vm_probe(struct vm_host *out)
+/* Takes @kvm_fd; -1: by name. */
+static void probe(struct vm_host *out, int kvm_fd)
 {
-	struct probe p = {-1, -1, -1, 0, MAP_FAILED, MAP_FAILED};
+	struct probe p = {kvm_fd, -1, -1, 0, MAP_FAILED, MAP_FAILED};
 	struct lb_err err = {0};
 	int khz;
 
@@ -231,6 +232,16 @@ void vm_probe(struct vm_host *out)
 	}
 	describe(out, &err);
 	probe_close(&p);
+}
+
+void vm_probe(struct vm_host *out)
+{
+	probe(out, -1);
+}
+
+void vm_probe_kvm(struct vm_host *out, int kvm_fd)
+{
+	probe(out, fcntl(kvm_fd, F_DUPFD_CLOEXEC, 0));
 }
 
 const char *vm_kvm_kind_name(enum vm_kvm_kind k)

@@ -131,6 +131,7 @@ int vm_restore_memory(struct vm *vm, const struct vm_restore *r, struct lb_err *
 	struct vm_pager_cfg pager = {
 		.mem = &vm->mem,
 		.ram = r->ram,
+		.uffd = vm->cfg.uffd,
 		.order = r->order,
 		.order_count = r->order_count,
 		.lost = pager_lost,

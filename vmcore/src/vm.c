@@ -140,7 +140,7 @@ static int keep_cfg(struct vm *vm, const struct vm_cfg *cfg, struct lb_err *err)
 	c->cmdline = NULL;
 	c->cpu = NULL;
 	c->restore = NULL;
-	c->bios_fd = c->vga_bios_fd = c->kernel_fd = c->initrd_fd = -1;
+	c->bios_fd = c->vga_bios_fd = c->kernel_fd = c->initrd_fd = c->kvm_fd = c->uffd = -1;
 	(void)snprintf(vm->name, sizeof(vm->name), "%s", cfg->name != NULL ? cfg->name : "vm");
 	c->name = vm->name;
 	rc = keep_fd(&c->bios_fd, cfg->bios_fd, "the firmware", err);
@@ -150,6 +150,10 @@ static int keep_cfg(struct vm *vm, const struct vm_cfg *cfg, struct lb_err *err)
 		rc = keep_fd(&c->kernel_fd, cfg->kernel_fd, "the kernel", err);
 	if (rc == 0)
 		rc = keep_fd(&c->initrd_fd, cfg->initrd_fd, "the initrd", err);
+	if (rc == 0)
+		rc = keep_fd(&c->uffd, cfg->uffd, "user faults", err);
+	if (rc == 0)
+		rc = keep_fd(&vm->kvm_fd, cfg->kvm_fd, "/dev/kvm", err);
 	if (rc == 0 && cfg->cmdline != NULL)
 		rc = keep_list((void *)&c->cmdline, cfg->cmdline, strlen(cfg->cmdline) + 1, err);
 	if (rc == 0)
@@ -163,7 +167,7 @@ static int keep_cfg(struct vm *vm, const struct vm_cfg *cfg, struct lb_err *err)
 
 static void drop_cfg(struct vm_cfg *c)
 {
-	const int fds[] = {c->bios_fd, c->vga_bios_fd, c->kernel_fd, c->initrd_fd};
+	const int fds[] = {c->bios_fd, c->vga_bios_fd, c->kernel_fd, c->initrd_fd, c->uffd};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
@@ -194,7 +198,7 @@ int vm_slot_set(struct vm *vm, unsigned slot, bool log_dirty, struct lb_err *err
 
 static int open_kvm(struct vm *vm, struct lb_err *err)
 {
-	int rc = vm_kvm_open(&vm->kvm_fd, err);
+	int rc = vm->kvm_fd >= 0 ? 0 : vm_kvm_open(&vm->kvm_fd, err);
 
 	if (rc == 0)
 		rc = vm_kvm_require(vm->kvm_fd, err);

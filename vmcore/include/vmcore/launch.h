@@ -2,7 +2,7 @@
  * vmcore/launch.h - what lifeboat-vm is told at its start, once, over descriptor 3.
  *
  *   parent: socketpair(SEQPACKET) ─► exec lifeboat-vm with its end as 3 ─► LAUNCH + descriptors
- *   child:  decode ─► give up privileges ─► build devices, machine ─► give up the rest ─► start
+ *   child:  decode ─► open devices, give up privileges ─► build machine ─► seccomp ─► start
  *           ─► OK, or ERROR with the reason (ctl.h) ─► both close the pair
  *
  * The program opens nothing by name but /dev/kvm and /dev/userfaultfd: every file, socket and tap

@@ -80,13 +80,18 @@ struct vm_cfg {
 	bool complement;  /* TEST ONLY: complete what an emulating KVM lacks for Linux kernels */
 	uint32_t tick_stretch; /* TEST ONLY, with complement: userspace PIT this much slower; 0: off
 				*/
+	/* Open already, borrowed during create, for a process that gave up what opening them takes;
+	 * -1: opened by name. */
+	int kvm_fd; /* /dev/kvm */
+	int uffd;   /* of user faults (src/uffd.h), for LAZY */
 	const struct vm_restore *restore;
 	void (*on_event)(void *arg, const struct vm_event *e);
 	void *arg;
 };
-#define VM_CFG_DEFAULTS                                                                        \
-	{                                                                                      \
-		.vcpus = 1, .bios_fd = -1, .vga_bios_fd = -1, .kernel_fd = -1, .initrd_fd = -1 \
+#define VM_CFG_DEFAULTS                                                                         \
+	{                                                                                       \
+		.vcpus = 1, .bios_fd = -1, .vga_bios_fd = -1, .kernel_fd = -1, .initrd_fd = -1, \
+		.kvm_fd = -1, .uffd = -1                                                        \
 	}
 
 enum vm_state {

@@ -36,6 +36,7 @@ enum sa_mark {
 	SA_MARK_BOOTED = 3,
 	SA_MARK_BAD = 4,
 };
+/* BAD takes VERIFIED and DEEP_VERIFIED back, DEEP_VERIFIED takes BAD back. */
 int sa_catalog_mark(struct sa_catalog *c, const struct lb_hash *point, enum sa_mark mark,
 		    uint64_t wall_ns, const char *note, struct lb_err *err);
 /* Bit set (1u << mark) of @point. */

@@ -97,15 +97,47 @@ static int put_mark(struct sa_db *db, const struct lb_hash *point, enum sa_mark 
 	return rc;
 }
 
+/* The marks that @mark takes back, as bits. What was good once may be bad by now; that it is good
+ * again is believed only to who looked as closely as one can. */
+static unsigned taken_back(enum sa_mark mark)
+{
+	if (mark == SA_MARK_BAD)
+		return 1u << SA_MARK_VERIFIED | 1u << SA_MARK_DEEP_VERIFIED;
+	return mark == SA_MARK_DEEP_VERIFIED ? 1u << SA_MARK_BAD : 0;
+}
+
+static int take_back(struct sa_db *db, const struct lb_hash *point, unsigned marks,
+		     struct lb_err *err)
+{
+	sqlite3_stmt *s = NULL;
+	int rc = sa_db_prepare(
+		db, &s, "DELETE FROM marks WHERE point = ?1 AND ((?2 >> mark) & 1) = 1", err);
+
+	if (rc != 0)
+		return rc;
+	sa_db_bind_bytes(s, 1, point->b, sizeof(point->b));
+	sa_db_bind_u64(s, 2, marks);
+	rc = sa_db_run(db, s, err);
+	(void)sqlite3_finalize(s);
+	return rc;
+}
+
 int sa_statedb_mark(struct sa_statedb *s, const struct lb_hash *point, enum sa_mark mark,
 		    uint64_t wall_ns, const char *note, struct lb_err *err)
 {
 	int rc;
 
 	(void)pthread_mutex_lock(&s->lock);
-	rc = sa_db_exec(&s->db, "PRAGMA synchronous=FULL", err);
-	if (rc == 0)
+	rc = sa_db_exec(&s->db, "PRAGMA synchronous=FULL; BEGIN", err);
+	if (rc == 0) {
 		rc = put_mark(&s->db, point, mark, wall_ns, note, err);
+		if (rc == 0)
+			rc = take_back(&s->db, point, taken_back(mark), err);
+		if (rc == 0)
+			rc = sa_db_exec(&s->db, "COMMIT", err);
+		if (rc != 0)
+			(void)sa_db_exec(&s->db, "ROLLBACK", NULL);
+	}
 	(void)pthread_mutex_unlock(&s->lock);
 	return rc;
 }

@@ -422,6 +422,33 @@ static void test_marks(void **state)
 	assert_int_equal(bits, 1u << SA_MARK_BAD);
 }
 
+static void expect_marks(struct world *w, enum sa_mark mark, unsigned want)
+{
+	struct lb_hash p = fix_hash(4);
+	struct lb_err err = {0};
+	unsigned bits = 99;
+
+	must(sa_catalog_mark(w->catalog, &p, mark, 5, "", &err), &err);
+	must(sa_catalog_marks(w->catalog, &p, &bits, &err), &err);
+	assert_int_equal(bits, want);
+}
+
+/* A point that was found bad and then, as closely looked at, good can be booted by latest-good
+ * again; one that was good is not told as verified when it is bad. */
+static void test_marks_are_taken_back(void **state)
+{
+	const unsigned verified = 1u << SA_MARK_VERIFIED, deep = 1u << SA_MARK_DEEP_VERIFIED,
+		       booted = 1u << SA_MARK_BOOTED, bad = 1u << SA_MARK_BAD;
+	struct world *w = *state;
+
+	expect_marks(w, SA_MARK_VERIFIED, verified);
+	expect_marks(w, SA_MARK_DEEP_VERIFIED, verified | deep);
+	expect_marks(w, SA_MARK_BOOTED, verified | deep | booted);
+	expect_marks(w, SA_MARK_BAD, booted | bad);
+	expect_marks(w, SA_MARK_VERIFIED, verified | booted | bad);
+	expect_marks(w, SA_MARK_DEEP_VERIFIED, verified | deep | booted);
+}
+
 static void test_bad_state(void **state)
 {
 	struct world *w = *state;
@@ -555,17 +582,10 @@ static void test_event_from_reader(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_identical),
-		T(test_point_during_sync),
-		T(test_sync_adds_and_drops),
-		T(test_sync_updates),
-		T(test_lost_catalog),
-		T(test_rot),
-		T(test_marks),
-		T(test_bad_state),
-		T(test_events),
-		T(test_events_are_pruned),
-		T(test_event_from_reader),
+		T(test_identical),    T(test_point_during_sync),    T(test_sync_adds_and_drops),
+		T(test_sync_updates), T(test_lost_catalog),         T(test_rot),
+		T(test_marks),        T(test_marks_are_taken_back), T(test_bad_state),
+		T(test_events),       T(test_events_are_pruned),    T(test_event_from_reader),
 	};
 	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 

@@ -27,6 +27,7 @@
 #include "base/err.h"
 #include "base/fs.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "imaging/dev.h"
 #include "src_int.h"
 
@@ -221,6 +222,17 @@ static int open_volume(struct block_source *b, size_t i, struct lb_err *err)
 	return 0;
 }
 
+/* It travels in JSON; and what is behind a NUL would be left out. */
+static bool is_text(const char *text, size_t len)
+{
+	uint32_t cp;
+	size_t at = 0, n;
+
+	while (at < len && (n = lb_utf8_next(text + at, &cp)) > 0)
+		at += n;
+	return at == len;
+}
+
 static int read_xml(struct sa_source *s, struct lb_err *err)
 {
 	char *text = NULL;
@@ -238,10 +250,10 @@ static int read_xml(struct sa_source *s, struct lb_err *err)
 	(void)fclose(f);
 	if (text == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "domain XML %s", s->cfg.xml_path);
-	if (got == 0 || got > XML_MAX) {
+	if (got == 0 || got > XML_MAX || !is_text(text, got)) {
 		free(text);
-		return lb_err_set(err, LB_EINPUT, 0, "domain XML %s is empty or over 1 MiB",
-				  s->cfg.xml_path);
+		return lb_err_set(err, LB_EINPUT, 0, "domain XML %s is %s", s->cfg.xml_path,
+				  got == 0 || got > XML_MAX ? "empty or over 1 MiB" : "not UTF-8");
 	}
 	free(s->machine_xml);
 	s->machine_xml = text;

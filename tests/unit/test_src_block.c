@@ -261,6 +261,50 @@ static void test_refused_config(void **state)
 	assert_null(s);
 }
 
+/* A description in another encoding is said to be one, before a cut is tried again and again. */
+static void test_xml(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t len;
+		int rc;
+	} xml[] = {{"<domain/>", 9, 0},
+		   {"<a>\xe9\x80\xa0</a>", 10, 0},
+		   {"<a>\xe9</a>", 8, LB_EINPUT},
+		   {"<a>\0</a>", 8, LB_EINPUT},
+		   {"", 0, LB_EINPUT}};
+	struct fixture f;
+
+	(void)state;
+	fixture_init(&f, true);
+	for (size_t i = 0; i < sizeof(xml) / sizeof(xml[0]); i++) {
+		struct sa_source_volume v = {.name = "vda", .path = f.path};
+		struct sa_source_cfg cfg = {.driver = "block",
+					    .machine = "m",
+					    .volumes = &v,
+					    .volume_count = 1,
+					    .frozen = true};
+		struct sa_source *s = NULL;
+		struct lb_err err = {0};
+		char path[200];
+		FILE *file;
+
+		(void)snprintf(path, sizeof(path), "%s/xml", f.dir);
+		cfg.xml_path = path;
+		file = fopen(path, "we");
+		assert_non_null(file);
+		assert_int_equal(fwrite(xml[i].text, 1, xml[i].len, file), xml[i].len);
+		assert_int_equal(fclose(file), 0);
+		assert_int_equal(sa_source_create(&s, &cfg, NULL), 0);
+		assert_int_equal(sa_source_prepare(s, &err), xml[i].rc);
+		if (xml[i].rc != 0 && strstr(err.msg, "domain XML") == NULL)
+			fail_msg("%s", err.msg);
+		sa_source_destroy(s);
+		assert_int_equal(unlink(path), 0);
+	}
+	fixture_fini(&f);
+}
+
 static void test_group(void **state)
 {
 	struct fixture f;
@@ -294,7 +338,7 @@ int main(void)
 		cmocka_unit_test(test_still),       cmocka_unit_test(test_written_while_read),
 		cmocka_unit_test(test_second_pass), cmocka_unit_test(test_shrunk_replaced_gone),
 		cmocka_unit_test(test_grown),       cmocka_unit_test(test_refused_config),
-		cmocka_unit_test(test_group),
+		cmocka_unit_test(test_group),       cmocka_unit_test(test_xml),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

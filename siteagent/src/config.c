@@ -66,7 +66,8 @@ static const struct lb_conf_field site_fields[] = {
 	 .type = LB_CT_STR,
 	 IN(struct raw_site, c.plugin_dir),
 	 .dflt = "",
-	 .help = "directory of our nbdkit plugins; empty: beside the program, else where it is installed"},
+	 .help = "directory of our nbdkit plugins; empty: beside the program, else where it is "
+		 "installed"},
 	{.key = "runbooks",
 	 .type = LB_CT_STR,
 	 IN(struct raw_site, c.runbooks),
@@ -413,6 +414,10 @@ static void fill_volume(struct lb_conf *doc, const struct lb_conf_node *n, int d
 		if (v->name[0] != '\0' && strcmp(m->volume[i].name, v->name) == 0)
 			lb_conf_problem(doc, lb_conf_get(n, "name"),
 					"name: this machine has a volume \"%s\" already", v->name);
+		if (v->path[0] != '\0' && strcmp(m->volume[i].path, v->path) == 0)
+			lb_conf_problem(doc, lb_conf_get(n, "path"),
+					"path: this machine has \"%.64s\" already, as volume %s",
+					v->path, m->volume[i].name);
 	}
 	m->volumes++;
 }
@@ -579,6 +584,7 @@ static int fill_site(struct loader *ld)
 	check_absolute(doc, root, "state_dir");
 	check_absolute(doc, root, "control_socket");
 	check_absolute(doc, root, "plugin_dir");
+	check_absolute(doc, root, "vm_program");
 	check_absolute(doc, root, "runbooks");
 	raw->c.group = ld->c->group;
 	*ld->c = raw->c;
@@ -623,16 +629,15 @@ static void check_group_name(struct loader *ld, size_t a, size_t b)
 }
 
 /* Two machines must not read the same disks: two mirrors of one disk, or one disk with two replicas
- * that are cut at different instants. */
+ * that are cut at different instants. A path is a disk whatever reads it. */
 static bool same_disks(const struct sa_machine_cfg *a, const struct sa_machine_cfg *b,
 		       const char **key, const char **value)
 {
-	if (strcmp(a->driver, b->driver) != 0)
-		return false;
 	*key = "domain";
 	*value = b->domain;
 	if (b->domain[0] != '\0')
-		return strcmp(a->domain, b->domain) == 0 && strcmp(a->uri, b->uri) == 0;
+		return strcmp(a->driver, b->driver) == 0 && strcmp(a->domain, b->domain) == 0 &&
+		       strcmp(a->uri, b->uri) == 0;
 	for (size_t i = 0; i < a->volumes; i++) {
 		for (size_t j = 0; j < b->volumes; j++) {
 			*key = "volumes";

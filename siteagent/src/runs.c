@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,12 +194,21 @@ static void forget_old(struct sa_runs *r)
 
 /* ---- what a real failover does to others ---- */
 
-static const struct rb_step *first_step(const struct rb_runbook *rb, enum rb_action action)
+#define ANY_MODE UINT_MAX
+
+/* Of those that run in one of @modes. */
+static const struct rb_step *first_in(const struct rb_runbook *rb, enum rb_action action,
+				      unsigned modes)
 {
 	for (size_t i = 0; i < rb->step_count; i++)
-		if (rb->steps[i].action == action)
+		if (rb->steps[i].action == action && (rb->steps[i].modes & modes) != 0)
 			return &rb->steps[i];
 	return NULL;
+}
+
+static const struct rb_step *first_step(const struct rb_runbook *rb, enum rb_action action)
+{
+	return first_in(rb, action, ANY_MODE);
 }
 
 /* Do both touch @machine's group? One that boots nothing fences every group of its site. */
@@ -317,12 +327,13 @@ static void preempt_drills(struct sa_runs *r, const struct sa_run *by)
 
 /* ---- start ---- */
 
-/* The site that runs @rb's machines now: the one it fences, else who wrote their group, else the
- * only peer. "" when none of that is known. */
-static const char *source_site(struct sa_runs *r, const struct rb_runbook *rb)
+/* The site that runs @rb's machines now: the one it fences in @mode, else who wrote their group,
+ * else the only peer. "" when none of that is known. */
+static const char *source_site(struct sa_runs *r, const struct rb_runbook *rb, enum rb_mode mode)
 {
 	struct sa_agent *a = r->agent;
-	const struct rb_step *fence = first_step(rb, RB_FENCE), *boot = first_step(rb, RB_BOOT);
+	const struct rb_step *fence = first_in(rb, RB_FENCE, 1u << mode),
+			     *boot = first_in(rb, RB_BOOT, 1u << mode);
 	const struct sa_peer *p = NULL;
 	struct sa_role_record rec;
 	struct lb_id group;
@@ -341,7 +352,7 @@ static const char *source_site(struct sa_runs *r, const struct rb_runbook *rb)
 static int open_new(struct sa_run *s, const struct sa_run_request *rq, const struct rb_runbook *rb,
 		    enum rb_mode mode, struct lb_err *err)
 {
-	const char *source = source_site(s->runs, rb);
+	const char *source = source_site(s->runs, rb, mode);
 	struct rb_fact facts[] = {{"site.target", s->runs->agent->cfg->site},
 				  {"site.source", source}};
 	struct rb_run_cfg cfg;

@@ -1078,7 +1078,9 @@ static void test_facts(void **state)
 	char id[LB_ID_TEXT];
 	json_t *o;
 	static const char text[] = "apiVersion: lifeboat/v1\nkind: Runbook\nname: f\n"
-				   "modes: [drill]\nsteps:\n"
+				   "modes: [drill, planned]\nsteps:\n"
+				   "  - {id: a, action: fence, site: nara, modes: [planned]}\n"
+				   "  - {id: b, action: fence, site: tokyo, modes: [drill]}\n"
 				   "  - {id: x, action: exec, timeout: 60s, run: [/bin/echo,\n"
 				   "     \"${site.source} to ${site.target}\"]}\n";
 

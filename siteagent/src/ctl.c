@@ -213,9 +213,13 @@ int sa_ctl_call(struct sa_ctl *c, const char *method, const char *path, const st
 		goto out;
 	}
 	/* an object may have an "error" of its own, as a failed job has */
-	rc = c->status < 400 ? 0 : agent_error(answer, hint, hint_bytes, err);
-	if (rc != 0)
+	if (c->status >= 400) {
+		rc = agent_error(answer, hint, hint_bytes, err);
+		if (rc == 0)
+			rc = lb_err_set(err, LB_EPROTO, 0, "%s: status %ld without an error", path,
+					c->status);
 		goto out;
+	}
 	*out = answer;
 	answer = NULL;
 out:

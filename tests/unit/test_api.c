@@ -686,6 +686,7 @@ static void test_ctl_liar(void **state)
 		{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0, LB_EPROTO},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"error\":1234}", 0, LB_EPROTO},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n", 50000000, LB_EPROTO},
+		{"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}", 0, LB_EPROTO},
 		{"", 0, LB_ECLOSED},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", 0, LB_ECLOSED},
 	};

@@ -2,6 +2,7 @@
  * lifeboat - the command line: lifeboat NOUN [VERB] [ARG...] [--option...]. A client of the control
  * API only.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <locale.h>
 #include <stdlib.h>
@@ -258,10 +259,21 @@ static int unknown(const char *noun, const char *verb)
 	return 2;
 }
 
+/* What was said on standard output must have got there: a token, a dump, a schema in a file of a
+ * full disk is none. */
+static int check_said(struct cli *c)
+{
+	if (fflush(stdout) != 0)
+		return lb_err_errno(&c->err, errno, "write standard output");
+	return ferror(stdout) == 0 ? 0 : lb_err_set(&c->err, LB_EIO, 0, "write standard output");
+}
+
 static int run(struct cli *c, const struct sa_verb *v)
 {
 	int rc = cli_verb_fn(v)(c);
 
+	if (rc == 0)
+		rc = check_said(c);
 	if (rc != 0) {
 		cli_print_json_error(c, rc);
 		(void)fflush(stdout);

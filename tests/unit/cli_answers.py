@@ -88,6 +88,16 @@ def without_agent(sock, work):
         sys.exit(f"export from a directory that is gone: exit {r.returncode}, {r.stderr!r}")
 
 
+def on_a_full_disk(sock):
+    """What cannot be written to standard output was not done well."""
+    for args in (["completion", "bash"], ["config", "keys", "--json"], ["run", "show", "1a2b"]):
+        with open("/dev/full", "wb") as full:
+            r = subprocess.run([LIFEBOAT, "--socket", sock, *args], stdout=full, stderr=subprocess.PIPE, timeout=30,
+                               check=False)
+        if r.returncode != 1 or b"LB_ENOSPC: write standard output" not in r.stderr:
+            sys.exit(f"{args} > /dev/full: exit {r.returncode}, {r.stderr!r}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as work:
         sock = os.path.join(work, "s")
@@ -100,6 +110,7 @@ def main():
         r = run(sock, ["run", "show", "1a2b"])
         if r.returncode != 0 or b"its log cannot be written: sync runs/x.log" not in r.stdout:
             sys.exit(f"run show: exit {r.returncode}, {r.stdout!r}")
+        on_a_full_disk(sock)
         server.shutdown()
 
 

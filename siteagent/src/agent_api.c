@@ -15,7 +15,7 @@
 #include "runbooks/lang.h"
 #include "runbooks/plan.h"
 
-#define CONFIRM_BYTES (8u * SA_NAME_BYTES)
+#define CONFIRM_BYTES ((size_t)8 * SA_NAME_BYTES)
 
 const char *sa_call_text(const struct call *c, const char *key)
 {

@@ -409,7 +409,7 @@ static int check_chain(struct scrub *c, const struct rep_manifest *m, struct lb_
 			rc = lb_err_set(err, LB_ECORRUPT, 0, "its base is not in the store");
 	}
 	for (uint32_t i = 0; rc == 0 && i < c->scope.points; i++) {
-		const struct rep_point *p = &c->s->point[i]->pub;
+		const struct rep_point_core *p = &c->s->point[i]->pub;
 
 		if (p->epoch == m->epoch && p->seq + 1 == m->seq &&
 		    lb_id_equal(&p->group, &m->group) && !lb_hash_equal(&p->manifest, &m->prev))

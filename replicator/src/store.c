@@ -487,7 +487,8 @@ static int append_part(struct rep_store *s, enum rep_record_kind kind, const str
 	rep_lock(s);
 	rep_parts_add(l->parts, &part, has_leaf(kind) ? leaf : NULL);
 	rep_layer_in_seg(l, loc.seg);
-	l->checked = false;
+	free(l->parts->checked);
+	l->parts->checked = NULL;
 	rep_unlock(s);
 	return 0;
 }
@@ -550,7 +551,7 @@ static int base_known(struct rep_store *s, const struct rep_manifest *m, struct 
 {
 	const struct rep_spoint *base;
 	const struct rep_group_head *h = NULL;
-	const struct rep_point *newest = NULL;
+	const struct rep_point_core *newest = NULL;
 
 	for (uint32_t i = 0; i < s->heads; i++)
 		if (lb_id_equal(&s->head[i].group, &m->group))
@@ -575,6 +576,16 @@ static int base_known(struct rep_store *s, const struct rep_manifest *m, struct 
 	return 0;
 }
 
+static bool was_checked(const struct rep_layer *l, const struct rep_manifest *m,
+			const struct rep_manifest_volume *v)
+{
+	const struct rep_checked *c = l->parts != NULL ? l->parts->checked : NULL;
+
+	return c != NULL && !l->visible && c->epoch == m->epoch && c->seq == m->seq &&
+	       lb_hash_equal(&c->base, &m->base) && lb_id_equal(&l->group, &m->group) &&
+	       lb_id_equal(&l->volume, &v->volume) && lb_hash_equal(&l->root, &v->root);
+}
+
 /* May @m be appended? Its layers passed rep_store_layer_check() for exactly this point. */
 static int manifest_fits(struct rep_store *s, const struct rep_manifest *m,
 			 const struct lb_hash *hash, struct lb_err *err)
@@ -587,11 +598,7 @@ static int manifest_fits(struct rep_store *s, const struct rep_manifest *m,
 	for (uint32_t i = 0; rc == 0 && i < m->volumes; i++) {
 		const struct rep_layer *l = rep_layer_find(s, &m->volume[i].layer);
 
-		if (l == NULL || !l->checked || l->visible || l->check_epoch != m->epoch ||
-		    l->check_seq != m->seq || !lb_id_equal(&l->group, &m->group) ||
-		    !lb_hash_equal(&l->check_base, &m->base) ||
-		    !lb_id_equal(&l->volume, &m->volume[i].volume) ||
-		    !lb_hash_equal(&l->root, &m->volume[i].root))
+		if (l == NULL || !was_checked(l, m, &m->volume[i]))
 			rc = lb_err_set(err, LB_EINVAL, 0,
 					"volume %s: its layer was not checked for this point",
 					m->volume[i].volume_name);
@@ -628,7 +635,7 @@ int rep_store_append_manifest(struct rep_store *s, const struct lb_buf *manifest
 	rc = manifest_fits(s, m, &hash, err);
 	rep_unlock(s);
 	if (rc == 0)
-		rc = rep_point_create(&p, m, &hash, loc, err);
+		rc = rep_point_create(&p, s, m, &hash, loc, err);
 	if (rc == 0)
 		rc = append(s,
 			    (struct rep_entry){.bytes = (uint32_t)manifest->len,
@@ -641,7 +648,7 @@ int rep_store_append_manifest(struct rep_store *s, const struct lb_buf *manifest
 		rep_unlock(s);
 		p = NULL;
 	}
-	rep_point_destroy(p);
+	free(p);
 	free(m);
 	return rc;
 }

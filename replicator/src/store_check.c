@@ -547,6 +547,23 @@ static int find_draft(struct check *c, struct lb_err *err)
 	return rc;
 }
 
+static int note_checked(struct check *c, struct lb_err *err)
+{
+	struct rep_checked *now = malloc(sizeof(*now));
+
+	if (now == NULL)
+		return lb_err_set(err, LB_ENOMEM, 0, "check a layer");
+	*now = (struct rep_checked){.epoch = c->m->epoch, .seq = c->m->seq, .base = c->m->base};
+	rep_lock(c->s);
+	c->l->group = c->m->group;
+	c->l->volume = c->v->volume;
+	c->l->root = c->v->root;
+	free(c->l->parts->checked);
+	c->l->parts->checked = now;
+	rep_unlock(c->s);
+	return 0;
+}
+
 int rep_store_layer_check(struct rep_store *s, const struct rep_manifest_volume *v,
 			  const struct rep_manifest *m, struct lb_err *err)
 {
@@ -565,15 +582,7 @@ int rep_store_layer_check(struct rep_store *s, const struct rep_manifest_volume 
 		rc = check_index(&c, err);
 	if (rc == 0) {
 		set_sources(s, c.l, &c.sources);
-		rep_lock(s);
-		c.l->group = m->group;
-		c.l->volume = v->volume;
-		c.l->root = v->root;
-		c.l->check_epoch = m->epoch;
-		c.l->check_seq = m->seq;
-		c.l->check_base = m->base;
-		c.l->checked = true;
-		rep_unlock(s);
+		rc = note_checked(&c, err);
 	}
 	rep_idset_fini(&c.sources);
 	free(c.leaf);

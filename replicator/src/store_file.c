@@ -243,6 +243,7 @@ void rep_layer_cache(struct rep_store *s, struct rep_layer *l)
 {
 	struct rep_layer *old;
 
+	rep_parts_pack(&l->parts);
 	TAILQ_INSERT_TAIL(&s->used, l, used);
 	s->cached_parts += l->parts->n + REP_PARTS_COST;
 	while (s->cached_parts > s->parts_max && (old = TAILQ_FIRST(&s->used)) != l) {
@@ -266,7 +267,7 @@ int rep_layer_load(struct rep_store *s, struct rep_layer *l, struct lb_err *err)
 		return 0;
 	rc = rep_parts_create(&p, !l->visible, err);
 	for (uint32_t i = 0; i < l->segs && rc == 0; i++)
-		rc = load_from(s, p, &l->id, l->seg[i], err);
+		rc = load_from(s, p, &l->id, rep_layer_segs(l)[i], err);
 	if (rc != 0) {
 		rep_parts_destroy(p);
 		return rc;

@@ -105,27 +105,41 @@ void rep_layer_forget_empty(struct rep_store *s, const struct lb_id *id)
 	}
 }
 
+static uint32_t segs_cap(const struct rep_layer *l)
+{
+	return l->seg_cap != 0 ? l->seg_cap : REP_SEGS_FEW;
+}
+
+const uint32_t *rep_layer_segs(const struct rep_layer *l)
+{
+	return l->seg_cap != 0 ? l->seg.more : l->seg.few;
+}
+
 int rep_layer_reserve_seg(struct rep_layer *l, struct lb_err *err)
 {
-	uint32_t want = l->seg_cap == 0 ? 2 : l->seg_cap * 2;
+	uint32_t want = segs_cap(l) * 2;
 	uint32_t *more;
 
-	if (l->segs < l->seg_cap)
+	if (l->segs < segs_cap(l))
 		return 0;
-	more = realloc(l->seg, want * sizeof(*more));
+	more = realloc(l->seg_cap != 0 ? l->seg.more : NULL, want * sizeof(*more));
 	if (more == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "index a layer's segments");
-	l->seg = more;
+	if (l->seg_cap == 0)
+		memcpy(more, l->seg.few, sizeof(l->seg.few));
+	l->seg.more = more;
 	l->seg_cap = want;
 	return 0;
 }
 
 void rep_layer_in_seg(struct rep_layer *l, uint32_t seg)
 {
-	if (l->segs > 0 && l->seg[l->segs - 1] == seg)
+	uint32_t *v = l->seg_cap != 0 ? l->seg.more : l->seg.few;
+
+	if (l->segs > 0 && v[l->segs - 1] == seg)
 		return;
-	LB_ASSERT(l->segs < l->seg_cap);
-	l->seg[l->segs++] = seg;
+	LB_ASSERT(l->segs < segs_cap(l));
+	v[l->segs++] = seg;
 }
 
 void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index)
@@ -134,11 +148,8 @@ void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index)
 		return;
 	l->visible = true;
 	l->point = index;
-	if (l->parts == NULL)
-		return;
-	free(l->parts->leaf);
-	l->parts->leaf = NULL;
-	rep_layer_cache(s, l);
+	if (l->parts != NULL)
+		rep_layer_cache(s, l);
 }
 
 void rep_layer_destroy(struct rep_layer *l)
@@ -147,7 +158,8 @@ void rep_layer_destroy(struct rep_layer *l)
 		return;
 	rep_parts_destroy(l->parts);
 	free(l->source);
-	free(l->seg);
+	if (l->seg_cap != 0)
+		free(l->seg.more);
 	free(l);
 }
 
@@ -176,10 +188,42 @@ void rep_parts_destroy(struct rep_parts *p)
 {
 	if (p == NULL)
 		return;
-	free(p->v);
+	if (p->v != p->room)
+		free(p->v);
 	free(p->leaf);
+	free(p->checked);
 	free(p->slot);
 	free(p);
+}
+
+static int by_number(const void *pa, const void *pb)
+{
+	const struct rep_part *a = pa;
+	const struct rep_part *b = pb;
+
+	if (a->kind != b->kind)
+		return a->kind < b->kind ? -1 : 1;
+	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+void rep_parts_pack(struct rep_parts **p)
+{
+	struct rep_parts *old = *p;
+	struct rep_parts *now = malloc(sizeof(*now) + old->n * sizeof(*old->v));
+
+	if (now == NULL) {
+		free(old->leaf);
+		old->leaf = NULL;
+		return;
+	}
+	*now = (struct rep_parts){
+		.n = old->n, .packs = old->packs, .first_missing = old->first_missing};
+	now->v = now->room;
+	if (old->n > 0)
+		memcpy(now->v, old->v, old->n * sizeof(*old->v));
+	qsort(now->v, now->n, sizeof(*now->v), by_number);
+	rep_parts_destroy(old);
+	*p = now;
 }
 
 static uint32_t part_slot(const struct rep_parts *p, uint16_t kind, uint32_t number)
@@ -235,6 +279,7 @@ int rep_parts_reserve(struct rep_parts *p, struct lb_err *err)
 {
 	int rc = 0;
 
+	LB_ASSERT(p->v != p->room);
 	if (p->n == p->cap)
 		rc = grow_array(p, err);
 	if (rc == 0 && (p->n + 1) * 2 > p->slots)
@@ -245,10 +290,11 @@ int rep_parts_reserve(struct rep_parts *p, struct lb_err *err)
 struct rep_part *rep_parts_find(const struct rep_parts *p, enum rep_record_kind kind,
 				uint32_t number)
 {
+	const struct rep_part key = {.kind = (uint16_t)kind, .number = number};
 	uint32_t at;
 
 	if (p->slots == 0)
-		return NULL;
+		return p->n == 0 ? NULL : bsearch(&key, p->v, p->n, sizeof(*p->v), by_number);
 	at = p->slot[part_slot(p, (uint16_t)kind, number)];
 	return at == 0 ? NULL : &p->v[at - 1];
 }
@@ -301,31 +347,42 @@ void rep_parts_drop(struct rep_parts *p, struct rep_part *part)
 
 /* ---- points ---- */
 
-void rep_point_destroy(struct rep_spoint *p)
+static const struct rep_group_name *name_of(struct rep_store *s, const struct rep_manifest *m)
 {
-	if (p == NULL)
-		return;
-	free(p->layer);
-	free(p);
+	struct rep_group_head *h = NULL;
+	struct rep_group_name *name;
+
+	for (uint32_t i = 0; i < s->heads; i++)
+		if (lb_id_equal(&s->head[i].group, &m->group))
+			h = &s->head[i];
+	LB_ASSERT(h != NULL);
+	if (h->name != NULL && strcmp(h->name->text, m->group_name) == 0)
+		return h->name;
+	name = calloc(1, sizeof(*name));
+	if (name == NULL)
+		return NULL;
+	memcpy(name->text, m->group_name, sizeof(name->text));
+	name->next = s->names;
+	s->names = name;
+	h->name = name;
+	return name;
 }
 
-int rep_point_create(struct rep_spoint **out, const struct rep_manifest *m,
+int rep_point_create(struct rep_spoint **out, struct rep_store *s, const struct rep_manifest *m,
 		     const struct lb_hash *hash, struct rep_loc loc, struct lb_err *err)
 {
-	struct rep_spoint *p = calloc(1, sizeof(*p));
+	const struct rep_group_name *name = name_of(s, m);
+	struct rep_spoint *p = calloc(1, sizeof(*p) + m->volumes * sizeof(*p->layer));
 
-	if (p == NULL)
-		return lb_err_set(err, LB_ENOMEM, 0, "index a point");
-	p->layer = calloc(m->volumes > 0 ? m->volumes : 1, sizeof(*p->layer));
-	if (p->layer == NULL) {
+	if (p == NULL || name == NULL) {
 		free(p);
 		return lb_err_set(err, LB_ENOMEM, 0, "index a point");
 	}
 	p->manifest = loc;
 	p->receipt = (struct rep_loc){.seg = REP_NO_SEG};
-	p->site = m->site;
+	p->name = name;
 	p->layers = m->volumes;
-	p->pub = (struct rep_point){
+	p->pub = (struct rep_point_core){
 		.manifest = *hash,
 		.group = m->group,
 		.epoch = m->epoch,
@@ -336,7 +393,6 @@ int rep_point_create(struct rep_spoint **out, const struct rep_manifest *m,
 		.capture_boot_ns = m->capture_boot_ns,
 		.consistency = m->consistency,
 	};
-	memcpy(p->pub.group_name, m->group_name, sizeof(p->pub.group_name));
 	for (uint32_t i = 0; i < m->volumes; i++) {
 		p->layer[i] = m->volume[i].layer;
 		p->pub.stored_bytes += m->volume[i].layer_bytes;
@@ -425,7 +481,7 @@ static int head_of(struct rep_store *s, const struct lb_id *group, struct rep_gr
 	return 0;
 }
 
-static bool newer(const struct rep_point *a, const struct rep_point *b)
+static bool newer(const struct rep_point_core *a, const struct rep_point_core *b)
 {
 	return a->epoch != b->epoch ? a->epoch > b->epoch : a->seq > b->seq;
 }
@@ -582,8 +638,7 @@ void rep_damage_text(struct rep_store *s, struct rep_damage *d, const char *why)
 	else if (!lb_id_is_zero(&d->layer))
 		p = point_of_layer(s, &d->layer);
 	if (p != NULL)
-		(void)snprintf(of, sizeof(of), "%.40s seq %" PRIu64 " ", p->pub.group_name,
-			       p->pub.seq);
+		(void)snprintf(of, sizeof(of), "%.40s seq %" PRIu64 " ", p->name->text, p->pub.seq);
 	else if (!lb_id_is_zero(&d->layer))
 		(void)snprintf(of, sizeof(of), "draft %.8s ", lb_id_text(&d->layer, id));
 	if (p != NULL)

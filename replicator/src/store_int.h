@@ -17,10 +17,11 @@
  * are known, a file between rep_file_get() and rep_file_put(). NOT the parts of a visible layer,
  * which any thread may evict, nor s->seg, which moves when a segment is added.
  *
- * Memory: 240 bytes a layer and 4 for each segment it lies in; 300 bytes a point and 16 for each of
- * its layers; 24 bytes a part of a layer in use, 56 while it is a draft. Parts of visible layers
- * are dropped beyond REP_PARTS_CACHE parts, segment directories beyond REP_DIRS_CACHE segments, and
- * read again when asked for.
+ * Memory: 180 bytes a layer; 230 bytes a point and 16 for each of its layers; of a visible layer
+ * whose parts are loaded 60 bytes and 20 a part, while it is a draft about 60 a part. Parts of
+ * visible layers are dropped beyond REP_PARTS_CACHE parts, segment directories beyond
+ * REP_DIRS_CACHE segments, and read again when asked for. What is kept for each point for ever is
+ * what a backup grows by: look at it twice.
  */
 #ifndef REPLICATOR_STORE_INT_H
 #define REPLICATOR_STORE_INT_H
@@ -65,33 +66,47 @@ struct rep_part {
 	uint32_t bytes;
 };
 
-/* The parts of one layer: a dense array in the order met and a hash index over (kind, number). */
+/* A draft passed rep_store_layer_check() with its root, for this point. */
+struct rep_checked {
+	uint64_t epoch, seq;
+	struct lb_hash base;
+};
+
+/*
+ * The parts of one layer. Of a draft, and while they are being loaded: a dense array in the order
+ * met and a hash index over (kind, number). Of a visible one: packed, that is sorted by (kind,
+ * number), in .room, and never changed again.
+ */
 struct rep_parts {
 	struct rep_part *v;
-	struct lb_hash *leaf; /* beside v; NULL for visible layers */
 	uint32_t n, cap;
-	uint32_t *slot; /* index + 1 into v; 0: empty */
-	uint32_t slots; /* a power of two */
 	uint32_t packs, first_missing;
+	struct lb_hash *leaf;        /* drafts: beside v */
+	struct rep_checked *checked; /* drafts; NULL: not, or not any more */
+	uint32_t *slot;              /* index + 1 into v; 0: empty */
+	uint32_t slots;              /* a power of two; 0: search v */
+	struct rep_part room[];
 };
+
+#define REP_SEGS_FEW 2u
 
 struct rep_layer {
 	struct lb_id id, group, volume; /* group, volume: zero for a draft */
 	struct lb_hash root;            /* once checked or visible */
-	uint32_t *seg;                  /* segments that hold parts, in order */
+	union {
+		uint32_t few[REP_SEGS_FEW]; /* seg_cap 0 */
+		uint32_t *more;
+	} seg; /* segments that hold parts, in order: rep_layer_segs() */
 	uint32_t segs, seg_cap;
-	bool visible;   /* a visible (or pending) manifest names it: */
-	uint32_t point; /* the first that does */
-	bool checked;   /* passed rep_store_layer_check() with `root`, for this point: */
-	uint64_t check_epoch, check_seq;
-	struct lb_hash check_base;
+	uint32_t point;   /* when visible: the first that names it */
+	uint32_t sources; /* foreign layers its index names: */
+	struct lb_id *source;
+	struct rep_parts *parts;     /* NULL: not loaded */
+	TAILQ_ENTRY(rep_layer) used; /* in s->used: visible, and parts are loaded */
+	bool visible;                /* a visible (or pending) manifest names it */
 	bool abandoned;
 	bool damaged;
 	bool sources_known;
-	struct lb_id *source; /* foreign layers its index names */
-	uint32_t sources;
-	struct rep_parts *parts;     /* NULL: not loaded */
-	TAILQ_ENTRY(rep_layer) used; /* in s->used: visible, and parts are loaded */
 };
 TAILQ_HEAD(rep_layer_list, rep_layer);
 
@@ -99,19 +114,36 @@ struct rep_loc {
 	uint32_t seg, off8;
 };
 
+/* Points of a group share it until the name changes. */
+struct rep_group_name {
+	struct rep_group_name *next; /* in s->names */
+	char text[REP_NAME_MAX + 1];
+};
+
+/* struct rep_point without its name. */
+struct rep_point_core {
+	struct lb_hash manifest;
+	struct lb_id group;
+	uint64_t epoch, seq;
+	struct lb_hash prev, base;
+	uint64_t capture_wall_ns, capture_boot_ns, receive_wall_ns, stored_bytes;
+	enum rep_consistency consistency;
+};
+
 struct rep_spoint {
-	struct rep_point pub;
-	struct lb_id site;
+	struct rep_point_core pub;
 	struct rep_loc manifest, receipt; /* receipt.seg REP_NO_SEG: none yet */
-	uint32_t layers;
-	struct lb_id *layer;
 	bool visible;
 	bool damaged; /* its own manifest */
+	uint32_t layers;
+	const struct rep_group_name *name;
+	struct lb_id layer[];
 };
 
 struct rep_group_head {
 	struct lb_id group;
 	uint32_t point;
+	const struct rep_group_name *name; /* of the newest; the writer's */
 };
 
 struct rep_store {
@@ -146,7 +178,8 @@ struct rep_store {
 	uint32_t point_slots;
 	struct rep_group_head *head;
 	uint32_t heads, head_cap;
-	uint32_t pending; /* points not visible before the next commit */
+	struct rep_group_name *names; /* the writer's */
+	uint32_t pending;             /* points not visible before the next commit */
 	uint64_t tick;
 	struct rep_layer_list used; /* visible layers with parts, the one used last at the end */
 	uint64_t cached_parts, parts_max; /* of these: held, at most (REP_PARTS_COST each) */
@@ -165,7 +198,8 @@ int rep_layer_get(struct rep_layer **out, struct rep_store *s, const struct lb_i
 /* A draft of which nothing could be kept is not remembered. */
 void rep_layer_forget_empty(struct rep_store *s, const struct lb_id *id);
 int rep_layer_reserve_seg(struct rep_layer *l, struct lb_err *err);
-void rep_layer_in_seg(struct rep_layer *l, uint32_t seg); /* reserved before */
+void rep_layer_in_seg(struct rep_layer *l, uint32_t seg);  /* reserved before */
+const uint32_t *rep_layer_segs(const struct rep_layer *l); /* l->segs of them */
 /* The manifest of point @index names it: its parts may be dropped from RAM from now on. */
 void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index);
 void rep_layer_destroy(struct rep_layer *l);
@@ -178,6 +212,8 @@ struct rep_part *rep_parts_find(const struct rep_parts *p, enum rep_record_kind 
 /* Add, or replace the one of the same kind and number. @leaf may be NULL. */
 void rep_parts_add(struct rep_parts *p, const struct rep_part *part, const struct lb_hash *leaf);
 void rep_parts_drop(struct rep_parts *p, struct rep_part *part);
+/* What is not needed once the layer is visible goes. Without memory only part of that. */
+void rep_parts_pack(struct rep_parts **p);
 bool rep_part_held(const struct rep_part *p);
 
 struct rep_spoint *rep_point_lookup(struct rep_store *s, const struct lb_hash *manifest,
@@ -185,9 +221,9 @@ struct rep_spoint *rep_point_lookup(struct rep_store *s, const struct lb_hash *m
 /* Room for one more point of @group, so that add and show cannot fail. */
 int rep_points_reserve(struct rep_store *s, const struct lb_id *group, struct lb_err *err);
 void rep_point_add(struct rep_store *s, struct rep_spoint *p); /* takes */
-void rep_point_destroy(struct rep_spoint *p);
-/* A point of a decoded manifest. */
-int rep_point_create(struct rep_spoint **out, const struct rep_manifest *m,
+/* A point of a decoded manifest: free(). rep_points_reserve() for its group comes before; the
+ * writer's thread. */
+int rep_point_create(struct rep_spoint **out, struct rep_store *s, const struct rep_manifest *m,
 		     const struct lb_hash *hash, struct rep_loc loc, struct lb_err *err);
 /* Make point @index visible: its layers, its group's head. Reserved before. */
 void rep_point_show(struct rep_store *s, uint32_t index);

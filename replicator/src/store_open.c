@@ -197,7 +197,7 @@ static int apply_manifest(struct rep_store *s, uint32_t seg, const struct rep_en
 	rep_manifest_hash(&hash, body->p, body->len);
 	rc = rep_points_reserve(s, &m->group, err);
 	if (rc == 0 && rep_point_lookup(s, &hash, NULL) == NULL)
-		rc = rep_point_create(&p, m, &hash, (struct rep_loc){seg, e->off8}, err);
+		rc = rep_point_create(&p, s, m, &hash, (struct rep_loc){seg, e->off8}, err);
 	for (uint32_t i = 0; rc == 0 && p != NULL && i < m->volumes; i++) {
 		struct rep_layer *l;
 
@@ -213,7 +213,7 @@ static int apply_manifest(struct rep_store *s, uint32_t seg, const struct rep_en
 		rep_point_show(s, s->points - 1);
 		p = NULL;
 	}
-	rep_point_destroy(p);
+	free(p);
 	free(m);
 	return rc;
 }
@@ -753,7 +753,13 @@ void rep_store_close(struct rep_store *s)
 	for (uint32_t i = 0; i < s->layer_slots; i++)
 		rep_layer_destroy(s->layer[i]);
 	for (uint32_t i = 0; i < s->points; i++)
-		rep_point_destroy(s->point[i]);
+		free(s->point[i]);
+	for (struct rep_group_name *n = s->names; n != NULL;) {
+		struct rep_group_name *next = n->next;
+
+		free(n);
+		n = next;
+	}
 	free(s->seg);
 	free(s->layer);
 	free(s->point);

@@ -142,8 +142,23 @@ uint32_t rep_store_have_extra(struct rep_store *s, const struct lb_id *layer, ui
 
 static void copy_point(struct rep_store *s, struct rep_spoint *p, struct rep_point *out)
 {
-	*out = p->pub;
-	out->damaged = rep_point_damaged(s, p);
+	const struct rep_point_core *c = &p->pub;
+
+	*out = (struct rep_point){
+		.manifest = c->manifest,
+		.group = c->group,
+		.epoch = c->epoch,
+		.seq = c->seq,
+		.prev = c->prev,
+		.base = c->base,
+		.capture_wall_ns = c->capture_wall_ns,
+		.capture_boot_ns = c->capture_boot_ns,
+		.receive_wall_ns = c->receive_wall_ns,
+		.stored_bytes = c->stored_bytes,
+		.consistency = c->consistency,
+		.damaged = rep_point_damaged(s, p),
+	};
+	memcpy(out->group_name, p->name->text, sizeof(out->group_name));
 }
 
 int rep_store_points(struct rep_store *s, const struct lb_id *group, rep_point_fn fn, void *arg)

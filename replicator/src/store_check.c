@@ -137,6 +137,7 @@ static void set_sources(struct rep_store *s, struct rep_layer *l, struct rep_ids
 		l->source = x->v;
 		l->sources = x->n;
 		l->sources_known = true;
+		s->damage_changes += l->visible;
 		x->v = NULL;
 	}
 	rep_unlock(s);

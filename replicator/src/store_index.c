@@ -537,25 +537,48 @@ static bool layer_damaged(struct rep_store *s, const struct lb_id *id)
 	return false;
 }
 
-/* A point is damaged when its own manifest, a layer of its chain of bases, or a layer one of these
- * refers to is. */
+static bool own_damaged(struct rep_store *s, const struct rep_spoint *p)
+{
+	if (p->damaged)
+		return true;
+	for (uint32_t i = 0; i < p->layers; i++)
+		if (layer_damaged(s, &p->layer[i]))
+			return true;
+	return false;
+}
+
+/* What @p is a delta against; NULL: nothing, or it is not there. */
+static struct rep_spoint *base_of(struct rep_store *s, const struct rep_spoint *p)
+{
+	return lb_hash_is_zero(&p->pub.base) ? NULL : rep_point_lookup(s, &p->pub.base, NULL);
+}
+
+/*
+ * A point is damaged when its own manifest, a layer of its chain of bases, or a layer one of these
+ * refers to is; or when the chain does not end well. Down to the first that is known or decides,
+ * which all above it share: a chain may be as long as there are points, and all are asked for.
+ */
 bool rep_point_damaged(struct rep_store *s, struct rep_spoint *p)
 {
-	uint32_t steps = 0;
+	const struct rep_spoint *last = NULL;
+	bool bad = false;
 
 	if (!s->any_damage)
 		return false;
-	while (p != NULL && steps++ <= s->points) {
-		if (p->damaged)
-			return true;
-		for (uint32_t i = 0; i < p->layers; i++)
-			if (layer_damaged(s, &p->layer[i]))
-				return true;
-		if (lb_hash_is_zero(&p->pub.base))
-			return false;
-		p = rep_point_lookup(s, &p->pub.base, NULL);
+	for (struct rep_spoint *at = p; at != NULL; at = base_of(s, at)) {
+		bool known = at->looked == s->damage_changes;
+
+		last = at;
+		bad = known ? at->chain_bad : own_damaged(s, at);
+		if (known || bad)
+			break;
+		bad = !lb_hash_is_zero(&at->pub.base); /* if there is no next one */
 	}
-	return true; /* the base is not there */
+	for (struct rep_spoint *at = p; at != NULL; at = at == last ? NULL : base_of(s, at)) {
+		at->looked = s->damage_changes;
+		at->chain_bad = bad;
+	}
+	return bad;
 }
 
 static bool same_damage(const struct rep_damage *a, const struct rep_damage *b)
@@ -572,6 +595,7 @@ void rep_damage_add(struct rep_store *s, const struct rep_damage *d)
 		lb_hash_is_zero(&d->manifest) ? NULL : rep_point_lookup(s, &d->manifest, NULL);
 
 	s->any_damage = true;
+	s->damage_changes++;
 	if (l != NULL)
 		l->damaged = true;
 	else if (p != NULL)

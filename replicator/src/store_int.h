@@ -134,7 +134,9 @@ struct rep_spoint {
 	struct rep_point_core pub;
 	struct rep_loc manifest, receipt; /* receipt.seg REP_NO_SEG: none yet */
 	bool visible;
-	bool damaged; /* its own manifest */
+	bool damaged;    /* its own manifest */
+	bool chain_bad;  /* it, or something below it, as of: */
+	uint32_t looked; /* damage_changes */
 	uint32_t layers;
 	const struct rep_group_name *name;
 	struct lb_id layer[];
@@ -187,6 +189,7 @@ struct rep_store {
 	uint32_t damages;
 	uint64_t damage_dropped; /* beyond REP_DAMAGE_MAX */
 	bool any_damage;
+	uint32_t damage_changes; /* from 1: what was known of points' damage before is void */
 	struct rep_recovery recovery;
 };
 

@@ -721,6 +721,7 @@ int rep_store_open(struct rep_store **out, struct lb_env *env, struct lb_fs *fs,
 	s->env = env;
 	s->fs = fs;
 	s->parts_max = REP_PARTS_CACHE;
+	s->damage_changes = 1;
 	TAILQ_INIT(&s->used);
 	s->cfg = (struct rep_store_cfg)REP_STORE_CFG_DEFAULTS;
 	if (cfg != NULL)

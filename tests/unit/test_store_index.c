@@ -155,11 +155,87 @@ static void test_parts_bounded(void **state)
 		sf_point_free(&p[i]);
 }
 
+static void add_point(struct rep_store *s, const struct lb_id *layer, uint64_t seq,
+		      struct lb_hash *head)
+{
+	struct rep_manifest *m = calloc(1, sizeof(*m));
+	struct rep_spoint *p = NULL;
+	struct rep_layer *l = NULL;
+	struct lb_err err = {.code = 0};
+	struct lb_hash hash;
+
+	assert_non_null(m);
+	m->group = numbered(60000);
+	(void)snprintf(m->group_name, sizeof(m->group_name), "long");
+	m->epoch = 1;
+	m->seq = seq;
+	m->base = *head;
+	m->volumes = 1;
+	m->volume[0].layer = *layer;
+	lb_sha256(&hash, &seq, sizeof(seq));
+	rep_lock(s);
+	must(rep_points_reserve(s, &m->group, &err), &err);
+	must(rep_layer_get(&l, s, layer, &err), &err);
+	must(rep_point_create(&p, s, m, &hash, (struct rep_loc){0, 0}, &err), &err);
+	rep_point_add(s, p);
+	rep_point_show(s, s->points - 1);
+	rep_unlock(s);
+	*head = hash;
+	free(m);
+}
+
+static int count_damaged(void *arg, const struct rep_point *p)
+{
+	*(unsigned *)arg += p->damaged;
+	return 0;
+}
+
+static unsigned damaged(struct rep_store *s)
+{
+	unsigned n = 0;
+
+	assert_int_equal(rep_store_points(s, NULL, count_damaged, &n), 0);
+	return n;
+}
+
+static void damage_layer(struct rep_store *s, unsigned n)
+{
+	struct rep_damage d = {.layer = numbered(n), .kind = REP_RECORD_PACK};
+
+	rep_lock(s);
+	rep_damage_add(s, &d);
+	rep_unlock(s);
+}
+
+/* One damaged layer in a chain of very many points, and all of them listed: what takes a step for
+ * each point below each point does not come to an end here. */
+static void test_damage_in_long_chain(void **state)
+{
+	enum {
+		POINTS = 60000
+	};
+	struct world *w = *state;
+	struct lb_hash head = {{0}};
+
+	for (unsigned i = 0; i < POINTS; i++) {
+		struct lb_id layer = numbered(i);
+
+		add_point(w->store, &layer, i + 1, &head);
+	}
+	assert_int_equal(damaged(w->store), 0);
+	damage_layer(w->store, POINTS - 10);
+	assert_int_equal(damaged(w->store), 10);
+	assert_int_equal(damaged(w->store), 10);
+	damage_layer(w->store, 100);
+	assert_int_equal(damaged(w->store), POINTS - 100);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_refused_layers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damage_in_long_chain, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,10 @@ static int add_sources(struct rep_idset *x, const struct rep_index *ix, struct l
 /* Takes x->v, or leaves it: once those of a visible layer are known, others may be reading them. */
 static void set_sources(struct rep_store *s, struct rep_layer *l, struct rep_idset *x)
 {
+	struct lb_id *less = x->n > 0 ? realloc(x->v, x->n * sizeof(*less)) : NULL;
+
+	if (less != NULL) /* it stays as long as the layer: without the room to grow */
+		x->v = less;
 	rep_lock(s);
 	if (!l->visible || !l->sources_known) {
 		free(l->source);

@@ -2,6 +2,7 @@
  * The store's index in RAM: what it holds of layers that came to nothing, of many layers, of
  * damage. Its promises are in store_int.h.
  */
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -155,6 +156,41 @@ static void test_parts_bounded(void **state)
 		sf_point_free(&p[i]);
 }
 
+/* What grows with every point holds what is asked of a point, and nothing it was made with. */
+static void test_little_is_kept(void **state)
+{
+	struct world *w = *state;
+	struct sf_point p[30];
+	uint32_t with_sources = 0;
+
+	for (unsigned i = 0; i < 30; i++)
+		one_point(w, &w->group[0], &p[i]);
+	for (uint32_t i = 0; i < w->store->layer_slots; i++) {
+		const struct rep_layer *l = w->store->layer[i];
+
+		if (l == NULL)
+			continue;
+		assert_true(l->visible);
+		assert_non_null(l->parts);
+		assert_ptr_equal(l->parts->v, l->parts->room);
+		assert_int_equal(l->parts->cap, 0);
+		assert_null(l->parts->leaf);
+		assert_null(l->parts->slot);
+		assert_null(l->parts->checked);
+		if (l->sources == 0)
+			continue;
+		with_sources++;
+		assert_true(malloc_usable_size(l->source) <= (l->sources + 1) * sizeof(*l->source));
+	}
+	assert_true(with_sources > 10);
+	for (unsigned i = 1; i < 30; i++)
+		assert_ptr_equal(w->store->point[i]->name, w->store->point[0]->name);
+	for (unsigned i = 0; i < 30; i++) {
+		check_parts(w, &p[i].layer[0]);
+		sf_point_free(&p[i]);
+	}
+}
+
 static void add_point(struct rep_store *s, const struct lb_id *layer, uint64_t seq,
 		      struct lb_hash *head)
 {
@@ -235,6 +271,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_refused_layers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_little_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage_in_long_chain, setup, teardown),
 	};
 

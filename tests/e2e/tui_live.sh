@@ -111,6 +111,31 @@ press 4
 see "memory"
 press 5
 see ">a-drill"
+see "no problems; expected"
+press D
+see "Enter does it"
+press Enter
+see "a-drill (drill) ~ RUNNING"
+see "! waiting"
+press Down Down Down Down
+see ">bad"
+press s
+see "Why?"
+press -l "seen to by hand"
+press Enter
+see "Type osaka to do it:"
+press -l osaka
+press Enter
+see "! skipped"
+see "why: seen to by hand"
+press X
+see "Type osaka to do it:"
+press -l osaka
+press Enter
+see "a-drill (drill) ! ABORTED"
+press Escape
+press 5
+see ">a-drill"
 press Down
 see ">z-over"
 see "no problems; expected"

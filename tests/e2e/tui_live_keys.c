@@ -35,7 +35,7 @@ static const struct tk_word at_osaka[] = {
 	{"view drills", "!7>\n"},
 	{"deed run-retry", "!!!6<\n>>>>>t\n"},
 	{"deed run-skip", "!!!6<\n>>>>>s"},
-	{"deed run-skip", "osaka\n"},
+	{"deed run-skip", "by hand\nosaka\n"},
 	{"deed run-halt", "!!!6<\nh\n"},
 	{"deed run-continue", "!!!6<\nc\n"},
 	{"deed run-continue", "!!!6<\nh\nc\n"},

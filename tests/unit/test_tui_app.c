@@ -146,12 +146,16 @@ static void test_skip(void **state)
 
 	(void)state;
 	start(&w);
-	keys(&w, "6\n>>s\n\n");
+	keys(&w, "6\n>>s\n\n  \n");
 	assert_int_equal(w.acts, 0);
+	shows(&w, "say why"); /* the agent takes none without a reason */
+	keys(&w, "it's done by hand\n\n");
+	assert_int_equal(w.acts, 0);
+	shows(&w, "--reason '  it'\\''s done by hand' --confirm osaka");
 	keys(&w, "osaka\n");
 	assert_int_equal(w.acts, 1);
-	assert_string_equal(w.act[0].body,
-			    "{\"command\":\"skip\",\"confirm\":\"osaka\",\"step\":\"crm\"}");
+	assert_string_equal(w.act[0].body, "{\"command\":\"skip\",\"confirm\":\"osaka\","
+					   "\"reason\":\"  it's done by hand\",\"step\":\"crm\"}");
 	tw_fini(&w);
 }
 
@@ -184,7 +188,7 @@ static void test_equal_command(void **state)
 		{"6\nh", "$ lifeboat run halt 7f3e9a1c"},
 		{"6\nc", "$ lifeboat run continue 7f3e9a1c"},
 		{"6\n>>t", "$ lifeboat run retry 7f3e9a1c crm"},
-		{"6\n>>s", "$ lifeboat run skip 7f3e9a1c crm --confirm osaka"},
+		{"6\n>>s", "$ lifeboat run skip 7f3e9a1c crm --reason '' --confirm osaka"},
 		{"6\nX", "$ lifeboat run cancel 7f3e9a1c --confirm osaka"},
 	};
 

@@ -34,7 +34,7 @@ static const struct tk_word words[] = {
 	{"view drills", "!7>\n"},
 	{"deed run-retry", "!!!6\n>>t\n"},
 	{"deed run-skip", "!!!6\n>>s"},
-	{"deed run-skip", "osaka\n"},
+	{"deed run-skip", "by hand\nosaka\n"},
 	{"deed run-halt", "!!!6\nh\n"},
 	{"deed run-continue", "!!!6\nc\n"},
 	{"deed run-cancel", "!!!6\nX"},

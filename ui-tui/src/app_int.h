@@ -153,7 +153,10 @@ struct ui_dialog {
 	struct ui_act act;
 	char must_type[UI_NAME_BYTES]; /* "": Enter is enough */
 	char typed[UI_NAME_BYTES];
-	char text[512]; /* what will happen, more than act.what says */
+	char text[512];    /* what will happen, more than act.what says */
+	char command[320]; /* not "": act.equal is this and, as options, what is typed */
+	char reason[UI_NAME_BYTES];
+	bool wants_reason, reason_given; /* typed before the name */
 };
 struct ui_wizard {
 	char runbook[UI_NAME_BYTES], path[UI_NAME_BYTES];
@@ -244,6 +247,7 @@ void ui_open_run(struct ui_app *a, const char *id);
 bool ui_read_only(const struct ui_app *a); /* as asked for, or as the agent has it */
 bool ui_fits(const struct ui_app *a);  /* is the terminal large enough to act on what it shows? */
 void ui_dialog_open(struct ui_app *a); /* a->dialog is filled */
+bool ui_dialog_asks_why(const struct ui_app *a); /* the reason is typed now, not the name */
 void ui_dialog_draw(struct ui_app *a, struct ui_grid *g);
 void ui_dialog_key(struct ui_app *a, uint32_t key);
 void ui_wizard_open(struct ui_app *a, const char *name, const char *path);

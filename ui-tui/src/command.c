@@ -280,15 +280,9 @@ void ui_command_key(struct ui_app *a, uint32_t key)
 void ui_command_draw(struct ui_app *a, struct ui_grid *g, struct ui_area line)
 {
 	const struct ui_command *cmd = &a->command;
-	const char *shown = cmd->line;
-	int x;
+	int x = 1 + ui_put(g, line.y, 1, 1, UI_FIELD, ":");
 
-	while (ui_columns(shown) > line.w - 3 && *shown != '\0') { /* its end is what is typed */
-		shown++;
-		while (((unsigned char)*shown & 0xc0u) == 0x80u)
-			shown++;
-	}
-	x = 1 + ui_putf(g, line.y, 1, line.w - 1, UI_FIELD, ":%s", shown);
+	x += ui_put_end(g, line.y, x, line.w - x - 1, UI_FIELD, cmd->line);
 	g->cursor_y = line.y;
 	g->cursor_x = x < g->w ? x : g->w - 1;
 	if (cmd->hint[0] != '\0' && line.y > 2) {

@@ -350,9 +350,8 @@ static void command_run(struct ui_app *a, const char *command, const char *what,
 		       step != NULL ? " " : "", step != NULL ? step->id.show : "");
 	if (step != NULL)
 		(void)ui_quote(name, sizeof(name), step->id.show);
-	ui_equal(a, act->equal, sizeof(act->equal), "run %s %.8s%s%s%s%s", command, a->run_id,
-		 step != NULL ? " " : "", name, dangerous ? " --confirm " : "",
-		 dangerous ? a->model.site.show : "");
+	(void)snprintf(a->dialog.command, sizeof(a->dialog.command), "run %s %.8s%s%s", command,
+		       a->run_id, step != NULL ? " " : "", name);
 	(void)snprintf(act->path, sizeof(act->path), "/v1/runs/%s/command",
 		       sa_ctl_path_part(part, sizeof(part), a->run_id));
 	act->body = json_pack("{s:s}", "command", command);
@@ -400,6 +399,7 @@ static void do_skip(struct ui_app *a)
 	(void)snprintf(a->dialog.text, sizeof(a->dialog.text), "%s",
 		       _("What depends on the step runs as if it had been done. A site can be "
 			 "left half failed over."));
+	a->dialog.wants_reason = true; /* the agent takes none without */
 	command_run(a, "skip", _("leave out"), step_now(a), true);
 }
 

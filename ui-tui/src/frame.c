@@ -141,7 +141,8 @@ static void draw_hints(struct ui_app *a, struct ui_grid *g, int y)
 		break;
 	case UI_LAYER_DIALOG:
 		(void)ui_put(g, y, 1, g->w - 1, UI_DIM,
-			     a->dialog.must_type[0] != '\0'
+			     ui_dialog_asks_why(a) ? _("type the reason, then Enter   Esc leave")
+			     : a->dialog.must_type[0] != '\0'
 				     ? _("type the site's name, then Enter   Esc leave")
 				     : _("Enter do it   Esc leave"));
 		break;

@@ -131,6 +131,20 @@ int ui_put(struct ui_grid *g, int y, int x, int max, enum ui_style style, const 
 	return used + put_clipped(g, y, x + used, 1, style, g->ascii ? "~" : "…");
 }
 
+int ui_put_end(struct ui_grid *g, int y, int x, int max, enum ui_style style, const char *text)
+{
+	uint32_t cp;
+
+	while (ui_columns(text) > max) {
+		size_t n = lb_utf8_next(text, &cp);
+
+		if (n == 0)
+			break;
+		text += n;
+	}
+	return ui_put(g, y, x, max, style, text);
+}
+
 int ui_putf(struct ui_grid *g, int y, int x, int max, enum ui_style style, const char *fmt, ...)
 {
 	char text[1024];

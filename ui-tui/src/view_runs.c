@@ -195,6 +195,8 @@ static void draw_step(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 		    s->code[0] != '\0' ? UI_BAD : UI_TEXT,
 		    s->detail[0] != '\0' ? s->detail : s->note);
 	y += n;
+	if (s->reason[0] != '\0' && y < area.y + area.h)
+		(void)ui_putf(g, y++, area.x + 1, area.w - 1, UI_TEXT, _("why: %s"), s->reason);
 	if (s->isolation[0] != '\0' && y < area.y + area.h)
 		(void)ui_putf(g, y++, area.x + 1, area.w - 1, UI_DIM, _("isolated: %s"),
 			      s->isolation);

@@ -38,7 +38,7 @@ static const struct {
 	{"command", "1:point sh"},
 	{"verify", "4v"},
 	{"drill", "5\tD"},
-	{"skip", "6\n\t\ts"},
+	{"skip", "6\n\t\tsdone by hand\n"},
 	{"failover-1", "5\tF"},
 	{"failover-2", "5\tF\n"},
 	{"failover-3", "5\tF\n\n"},

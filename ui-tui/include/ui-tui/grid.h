@@ -70,6 +70,8 @@ const struct ui_cell *ui_grid_at(const struct ui_grid *g, int y, int x); /* insi
 int ui_put(struct ui_grid *g, int y, int x, int max, enum ui_style style, const char *text);
 int ui_putf(struct ui_grid *g, int y, int x, int max, enum ui_style style, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
+/* As ui_put(), but of text that is too long the end: that is where one types. */
+int ui_put_end(struct ui_grid *g, int y, int x, int max, enum ui_style style, const char *text);
 /* As ui_put(), ending before column @x + @max. */
 void ui_put_right(struct ui_grid *g, int y, int x, int max, enum ui_style style, const char *text);
 /* @text over several lines, broken at spaces where there are any. Returns the lines it takes, at

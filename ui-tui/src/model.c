@@ -446,6 +446,10 @@ static void take_detail(struct ui_model *m, const json_t *o)
 	TEXT(m->detail_problem, o, "log_error");
 	m->rto_achieved_ns = get_number(o, "rto_achieved_ns");
 	TAKE_LIST(m->step, m->steps, json_object_get(o, "steps"), 512, take_step);
+	/* only the list of runs has it as a number */
+	m->detail.waiting = 0;
+	for (size_t i = 0; i < m->steps; i++)
+		m->detail.waiting += strcmp(m->step[i].state, "waiting") == 0 ? 1 : 0;
 }
 
 /* ---- one runbook, its plan ---- */

@@ -11,6 +11,8 @@ lb_test(golden.tui golden/tui/test_screens.c DEPS tui_world
 
 lb_test(unit.tui-text unit/test_tui_text.c DEPS tui_world)
 lb_test(unit.tui-app unit/test_tui_app.c DEPS tui_world ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent TIMEOUT 120)
+lb_test(unit.tui-truth unit/test_tui_truth.c DEPS tui_world ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent
+	TIMEOUT 120)
 # Every key draws a screen: sanitizers see a quarter of what the plain build does.
 set(keys 20000)
 if(LB_INSTRUMENTED)
@@ -18,7 +20,7 @@ if(LB_INSTRUMENTED)
 endif()
 lb_test(unit.tui-keys unit/test_tui_keys.c DEPS tui_keys ARGS ${CMAKE_CURRENT_SOURCE_DIR}/golden/tui/agent ${keys}
 	TIMEOUT 300)
-foreach(inside tui-text tui-app tui-keys)
+foreach(inside tui-text tui-app tui-truth tui-keys)
 	set_property(TEST unit.${inside} APPEND PROPERTY LABELS tui)
 endforeach()
 

@@ -105,6 +105,22 @@ static bool step_waits(const struct ui_app *a)
 	return run_live(a) && s != NULL && s->id.exact && strcmp(s->state, "waiting") == 0;
 }
 
+/* The name that must be typed; without one nothing that wants it is possible. */
+static bool site_known(const struct ui_app *a)
+{
+	return a->model.site.exact && a->model.site.show[0] != '\0';
+}
+
+static bool may_skip(const struct ui_app *a)
+{
+	return step_waits(a) && site_known(a);
+}
+
+static bool may_cancel(const struct ui_app *a)
+{
+	return run_live(a) && site_known(a);
+}
+
 static bool run_running(const struct ui_app *a)
 {
 	return run_live(a) && strcmp(a->model.detail.state, "RUNNING") == 0;
@@ -531,11 +547,11 @@ const struct ui_deed ui_deeds[] = {
 	 step_waits, do_retry},
 	{"run-skip", 's', "s", N_("skip"),
 	 N_("Leave the failed step out; wants the typed name of this site"), IN(RUNS), true,
-	 step_waits, do_skip},
+	 may_skip, do_skip},
 	{"run-halt", 'h', "h", N_("halt"), N_("Start no further step of the run"), IN(RUNS), true,
 	 run_running, do_halt},
 	{"run-cancel", 'X', "X", N_("cancel"), N_("End the run; wants the typed name of this site"),
-	 IN(RUNS), true, run_live, do_cancel},
+	 IN(RUNS), true, may_cancel, do_cancel},
 	{"console", UI_K_ENTER, "Enter", N_("console"),
 	 N_("Show the serial console of the machine that this step booted"), IN(RUNS), false,
 	 step_booted, do_console},

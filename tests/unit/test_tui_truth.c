@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <locale.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "tui_world.h"
@@ -84,10 +85,139 @@ static void test_no_site_name(void **state)
 	tw_fini(&w);
 }
 
+/* ---- late answers ---- */
+
+/* Time passes, and what is asked is not answered. */
+static void silence(struct tui_world *w, uint64_t ns)
+{
+	for (uint64_t t = 0; t < ns; t += S / 4) {
+		struct ui_input in = {.kind = UI_IN_TICK};
+		struct ui_orders out;
+
+		in.now_ns = w->now_ns += S / 4;
+		in.wall_ns = w->wall_ns += S / 4;
+		ui_app_step(w->app, &in, &out);
+	}
+}
+
+/* An RPO that nobody confirms grows; the groups are not called protected any more. */
+static void test_rpo_grows(void **state)
+{
+	json_t *status = answer_of("status");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_array_remove(json_object_get(status, "groups"), 1);
+	start(&w);
+	answers(&w, "/v1/status", status);
+	tw_pass(&w, 2 * S);
+	shows(&w, "YES: 2 of 2 groups");
+	shows(&w, "Worst RPO          1.2 s (erp)");
+	w.away = true;
+	tw_pass(&w, 30 * S);
+	shows(&w, "NO ANSWER FOR");
+	shows(&w, "UNKNOWN: no answer for");
+	shows_not(&w, "YES:");
+	shows_not(&w, "1.2 s");
+	shows(&w, "Worst RPO          3"); /* seconds */
+	shows_not(&w, "820 ms");
+	keys(&w, "2");
+	shows_not(&w, "lag 1.2 s");
+	shows_not(&w, "lag 820 ms");
+	keys(&w, "3");
+	tw_pass(&w, 10 * S);
+	shows_not(&w, "820 ms");
+	w.away = false;
+	keys(&w, "1");
+	tw_pass(&w, 6 * S);
+	shows(&w, "Worst RPO          1.2 s (erp)");
+	json_decref(status);
+	tw_fini(&w);
+}
+
+/* One that takes the question and says nothing, not even an error. */
+static void test_silent_agent(void **state)
+{
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	shows(&w, " DRILL ");
+	silence(&w, 12 * S);
+	shows(&w, "NO ANSWER FOR");
+	shows(&w, "UNKNOWN: no answer for");
+	tw_fini(&w);
+}
+
+/* Away from the terminal (an editor, Ctrl-Z) is not the agent's silence. */
+static void test_back_from_the_editor(void **state)
+{
+	struct ui_input in = {.kind = UI_IN_EDITED};
+	struct ui_orders out;
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	in.now_ns = w.now_ns += 600 * S;
+	in.wall_ns = w.wall_ns += 600 * S;
+	ui_app_step(w.app, &in, &out);
+	shows_not(&w, "NO ANSWER FOR");
+	tw_fini(&w);
+}
+
+/* The wizard tells what would be lost as it is now. */
+static void test_lost_grows(void **state)
+{
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	keys(&w, "5>F");
+	shows(&w, "erp: 1.2 s");
+	w.away = true;
+	tw_pass(&w, 20 * S);
+	shows_not(&w, "erp: 1.2 s");
+	tw_fini(&w);
+}
+
+/* All must have answered before nothing needs anybody. */
+static void test_needs_unknown(void **state)
+{
+	json_t *status = answer_of("status"), *doctor = answer_of("doctor");
+	char dir[] = "/tmp/lbtruth.XXXXXX", path[64];
+	struct tui_world w;
+
+	(void)state;
+	(void)json_array_remove(json_object_get(status, "groups"), 1);
+	(void)json_array_remove(json_object_get(doctor, "checks"), 1);
+	start(&w);
+	answers(&w, "/v1/doctor", doctor);
+	tw_pass(&w, 12 * S);
+	answers(&w, "/v1/status", status);
+	tw_pass(&w, 2 * S);
+	shows(&w, "What needs me?     nothing");
+	tw_fini(&w);
+
+	assert_non_null(mkdtemp(dir)); /* the agent answers its status, and nothing else */
+	(void)snprintf(path, sizeof(path), "%s/status.json", dir);
+	assert_int_equal(json_dump_file(status, path, 0), 0);
+	tw_init(&w, dir, &(const struct ui_app_cfg){.socket = NULL}, 80, 24);
+	tw_pass(&w, 3 * S);
+	shows(&w, "YES: 2 of 2");
+	shows(&w, "What needs me?     ? not all is known yet");
+	tw_fini(&w);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(dir), 0);
+	json_decref(status);
+	json_decref(doctor);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_site_name),
+		cmocka_unit_test(test_no_site_name), cmocka_unit_test(test_rpo_grows),
+		cmocka_unit_test(test_silent_agent), cmocka_unit_test(test_back_from_the_editor),
+		cmocka_unit_test(test_lost_grows),   cmocka_unit_test(test_needs_unknown),
 	};
 
 	if (argc < 2)

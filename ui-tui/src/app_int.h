@@ -241,6 +241,12 @@ void ui_asks_now(struct ui_app *a); /* everything shown is asked again at once *
 bool ui_asks_answer(struct ui_app *a, const struct ui_input *in);
 void ui_asks_renew(struct ui_app *a, enum ui_part part); /* forget it and ask at once */
 
+/* Is the last answer older than it should be? Then *age_ns is its age, and what it said is no news.
+ * False also when there never was one. */
+bool ui_part_late(const struct ui_app *a, enum ui_part part, uint64_t *age_ns);
+/* An RPO of @part as it is by now: no answer since says that it is better. */
+struct ui_number ui_rpo_now(const struct ui_app *a, enum ui_part part, struct ui_number rpo_ns);
+
 void ui_open_view(struct ui_app *a, enum ui_view_id view);
 void ui_open_run(struct ui_app *a, const char *id);
 

@@ -74,6 +74,39 @@ static unsigned shown(const struct ui_app *a)
 	return parts;
 }
 
+/* ---- what is not new any more ---- */
+
+/* How old an answer gets when all is well. */
+static uint64_t usual_ns(enum ui_part part)
+{
+	return paces[part].every_ms * MS + 1000 * MS;
+}
+
+bool ui_part_late(const struct ui_app *a, enum ui_part part, uint64_t *age_ns)
+{
+	bool out = a->ask[part].id != 0 && a->now_ns - a->ask[part].sent_ns > 2000 * MS;
+	bool failed = a->model.part[part].error[0] != '\0';
+
+	if (!ui_model_age(&a->model, part, a->now_ns, age_ns))
+		return false;
+	if (paces[part].every_ms == 0)
+		return failed;
+	return *age_ns > usual_ns(part) + 3000 * MS && (out || failed);
+}
+
+struct ui_number ui_rpo_now(const struct ui_app *a, enum ui_part part, struct ui_number rpo_ns)
+{
+	uint64_t asked = a->model.part[part].asked_ns;
+	uint64_t since = a->now_ns > asked ? a->now_ns - asked : 0;
+
+	/* up: it is a bound; in seconds: no screen is drawn anew for less */
+	if (rpo_ns.known && since > usual_ns(part) && rpo_ns.n < UINT64_MAX / 2)
+		rpo_ns.n += (since / (1000 * MS) + 1) * 1000 * MS;
+	return rpo_ns;
+}
+
+/* ---- asking ---- */
+
 static void ask_plan(struct ui_app *a, struct ui_order *o)
 {
 	o->method = "POST";
@@ -193,6 +226,8 @@ bool ui_asks_answer(struct ui_app *a, const struct ui_input *in)
 	if (p == UI_PART_EVENTS && events_began_anew(a, in->body))
 		a->model.events_seen = 0;
 	ui_model_take(&a->model, (enum ui_part)p, in->body, in->now_ns);
+	if (a->model.part[p].error[0] == '\0')
+		a->model.part[p].asked_ns = a->ask[p].sent_ns;
 	a->ask[p].due_ns = a->ask[p].sent_ns + paces[p].every_ms * MS;
 	return true;
 }

@@ -7,14 +7,6 @@
 #include "app_int.h"
 #include "base/text.h"
 
-#define STALE_NS UINT64_C(5000000000)
-
-static bool is_stale(const struct ui_app *a, uint64_t *age_ns)
-{
-	return !ui_model_age(&a->model, UI_PART_STATUS, a->now_ns, age_ns) ||
-	       (*age_ns > STALE_NS && a->model.part[UI_PART_STATUS].error[0] != '\0');
-}
-
 /* The mode in words of the API, which stay English: they are what is told on the phone. */
 static enum ui_style mode_style(const char *mode)
 {
@@ -36,16 +28,15 @@ static void draw_bar(struct ui_app *a, struct ui_grid *g)
 	ui_fill(g, (struct ui_area){0, 0, 1, g->w}, UI_BAR);
 	ui_put_right(g, 0, 0, g->w - 1, UI_BAR, lb_human_clock(clock, a->wall_ns));
 	x += ui_put(g, 0, x, g->w / 3, UI_BAR, m->site.show[0] != '\0' ? m->site.show : "lifeboat");
-	if (is_stale(a, &age_ns)) {
+	if (!m->part[UI_PART_STATUS].loaded) {
 		style = UI_BAR_LOST;
-		if (!m->part[UI_PART_STATUS].loaded)
-			(void)snprintf(banner, sizeof(banner), " %s ",
-				       m->part[UI_PART_STATUS].error[0] != '\0' ? _("NO AGENT")
-										: _("CONNECTING"));
-		else
-			(void)snprintf(banner, sizeof(banner), _(" NO ANSWER FOR %s, last: %s "),
-				       lb_human_duration(age, age_ns / 1000000000u * 1000000000u),
-				       m->mode);
+		(void)snprintf(banner, sizeof(banner), " %s ",
+			       m->part[UI_PART_STATUS].error[0] != '\0' ? _("NO AGENT")
+									: _("CONNECTING"));
+	} else if (ui_part_late(a, UI_PART_STATUS, &age_ns)) {
+		style = UI_BAR_LOST;
+		(void)snprintf(banner, sizeof(banner), _(" NO ANSWER FOR %s, last: %s "),
+			       lb_human_duration(age, age_ns / 1000000000u * 1000000000u), m->mode);
 	} else {
 		style = mode_style(m->mode);
 		(void)snprintf(banner, sizeof(banner), " %s ", m->mode);

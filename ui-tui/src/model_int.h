@@ -152,8 +152,9 @@ struct ui_lines {
 struct ui_model {
 	struct {
 		bool loaded;
-		uint64_t at_ns;  /* of the last good answer */
-		char error[320]; /* of the last answer, "" when it was good */
+		uint64_t at_ns;    /* of the last good answer */
+		uint64_t asked_ns; /* when it was asked for: it is not newer than that */
+		char error[320];   /* of the last answer, "" when it was good */
 	} part[UI_PARTS];
 
 	/* status */

@@ -30,7 +30,8 @@ static void cell(const struct ui_app *a, size_t row, unsigned col, struct ui_out
 		(void)snprintf(out->text, sizeof(out->text), "%s", x->state);
 		break;
 	case 4:
-		ui_age_text(out->text, sizeof(out->text), x->rpo_ns);
+		ui_age_text(out->text, sizeof(out->text),
+			    ui_rpo_now(a, UI_PART_MACHINES, x->rpo_ns));
 		break;
 	default:
 		(void)snprintf(out->text, sizeof(out->text), "%s", x->driver);

@@ -18,17 +18,19 @@ enum verdict {
 	UNKNOWN
 };
 
-static enum verdict judge(const struct ui_group *g)
+static enum verdict judge(const struct ui_app *a, const struct ui_group *g)
 {
+	struct ui_number rpo = ui_rpo_now(a, UI_PART_STATUS, g->rpo_ns);
+
 	if (strcmp(g->role, "FENCED") == 0 || g->problem[0] != '\0')
 		return UNPROTECTED;
 	if (g->source && strcmp(g->link, "up") != 0)
 		return UNPROTECTED;
 	if (!g->source && strcmp(g->role, "BACKUP") != 0)
 		return UNPROTECTED; /* it runs here now, and is replicated nowhere */
-	if (!g->rpo_ns.known)
+	if (!rpo.known)
 		return UNKNOWN;
-	return g->rpo_ns.n <= ui_rpo_goal_ns(g) ? PROTECTED : UNPROTECTED;
+	return rpo.n <= ui_rpo_goal_ns(g) ? PROTECTED : UNPROTECTED;
 }
 
 static void put_answer(struct ui_grid *g, int *y, struct ui_area area, const char *question,
@@ -48,18 +50,23 @@ static void say_protected(struct ui_app *a, struct ui_grid *g, int *y, struct ui
 {
 	const struct ui_model *m = &a->model;
 	size_t good = 0, unknown = 0;
-	char text[UI_LINE_BYTES];
+	char text[UI_LINE_BYTES], age[LB_HUMAN_BYTES];
 	enum ui_style style;
+	uint64_t age_ns;
 
 	for (size_t i = 0; i < m->groups; i++) {
-		good += judge(&m->group[i]) == PROTECTED ? 1 : 0;
-		unknown += judge(&m->group[i]) == UNKNOWN ? 1 : 0;
+		good += judge(a, &m->group[i]) == PROTECTED ? 1 : 0;
+		unknown += judge(a, &m->group[i]) == UNKNOWN ? 1 : 0;
 	}
 	if (!m->part[UI_PART_STATUS].loaded || m->groups == 0) {
 		style = UI_WARN;
 		(void)snprintf(text, sizeof(text), "? %s",
 			       m->part[UI_PART_STATUS].loaded ? _("NO: there is no group yet")
 							      : _("UNKNOWN: no answer yet"));
+	} else if (ui_part_late(a, UI_PART_STATUS, &age_ns)) {
+		style = UI_WARN;
+		(void)snprintf(text, sizeof(text), _("? UNKNOWN: no answer for %s"),
+			       lb_human_duration(age, age_ns / 1000000000u * 1000000000u));
 	} else if (good == m->groups) {
 		style = UI_OK;
 		(void)snprintf(text, sizeof(text), _("%s YES: %zu of %zu groups within their goal"),
@@ -98,9 +105,10 @@ static void say_worst(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 		put_answer(g, y, area, _("Worst RPO"), UI_TEXT, "-");
 		return;
 	}
-	ui_age_text(age, sizeof(age), worst->rpo_ns);
+	ui_age_text(age, sizeof(age), ui_rpo_now(a, UI_PART_STATUS, worst->rpo_ns));
 	(void)snprintf(text, sizeof(text), "%s (%s)", age, worst->name.show);
-	put_answer(g, y, area, _("Worst RPO"), judge(worst) == PROTECTED ? UI_OK : UI_WARN, text);
+	put_answer(g, y, area, _("Worst RPO"), judge(a, worst) == PROTECTED ? UI_OK : UI_WARN,
+		   text);
 }
 
 static void say_active(struct ui_app *a, struct ui_grid *g, int *y, struct ui_area area)
@@ -213,9 +221,9 @@ static void group_needs(struct ui_app *a, struct needs *n, const struct ui_group
 		need(n, UI_BAD, "%s %s: %s", bad, g->name.show, g->problem);
 	else if (g->source && strcmp(g->link, "up") != 0)
 		need(n, UI_BAD, _("%s %s: the link to %s is down"), bad, g->name.show, g->peer);
-	else if (judge(g) == UNPROTECTED && strcmp(g->role, "PRIMARY") == 0 && !g->source)
+	else if (judge(a, g) == UNPROTECTED && strcmp(g->role, "PRIMARY") == 0 && !g->source)
 		need(n, UI_WARN, _("! %s runs here and is replicated nowhere"), g->name.show);
-	else if (judge(g) == UNPROTECTED)
+	else if (judge(a, g) == UNPROTECTED)
 		need(n, UI_BAD, _("%s %s: the newest point is too old"), bad, g->name.show);
 }
 
@@ -249,10 +257,26 @@ static void all_needs(struct ui_app *a, struct needs *out)
 	*out = n;
 }
 
+/* "Nothing" is the word of an agent that was asked everything and has answered. */
+static void say_nothing(struct ui_app *a, struct ui_grid *g, int *y, struct ui_area area)
+{
+	static const enum ui_part asked[] = {UI_PART_STATUS, UI_PART_SITES, UI_PART_DOCTOR};
+	bool known = true;
+	uint64_t age_ns;
+
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
+		known = known && a->model.part[asked[i]].loaded &&
+			a->model.part[asked[i]].error[0] == '\0' &&
+			!ui_part_late(a, asked[i], &age_ns);
+	put_answer(g, y, area, _("What needs me?"), known ? UI_OK : UI_TEXT,
+		   known                                  ? _("nothing")
+		   : a->model.part[UI_PART_STATUS].loaded ? _("? not all is known yet")
+							  : "-");
+}
+
 /* None is left out unsaid: the last line tells how many more there are. */
 static void say_needs(struct ui_app *a, struct ui_grid *g, int *y, struct ui_area area, int room)
 {
-	const struct ui_model *m = &a->model;
 	struct needs n = {.area = area, .y = y};
 	char more[UI_LINE_BYTES];
 	unsigned all;
@@ -269,8 +293,7 @@ static void say_needs(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 		put_answer(g, y, area, room == 1 ? _("What needs me?") : "", UI_WARN, more);
 	}
 	if (all == 0)
-		put_answer(g, y, area, _("What needs me?"), UI_OK,
-			   m->part[UI_PART_STATUS].loaded ? _("nothing") : "-");
+		say_nothing(a, g, y, area);
 }
 
 /* ---- the groups ---- */
@@ -319,8 +342,8 @@ static void cell(const struct ui_app *a, size_t row, unsigned col, struct ui_out
 		(void)snprintf(out->text, sizeof(out->text), "%s", g->peer);
 		break;
 	case 4:
-		out->style = judge(g) == PROTECTED ? UI_OK : UI_WARN;
-		ui_age_text(out->text, sizeof(out->text), g->rpo_ns);
+		out->style = judge(a, g) == PROTECTED ? UI_OK : UI_WARN;
+		ui_age_text(out->text, sizeof(out->text), ui_rpo_now(a, UI_PART_STATUS, g->rpo_ns));
 		break;
 	case 5:
 		if (g->last_seq.known)

@@ -81,12 +81,12 @@ static const struct ui_samples *samples_of(const struct ui_model *m, const struc
 	return NULL;
 }
 
-static void numbers(const struct ui_group *x, char *out, size_t cap)
+static void numbers(const struct ui_app *a, const struct ui_group *x, char *out, size_t cap)
 {
 	char rate[LB_HUMAN_BYTES] = "-", lag[LB_HUMAN_BYTES], left[LB_HUMAN_BYTES] = "-",
 	     eta[LB_HUMAN_BYTES] = "-";
 
-	ui_age_text(lag, sizeof(lag), x->rpo_ns);
+	ui_age_text(lag, sizeof(lag), ui_rpo_now(a, UI_PART_STATUS, x->rpo_ns));
 	if (x->rate_bytes_per_s.known)
 		(void)lb_human_bytes(rate, x->rate_bytes_per_s.n);
 	if (x->scan_all.known && x->scan_all.n >= x->scan_done.n)
@@ -104,7 +104,7 @@ static void draw_link(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 	uint64_t max = 0;
 	int w = area.w - 34 > 60 ? 60 : area.w - 34;
 
-	numbers(x, text, sizeof(text));
+	numbers(a, x, text, sizeof(text));
 	(void)ui_putf(g, area.y, area.x + 1, area.w - 1, UI_HEAD, "%s %s %s  %s", x->name.show,
 		      x->source ? (a->cfg.ascii ? "->" : "→") : (a->cfg.ascii ? "<-" : "←"),
 		      x->peer, text);

@@ -160,12 +160,13 @@ static void page_lost(const struct ui_app *a, struct sheet *s)
 	line(s, UI_TEXT, " ");
 	for (size_t i = 0; i < m->groups; i++) {
 		const struct ui_group *g = &m->group[i];
+		struct ui_number now = ui_rpo_now(a, UI_PART_STATUS, g->rpo_ns);
 
 		if (!concerned(m, g))
 			continue;
 		any++;
-		good = g->rpo_ns.known && g->rpo_ns.n <= ui_rpo_goal_ns(g) ? UI_OK : UI_WARN;
-		ui_age_text(rpo, sizeof(rpo), g->rpo_ns);
+		good = now.known && now.n <= ui_rpo_goal_ns(g) ? UI_OK : UI_WARN;
+		ui_age_text(rpo, sizeof(rpo), now);
 		line(s, good, "%s %s: %s", ui_mark(a, good), g->name.show, rpo);
 		line(s, UI_TEXT, _("    newest point: %" PRIu64 ", taken %s, %s %s"), g->last_seq.n,
 		     lb_human_wall(when, g->newest_wall_ns.n), g->consistency, g->marks);

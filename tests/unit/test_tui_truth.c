@@ -212,12 +212,59 @@ static void test_needs_unknown(void **state)
 	json_decref(doctor);
 }
 
+/* ---- answers that are none ---- */
+
+/* An object that has nothing of a status is not the news that there are no groups. */
+static void test_not_an_answer(void **state)
+{
+	static const char *const bodies[] = {"{}", "{\"groups\": 7, \"mode\": \"NORMAL\"}",
+					     "{\"groups\": []}", "{\"error\": {}}"};
+	struct tui_world w;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+		json_t *body = json_loads(bodies[i], 0, NULL);
+
+		start(&w);
+		answers(&w, "/v1/status", body);
+		tw_pass(&w, 10 * S);
+		shows(&w, "NO ANSWER FOR");
+		shows(&w, "the answer is not about what was asked");
+		shows(&w, ">erp");
+		json_decref(body);
+		tw_fini(&w);
+	}
+}
+
+/* What is asked once is not asked at every step because its answer is none. */
+static void test_no_answer_is_not_hurried(void **state)
+{
+	json_t *body = json_object();
+	struct tui_world w;
+	unsigned before;
+
+	(void)state;
+	start(&w);
+	answers(&w, "/v1/runbooks/files-only", body);
+	keys(&w, "5");
+	before = w.asked;
+	tw_pass(&w, 20 * S);
+	assert_true(w.asked - before <= 20 + 14 + 5 + 5); /* status, events, runbooks, its text */
+	json_decref(body);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_site_name), cmocka_unit_test(test_rpo_grows),
-		cmocka_unit_test(test_silent_agent), cmocka_unit_test(test_back_from_the_editor),
-		cmocka_unit_test(test_lost_grows),   cmocka_unit_test(test_needs_unknown),
+		cmocka_unit_test(test_no_site_name),
+		cmocka_unit_test(test_rpo_grows),
+		cmocka_unit_test(test_silent_agent),
+		cmocka_unit_test(test_back_from_the_editor),
+		cmocka_unit_test(test_lost_grows),
+		cmocka_unit_test(test_needs_unknown),
+		cmocka_unit_test(test_not_an_answer),
+		cmocka_unit_test(test_no_answer_is_not_hurried),
 	};
 
 	if (argc < 2)

@@ -183,13 +183,19 @@ void ui_asks_renew(struct ui_app *a, enum ui_part part)
 	a->ask[part].due_ns = 0;
 }
 
+/* An agent in trouble is not hurried. */
+static void slow_down(struct ui_app *a, enum ui_part part)
+{
+	a->ask[part].due_ns = a->now_ns + (paces[part].every_ms == 0 ? 5000u : 2000u) * MS;
+}
+
 static void missed(struct ui_app *a, enum ui_part part, const struct ui_input *in)
 {
 	char text[320];
 
 	(void)snprintf(text, sizeof(text), "%s", in->message != NULL ? in->message : "no answer");
 	ui_model_miss(&a->model, part, text);
-	a->ask[part].due_ns = a->now_ns + (paces[part].every_ms == 0 ? 5000u : 2000u) * MS;
+	slow_down(a, part);
 	/* a runbook with problems: the hint is all of them, with carets */
 	if (part == UI_PART_PLAN)
 		ui_lines_set(&a->model.lint,
@@ -226,8 +232,13 @@ bool ui_asks_answer(struct ui_app *a, const struct ui_input *in)
 	if (p == UI_PART_EVENTS && events_began_anew(a, in->body))
 		a->model.events_seen = 0;
 	ui_model_take(&a->model, (enum ui_part)p, in->body, in->now_ns);
-	if (a->model.part[p].error[0] == '\0')
-		a->model.part[p].asked_ns = a->ask[p].sent_ns;
+	if (a->model.part[p].error[0] != '\0') {
+		slow_down(a, (enum ui_part)p);
+		if (p == UI_PART_PLAN)
+			ui_lines_set(&a->model.lint, a->model.part[p].error, false);
+		return true;
+	}
+	a->model.part[p].asked_ns = a->ask[p].sent_ns;
 	a->ask[p].due_ns = a->ask[p].sent_ns + paces[p].every_ms * MS;
 	return true;
 }

@@ -563,11 +563,33 @@ static void take_part(struct ui_model *m, enum ui_part part, const json_t *o)
 	}
 }
 
+/* What every answer about a part has: without it, it is an answer to something else, or of somebody
+ * else, and would wipe out what is known. */
+static bool is_about(enum ui_part part, const json_t *o)
+{
+	static const struct {
+		const char *list, *text;
+	} has[UI_PARTS] = {
+		[UI_PART_STATUS] = {"groups", "mode"},   [UI_PART_SITES] = {"sites", NULL},
+		[UI_PART_MACHINES] = {"machines", NULL}, [UI_PART_VMS] = {"vms", NULL},
+		[UI_PART_HISTORY] = {"groups", NULL},    [UI_PART_POINTS] = {"points", NULL},
+		[UI_PART_POINT] = {NULL, "id"},          [UI_PART_RUNBOOKS] = {"runbooks", NULL},
+		[UI_PART_RUNBOOK] = {NULL, "text"},      [UI_PART_PLAN] = {"steps", NULL},
+		[UI_PART_RUN] = {"steps", "state"},      [UI_PART_CONSOLE] = {NULL, "text"},
+		[UI_PART_EVENTS] = {"events", NULL},     [UI_PART_DOCTOR] = {"checks", NULL},
+		[UI_PART_JOBS] = {"jobs", NULL},
+	};
+
+	return json_is_object(o) &&
+	       (has[part].list == NULL || json_is_array(json_object_get(o, has[part].list))) &&
+	       (has[part].text == NULL || json_is_string(json_object_get(o, has[part].text)));
+}
+
 void ui_model_take(struct ui_model *m, enum ui_part part, const struct json_t *body,
 		   uint64_t now_ns)
 {
-	if (!json_is_object(body)) {
-		ui_model_miss(m, part, "the answer is not an object");
+	if (!is_about(part, body)) {
+		ui_model_miss(m, part, "the answer is not about what was asked");
 		return;
 	}
 	take_part(m, part, body);

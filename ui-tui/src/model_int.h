@@ -3,8 +3,9 @@
  *
  * The agent may be of another version, broken, or not ours: every answer is foreign. Each is
  * parsed into one part of the model; strings are cleaned on entry, lists are bounded, a field of
- * the wrong type counts as missing, and a missing number stays unknown (never 0). A failed answer
- * leaves the part as it was: old truth, with its age, is better than none at 3 a.m.
+ * the wrong type counts as missing, and a missing number stays unknown (never 0). A failed answer,
+ * or one that is about something else, leaves the part as it was: old truth, with its age, is
+ * better than none at 3 a.m.
  *
  * Out of memory aborts: nothing here is worth going on half. Thread: the UI's.
  */

@@ -254,6 +254,93 @@ static void test_no_answer_is_not_hurried(void **state)
 	tw_fini(&w);
 }
 
+/* ---- what is said ---- */
+
+/* A list that is not answered any more says how old it is, in each view that shows it. */
+static void test_old_lists(void **state)
+{
+	static const struct {
+		const char *view, *path, *name;
+	} lists[] = {
+		{"1", "/v1/doctor", "doctor"},
+		{"2", "/v1/sites", "sites"},
+		{"3", "/v1/machines", "machines"},
+		{"4", "/v1/points?max=200", "points"},
+		{"5", "/v1/runbooks", "runbooks"},
+		{"6\n", "/v1/runs/7f3e9a1c000000000000000000000000", "run"},
+		{"6\n>", "/v1/runs/7f3e9a1c000000000000000000000000/console?machine=erp-db",
+		 "console"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		struct tui_world w;
+		char words[80];
+
+		start(&w);
+		keys(&w, lists[i].view);
+		tw_pass(&w, 5 * S);
+		shows_not(&w, "as they were");
+		answers(&w, lists[i].path, NULL);
+		tw_pass(&w, 30 * S);
+		(void)snprintf(words, sizeof(words), "! %s: as they were ", lists[i].name);
+		shows(&w, words);
+		shows(&w, "no such thing");
+		answers(&w, NULL, NULL);
+		tw_pass(&w, 12 * S);
+		shows_not(&w, "as they were");
+		tw_fini(&w);
+	}
+}
+
+/* A filter that stands does not hide what became of a request. */
+static void test_filter_hides_no_message(void **state)
+{
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	w.refuse = true;
+	keys(&w, "4/erp\nv\n");
+	assert_int_equal(w.acts, 1);
+	shows(&w, "/erp");
+	shows(&w, "no such thing");
+	keys(&w, "!");
+	shows(&w, "/erp");
+	shows_not(&w, "no such thing");
+	w.away = true;
+	tw_pass(&w, 10 * S);
+	shows(&w, "no agent answers");
+	tw_fini(&w);
+}
+
+/* A refusal is read whole. */
+static void test_long_refusal(void **state)
+{
+	static const char message[] =
+		"run 7f3e9a1c (failover) fails over machines of the same group; continue or cancel "
+		"it first, then start this one again: THE END";
+	struct ui_input in = {.kind = UI_IN_ANSWER, .rc = -1, .message = message, .hint = "HINT"};
+	struct tui_world w;
+	struct ui_orders out;
+	struct ui_input enter = {.kind = UI_IN_KEY, .key = UI_K_ENTER};
+
+	(void)state;
+	start(&w);
+	keys(&w, "4v");
+	enter.now_ns = in.now_ns = w.now_ns;
+	enter.wall_ns = in.wall_ns = w.wall_ns;
+	ui_app_step(w.app, &enter, &out);
+	for (size_t i = 0; i < out.count; i++)
+		in.id = out.item[i].acts ? out.item[i].id : in.id;
+	ui_app_step(w.app, &in, &out);
+	shows(&w, "THE END - HINT");
+	shows(&w, "run 7f3e9a1c (failover)");
+	keys(&w, "!");
+	shows_not(&w, "THE END");
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +352,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_needs_unknown),
 		cmocka_unit_test(test_not_an_answer),
 		cmocka_unit_test(test_no_answer_is_not_hurried),
+		cmocka_unit_test(test_old_lists),
+		cmocka_unit_test(test_filter_hides_no_message),
+		cmocka_unit_test(test_long_refusal),
 	};
 
 	if (argc < 2)

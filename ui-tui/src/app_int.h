@@ -241,6 +241,8 @@ void ui_asks_now(struct ui_app *a); /* everything shown is asked again at once *
 bool ui_asks_answer(struct ui_app *a, const struct ui_input *in);
 void ui_asks_renew(struct ui_app *a, enum ui_part part); /* forget it and ask at once */
 
+unsigned ui_parts_shown(const struct ui_app *a); /* as bits: what is asked for */
+const char *ui_part_name(enum ui_part part);     /* "machines": for a person, as in the API */
 /* Is the last answer older than it should be? Then *age_ns is its age, and what it said is no news.
  * False also when there never was one. */
 bool ui_part_late(const struct ui_app *a, enum ui_part part, uint64_t *age_ns);

@@ -54,7 +54,23 @@ static const char *about(const struct ui_app *a, enum ui_part part)
 	return "";
 }
 
-static unsigned shown(const struct ui_app *a)
+const char *ui_part_name(enum ui_part part)
+{
+	static const char *const names[UI_PARTS] = {
+		[UI_PART_STATUS] = "status",     [UI_PART_SITES] = "sites",
+		[UI_PART_MACHINES] = "machines", [UI_PART_VMS] = "vms",
+		[UI_PART_HISTORY] = "history",   [UI_PART_POINTS] = "points",
+		[UI_PART_POINT] = "point",       [UI_PART_RUNBOOKS] = "runbooks",
+		[UI_PART_RUNBOOK] = "runbook",   [UI_PART_PLAN] = "plan",
+		[UI_PART_RUN] = "run",           [UI_PART_CONSOLE] = "console",
+		[UI_PART_EVENTS] = "events",     [UI_PART_DOCTOR] = "doctor",
+		[UI_PART_JOBS] = "jobs",
+	};
+
+	return names[part];
+}
+
+unsigned ui_parts_shown(const struct ui_app *a)
 {
 	unsigned parts = BIT(UI_PART_STATUS) | BIT(UI_PART_EVENTS) | ui_views[a->view].parts;
 
@@ -153,7 +169,7 @@ static void ask(struct ui_app *a, enum ui_part part)
 
 void ui_asks_due(struct ui_app *a)
 {
-	unsigned parts = shown(a);
+	unsigned parts = ui_parts_shown(a);
 
 	for (unsigned p = 0; p < UI_PARTS; p++) {
 		bool due = a->now_ns >= a->ask[p].due_ns;

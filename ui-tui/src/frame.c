@@ -147,30 +147,86 @@ static void draw_hints(struct ui_app *a, struct ui_grid *g, int y)
 	}
 }
 
+/* The part whose rows are on the screen and are old, or cannot be had; UI_PARTS: none. The plan and
+ * one runbook say so themselves, as does the console of a run that has ended: it ended with it. */
+static enum ui_part worst_part(const struct ui_app *a, uint64_t *age_ns)
+{
+	unsigned parts = ui_parts_shown(a) & ~(1u << UI_PART_PLAN) & ~(1u << UI_PART_RUNBOOK);
+
+	if ((ui_views[a->view].parts & (1u << UI_PART_EVENTS)) == 0)
+		parts &= ~(1u << UI_PART_EVENTS);
+	if (a->view == UI_VIEW_RUNS && ui_run_ended(&a->model.detail))
+		parts &= ~(1u << UI_PART_CONSOLE);
+	for (unsigned p = 0; p < UI_PARTS; p++) {
+		bool late = ui_part_late(a, (enum ui_part)p, age_ns);
+
+		if ((parts & (1u << p)) != 0 &&
+		    (late || (!a->model.part[p].loaded && a->model.part[p].error[0] != '\0')))
+			return (enum ui_part)p;
+	}
+	return UI_PARTS;
+}
+
+/* What is shown is not how things are: said as long as it is so. */
+static void draw_old(struct ui_app *a, struct ui_grid *g, struct ui_area line)
+{
+	const char *error = a->model.part[UI_PART_STATUS].error;
+	char age[LB_HUMAN_BYTES];
+	uint64_t age_ns = 0;
+	enum ui_part p = error[0] == '\0' ? worst_part(a, &age_ns) : UI_PART_STATUS;
+
+	if (p == UI_PARTS)
+		return;
+	error = a->model.part[p].error[0] != '\0' ? a->model.part[p].error : _("no answer yet");
+	if (p == UI_PART_STATUS)
+		(void)ui_putf(g, line.y, line.x, line.w, UI_BAD, "%s %s", ui_mark(a, UI_BAD),
+			      error);
+	else if (!a->model.part[p].loaded)
+		(void)ui_putf(g, line.y, line.x, line.w, UI_WARN, "! %s: %s", ui_part_name(p),
+			      error);
+	else
+		(void)ui_putf(g, line.y, line.x, line.w, UI_WARN,
+			      _("! %s: as they were %s ago: %s"), ui_part_name(p),
+			      lb_human_duration(age, age_ns / 1000000000u * 1000000000u), error);
+}
+
+/* What went wrong is shown whole, over the last rows of the view if need be. */
+static void draw_said(struct ui_app *a, struct ui_grid *g, struct ui_area line)
+{
+	bool bad = a->message_style == UI_BAD || a->message_style == UI_WARN;
+	struct ui_area rows = {line.y, line.x + 2, 1, line.w - 2};
+
+	if (bad && a->layer == UI_LAYER_NONE && ui_columns(a->message) > rows.w) {
+		line.x = 1;
+		rows = (struct ui_area){0, 3, g->h / 3, g->w - 4};
+		rows.h = ui_wrap(NULL, rows, a->message_style, a->message);
+		rows.y = line.y - (rows.h - 1);
+		if (ui_list_now(a)->filter[0] != '\0')
+			rows.y--; /* it stands in the last one */
+		ui_fill(g, (struct ui_area){rows.y, 0, rows.h, g->w}, UI_TEXT);
+	}
+	(void)ui_put(g, rows.y, line.x, 2, a->message_style, ui_mark(a, a->message_style));
+	(void)ui_wrap(g, rows, a->message_style, a->message);
+}
+
 static void draw_message(struct ui_app *a, struct ui_grid *g, int y)
 {
 	const struct ui_list *l = ui_list_now(a);
-	const char *error = a->model.part[UI_PART_STATUS].error;
+	int x = 1;
 
 	if (a->layer == UI_LAYER_COMMAND) {
 		ui_command_draw(a, g, (struct ui_area){y, 0, 1, g->w});
 		return;
 	}
-	if (a->layer == UI_LAYER_FILTER || l->filter[0] != '\0') {
-		int x = 1 + ui_putf(g, y, 1, g->w - 1, UI_FIELD, "/%s", l->filter);
-
-		if (a->layer == UI_LAYER_FILTER) {
-			g->cursor_y = y;
-			g->cursor_x = x < g->w ? x : g->w - 1;
-		}
-		return;
-	}
-	if (a->message[0] != '\0') {
-		int x = 1 + ui_put(g, y, 1, 2, a->message_style, ui_mark(a, a->message_style));
-
-		(void)ui_put(g, y, x + 1, g->w - x - 1, a->message_style, a->message);
-	} else if (error[0] != '\0') {
-		(void)ui_putf(g, y, 1, g->w - 1, UI_BAD, "%s %s", ui_mark(a, UI_BAD), error);
+	if (a->layer == UI_LAYER_FILTER || (a->layer == UI_LAYER_NONE && l->filter[0] != '\0'))
+		x += ui_putf(g, y, x, g->w / 2, UI_FIELD, "/%s", l->filter) + 2;
+	if (a->layer == UI_LAYER_FILTER) {
+		g->cursor_y = y;
+		g->cursor_x = x - 2 < g->w ? x - 2 : g->w - 1;
+	} else if (a->message[0] != '\0') {
+		draw_said(a, g, (struct ui_area){y, x, 1, g->w - x});
+	} else {
+		draw_old(a, g, (struct ui_area){y, x, 1, g->w - x});
 	}
 }
 

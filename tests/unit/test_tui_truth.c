@@ -341,6 +341,79 @@ static void test_long_refusal(void **state)
 	tw_fini(&w);
 }
 
+/* ---- the wizard ---- */
+
+/* A runbook that is changed while it is looked at is looked at again; what is started is what was
+ * seen. */
+static void test_changed_under_the_wizard(void **state)
+{
+	json_t *books = answer_of("runbooks"), *book = answer_of("runbooks_tokyo-to-osaka");
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	keys(&w, "5>F\n\n\ntokyo");
+	shows(&w, "4/4");
+	(void)json_object_set_new(json_array_get(json_object_get(books, "runbooks"), 1),
+				  "changed_wall_ns", json_integer(1795618800000000000));
+	answers(&w, "/v1/runbooks", books); /* touched, but it reads as before */
+	tw_pass(&w, 7 * S);
+	shows(&w, "Type tokyo to do it: tokyo");
+	(void)json_object_set_new(book, "text", json_string("another: text"));
+	answers(&w, "/v1/runbooks/tokyo-to-osaka", book);
+	tw_pass(&w, 7 * S); /* the list is as it was: changed again */
+	shows(&w, "1/4");
+	shows(&w, "the runbook was changed just now");
+	keys(&w, "\n");
+	assert_int_equal(w.acts, 0);
+	keys(&w, "\n\n\n");
+	assert_int_equal(w.acts, 0); /* the name is typed again */
+	keys(&w, "tokyo\n");
+	assert_int_equal(w.acts, 1);
+	assert_non_null(strstr(w.act[0].body, "another: text"));
+	json_decref(books);
+	json_decref(book);
+	tw_fini(&w);
+}
+
+/* In no window can a failover be agreed to whose command and question are not on the screen. */
+static void test_confirm_is_seen(void **state)
+{
+	(void)state;
+	for (int h = 8; h <= 16; h++)
+		for (int columns = 30; columns <= 90; columns += 5) {
+			struct tui_world w;
+			bool seen;
+
+			tw_init(&w, agent, &(const struct ui_app_cfg){.socket = NULL}, columns, h);
+			tw_pass(&w, 2 * S);
+			keys(&w, "5>F\n\n\n");
+			seen = tw_shows(&w, "Type tokyo to do it:") && tw_shows(&w, "$ lifeboat") &&
+			       tw_shows(&w, "--confirm");
+			keys(&w, "tokyo\n");
+			assert_int_equal(w.acts, seen ? 1 : 0);
+			tw_fini(&w);
+		}
+}
+
+/* An agent that is away says nothing about a runbook. */
+static void test_no_agent_is_no_problem(void **state)
+{
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	answers(&w, "/v1/runbooks/plan", NULL);
+	keys(&w, "5>");
+	tw_pass(&w, 3 * S);
+	shows_not(&w, "Problems");
+	shows(&w, "no such thing");
+	keys(&w, "F\n\n\ntokyo\n");
+	shows_not(&w, "has problems");
+	assert_int_equal(w.acts, 0);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,6 +428,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_old_lists),
 		cmocka_unit_test(test_filter_hides_no_message),
 		cmocka_unit_test(test_long_refusal),
+		cmocka_unit_test(test_changed_under_the_wizard),
+		cmocka_unit_test(test_confirm_is_seen),
+		cmocka_unit_test(test_no_agent_is_no_problem),
 	};
 
 	if (argc < 2)

@@ -41,6 +41,7 @@ void ui_app_destroy(struct ui_app *a)
 	drop_orders(a);
 	free(a->orders.item);
 	ui_act_fini(&a->dialog.act);
+	free(a->wizard.text);
 	free(a->pager.lines.line);
 	free(a->pager.text);
 	ui_model_fini(&a->model);
@@ -150,7 +151,7 @@ static void follow_change(struct ui_app *a)
 	for (size_t i = 0; i < a->model.runbooks; i++) {
 		const struct ui_runbook *r = &a->model.runbook[i];
 
-		if (strcmp(r->name.show, a->book) != 0 || a->layer == UI_LAYER_WIZARD)
+		if (strcmp(r->name.show, a->book) != 0)
 			continue;
 		if (a->book_changed_ns != 0 && a->book_changed_ns != r->changed_wall_ns) {
 			ui_asks_renew(a, UI_PART_RUNBOOK);
@@ -309,6 +310,7 @@ void ui_app_step(struct ui_app *a, const struct ui_input *in, struct ui_orders *
 		break;
 	}
 	follow_change(a);
+	ui_wizard_follow(a);
 	follow_selection(a);
 	follow_console(a);
 	ui_asks_due(a);

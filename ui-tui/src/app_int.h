@@ -160,6 +160,7 @@ struct ui_dialog {
 };
 struct ui_wizard {
 	char runbook[UI_NAME_BYTES], path[UI_NAME_BYTES];
+	char *text; /* of the runbook, as it was looked at */
 	unsigned page;
 	int scroll;
 	char typed[UI_NAME_BYTES];
@@ -261,6 +262,7 @@ void ui_dialog_key(struct ui_app *a, uint32_t key);
 void ui_wizard_open(struct ui_app *a, const char *name, const char *path);
 void ui_wizard_draw(struct ui_app *a, struct ui_grid *g);
 void ui_wizard_key(struct ui_app *a, uint32_t key);
+void ui_wizard_follow(struct ui_app *a); /* the runbook may have been changed meanwhile */
 void ui_pager_open(struct ui_app *a, const char *title, const char *text);
 void ui_pager_draw(struct ui_app *a, struct ui_grid *g);
 void ui_pager_key(struct ui_app *a, uint32_t key);
@@ -283,6 +285,7 @@ void ui_age_text(char *out, size_t cap, struct ui_number ns); /* "3.2 s" or "unk
 enum ui_style ui_state_style(const char *state);              /* of runs, steps, roles, links */
 /* "OK ✓", "FAIL ✗", "WARN !": never by colour alone. */
 const char *ui_mark(const struct ui_app *a, enum ui_style style);
+const char *ui_plan_missing(const struct ui_app *a); /* why there is no plan, when none is wrong */
 uint64_t ui_rpo_goal_ns(const struct ui_group *g);
 const struct ui_run *ui_run_latest(const struct ui_model *m, bool drill); /* newest, or NULL */
 bool ui_run_ended(const struct ui_run *r);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "app_int.h"
+#include "base/err.h"
 #include "siteagent/ctl.h"
 
 #define BIT(part) (1u << (part))
@@ -212,8 +213,9 @@ static void missed(struct ui_app *a, enum ui_part part, const struct ui_input *i
 	(void)snprintf(text, sizeof(text), "%s", in->message != NULL ? in->message : "no answer");
 	ui_model_miss(&a->model, part, text);
 	slow_down(a, part);
-	/* a runbook with problems: the hint is all of them, with carets */
-	if (part == UI_PART_PLAN)
+	/* a runbook with problems: the hint is all of them, with carets; an agent that is away says
+	 * nothing about it */
+	if (part == UI_PART_PLAN && in->rc == LB_EINPUT)
 		ui_lines_set(&a->model.lint,
 			     in->hint != NULL && in->hint[0] != '\0' ? in->hint : text, false);
 }
@@ -226,6 +228,21 @@ static bool events_began_anew(const struct ui_app *a, const json_t *body)
 	return a->model.events_seen > 0 && json_array_size(list) > 0 &&
 	       (uint64_t)json_integer_value(json_object_get(json_array_get(list, 0), "n")) <=
 		       a->model.events_seen;
+}
+
+/* A plan is made of a text: of another text, another plan. */
+static void take_text(struct ui_app *a, const struct ui_input *in)
+{
+	char *was = a->model.text;
+
+	a->model.text = NULL;
+	ui_model_take(&a->model, UI_PART_RUNBOOK, in->body, in->now_ns);
+	if (a->model.text == NULL)
+		a->model.text = was; /* it was no answer */
+	else if (was == NULL || strcmp(was, a->model.text) != 0)
+		ui_asks_renew(a, UI_PART_PLAN);
+	if (a->model.text != was)
+		free(was);
 }
 
 bool ui_asks_answer(struct ui_app *a, const struct ui_input *in)
@@ -247,11 +264,12 @@ bool ui_asks_answer(struct ui_app *a, const struct ui_input *in)
 	}
 	if (p == UI_PART_EVENTS && events_began_anew(a, in->body))
 		a->model.events_seen = 0;
-	ui_model_take(&a->model, (enum ui_part)p, in->body, in->now_ns);
+	if (p == UI_PART_RUNBOOK)
+		take_text(a, in);
+	else
+		ui_model_take(&a->model, (enum ui_part)p, in->body, in->now_ns);
 	if (a->model.part[p].error[0] != '\0') {
 		slow_down(a, (enum ui_part)p);
-		if (p == UI_PART_PLAN)
-			ui_lines_set(&a->model.lint, a->model.part[p].error, false);
 		return true;
 	}
 	a->model.part[p].asked_ns = a->ask[p].sent_ns;

@@ -101,8 +101,5 @@ void ui_runbooks_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 	if (m->lint.count == 0 && m->part[UI_PART_PLAN].loaded)
 		draw_plan(a, g, (struct ui_area){y, area.x, area.y + area.h - y, area.w});
 	else if (m->lint.count == 0)
-		(void)ui_put(g, y, area.x + 1, area.w - 1, UI_DIM,
-			     m->part[UI_PART_RUNBOOK].error[0] != '\0'
-				     ? m->part[UI_PART_RUNBOOK].error
-				     : _("the plan is being made"));
+		(void)ui_put(g, y, area.x + 1, area.w - 1, UI_DIM, ui_plan_missing(a));
 }

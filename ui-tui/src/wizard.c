@@ -5,9 +5,11 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app_int.h"
+#include "base/assert.h"
 #include "base/text.h"
 
 enum page {
@@ -18,18 +20,52 @@ enum page {
 	PAGES
 };
 
+static bool text_ready(const struct ui_app *a)
+{
+	return a->model.part[UI_PART_RUNBOOK].loaded && a->model.text != NULL &&
+	       strcmp(a->model.text_name.show, a->wizard.runbook) == 0;
+}
+
+/* The plan is that of the text that is started: both are asked for anew when it changes. */
+static bool plan_ready(const struct ui_app *a)
+{
+	return a->model.part[UI_PART_PLAN].loaded && text_ready(a) && a->wizard.text != NULL &&
+	       strcmp(a->wizard.text, a->model.text) == 0;
+}
+
+static void keep_text(struct ui_app *a)
+{
+	free(a->wizard.text);
+	a->wizard.text = strdup(a->model.text);
+	LB_ASSERT(a->wizard.text != NULL);
+}
+
 void ui_wizard_open(struct ui_app *a, const char *name, const char *path)
 {
+	free(a->wizard.text);
 	memset(&a->wizard, 0, sizeof(a->wizard));
 	(void)snprintf(a->wizard.runbook, sizeof(a->wizard.runbook), "%s", name);
 	(void)snprintf(a->wizard.path, sizeof(a->wizard.path), "%s", path);
+	if (text_ready(a))
+		keep_text(a);
 	a->layer = UI_LAYER_WIZARD;
 }
 
-static bool plan_ready(const struct ui_app *a)
+/* What was looked at is not what would be started: it is looked at again, and typed again. */
+void ui_wizard_follow(struct ui_app *a)
 {
-	return a->model.part[UI_PART_PLAN].loaded && a->model.text != NULL &&
-	       strcmp(a->model.text_name.show, a->wizard.runbook) == 0;
+	struct ui_wizard *w = &a->wizard;
+
+	if (a->layer != UI_LAYER_WIZARD || !text_ready(a) ||
+	    (w->text != NULL && strcmp(w->text, a->model.text) == 0))
+		return;
+	if (w->text != NULL) {
+		w->page = PAGE_LOST;
+		w->scroll = 0;
+		w->typed[0] = '\0';
+		ui_say(a, UI_WARN, "%s", _("the runbook was changed just now: look at it again"));
+	}
+	keep_text(a);
 }
 
 static void equal(const struct ui_app *a, char *out, size_t cap)
@@ -43,16 +79,45 @@ static void equal(const struct ui_app *a, char *out, size_t cap)
 
 static void start(struct ui_app *a)
 {
-	const struct ui_model *m = &a->model;
 	struct ui_act act = {.then = UI_THEN_OPEN_RUN};
 
 	(void)snprintf(act.what, sizeof(act.what), _("failover by %s"), a->wizard.runbook);
 	equal(a, act.equal, sizeof(act.equal));
 	(void)snprintf(act.path, sizeof(act.path), "/v1/runs");
-	act.body = json_pack("{s:s, s:s, s:s, s:s}", "name", a->wizard.path, "text", m->text,
+	act.body = json_pack("{s:s, s:s, s:s, s:s}", "name", a->wizard.path, "text", a->wizard.text,
 			     "mode", "failover", "confirm", a->wizard.typed);
 	a->layer = UI_LAYER_NONE;
 	ui_act_send(a, &act);
+}
+
+/* Inside of the box, which ui_wizard_draw() makes. */
+static struct ui_area inside(const struct ui_app *a)
+{
+	return (struct ui_area){2, 2, a->h - 5, a->w - 4};
+}
+
+static int command_rows(const struct ui_app *a)
+{
+	char cmd[640];
+
+	equal(a, cmd, sizeof(cmd));
+	return ui_wrap(NULL, (struct ui_area){0, 0, a->h, inside(a).w - 2}, UI_KEY, cmd);
+}
+
+/* What stands in the way of the last page; NULL: nothing. */
+static const char *why_not(const struct ui_app *a)
+{
+	const struct ui_model *m = &a->model;
+
+	if (m->lint.count > 0)
+		return _("the runbook has problems: fix them first");
+	if (!plan_ready(a))
+		return ui_plan_missing(a);
+	if (!m->gives_way.exact || m->gives_way.show[0] == '\0')
+		return _("the plan does not say which site gives way");
+	/* what cannot be seen cannot be agreed to */
+	return command_rows(a) + 1 > inside(a).h ? _("the window is too small for this: enlarge it")
+						 : NULL;
 }
 
 static void confirm_key(struct ui_app *a, uint32_t key)
@@ -63,8 +128,8 @@ static void confirm_key(struct ui_app *a, uint32_t key)
 		(void)ui_line_key(w->typed, sizeof(w->typed), key);
 		return;
 	}
-	if (!plan_ready(a) || !a->model.gives_way.exact || a->model.gives_way.show[0] == '\0')
-		ui_say(a, UI_WARN, "%s", _("the runbook has problems: fix them first"));
+	if (why_not(a) != NULL)
+		ui_say(a, UI_WARN, "%s", why_not(a));
 	else if (strcmp(w->typed, a->model.gives_way.show) != 0)
 		ui_say(a, UI_WARN, _("what is typed is not the name: %s"), a->model.gives_way.show);
 	else
@@ -248,7 +313,7 @@ static void page_plan(const struct ui_app *a, struct sheet *s)
 	if (m->lint.count > 0)
 		return;
 	if (!plan_ready(a)) {
-		line(s, UI_DIM, "%s", _("the plan is being made"));
+		line(s, UI_DIM, "%s", ui_plan_missing(a));
 		return;
 	}
 	line(s, m->plan_fits ? UI_OK : UI_WARN, _("%s expected %s, goal %s"),
@@ -266,26 +331,28 @@ static void page_plan(const struct ui_app *a, struct sheet *s)
 static void page_confirm(struct ui_app *a, struct sheet *s)
 {
 	const struct ui_model *m = &a->model;
-	char cmd[640];
-	int x;
+	char cmd[640], text[UI_LINE_BYTES];
+	int x, rows = command_rows(a), more;
 
-	if (!plan_ready(a)) {
-		line(s, UI_BAD, "%s %s", ui_mark(a, UI_BAD),
-		     _("the runbook has problems: fix them first"));
+	if (why_not(a) != NULL) {
+		line(s, UI_BAD, "%s %s", ui_mark(a, UI_BAD), why_not(a));
 		return;
 	}
 	equal(a, cmd, sizeof(cmd));
 	(void)ui_put(s->g, s->y, s->in.x, 2, UI_KEY, "$");
-	s->y += ui_wrap(s->g, (struct ui_area){s->y, s->in.x + 2, 3, s->in.w - 2}, UI_KEY, cmd);
-	line(s, UI_TEXT, " ");
-	line(s, UI_TEXT, _("%s gives way to %s: it is fenced, and its machines are booted here."),
-	     m->gives_way.show, m->site.show);
-	line(s, UI_TEXT, " ");
-	if (!line_open(s))
-		return;
+	s->y += ui_wrap(s->g, (struct ui_area){s->y, s->in.x + 2, rows, s->in.w - 2}, UI_KEY, cmd);
+	(void)snprintf(text, sizeof(text),
+		       _("%s gives way to %s: it is fenced, and its machines are booted here."),
+		       m->gives_way.show, m->site.show);
+	more = ui_wrap(NULL, (struct ui_area){0, 0, s->in.h, s->in.w}, UI_TEXT, text);
+	if (rows + 1 + more + 1 + 1 <= s->in.h) { /* where there is room beside what is asked */
+		(void)ui_wrap(s->g, (struct ui_area){s->y + 1, s->in.x, more, s->in.w}, UI_TEXT,
+			      text);
+		s->y += more + 2;
+	}
 	x = s->in.x + ui_putf(s->g, s->y, s->in.x, s->in.w, UI_WARN, _("Type %s to do it: "),
 			      m->gives_way.show);
-	x += ui_put(s->g, s->y, x, s->in.x + s->in.w - x - 1, UI_FIELD, a->wizard.typed);
+	x += ui_put_end(s->g, s->y, x, s->in.x + s->in.w - x - 1, UI_FIELD, a->wizard.typed);
 	s->g->cursor_y = s->y;
 	s->g->cursor_x = x < s->g->w ? x : s->g->w - 1;
 }

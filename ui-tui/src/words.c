@@ -55,6 +55,16 @@ uint64_t ui_rpo_goal_ns(const struct ui_group *g)
 		       : 60000000000u;
 }
 
+const char *ui_plan_missing(const struct ui_app *a)
+{
+	static const enum ui_part from[] = {UI_PART_RUNBOOK, UI_PART_PLAN};
+
+	for (size_t i = 0; i < 2; i++)
+		if (a->model.part[from[i]].error[0] != '\0')
+			return a->model.part[from[i]].error;
+	return _("the plan is being made");
+}
+
 bool ui_read_only(const struct ui_app *a)
 {
 	return a->cfg.read_only || a->model.read_only;

@@ -414,6 +414,130 @@ static void test_no_agent_is_no_problem(void **state)
 	tw_fini(&w);
 }
 
+/* A group whose point is not there is not one that loses nothing. */
+static void test_nothing_to_fail_over_to(void **state)
+{
+	json_t *status = answer_of("status");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_object_del(json_array_get(json_object_get(status, "groups"), 0), "newest_point");
+	start(&w);
+	answers(&w, "/v1/status", status);
+	tw_pass(&w, 2 * S);
+	keys(&w, "5>F");
+	shows(&w, "erp: no recovery point is here");
+	shows_not(&w, "newest point: 0");
+	json_decref(status);
+	tw_fini(&w);
+}
+
+/* What has no room on a page is announced, and reached. */
+static void test_more_below(void **state)
+{
+	json_t *plan = answer_of("runbooks_plan"), *status = answer_of("status");
+	json_t *groups = json_object_get(status, "groups");
+	struct tui_world w;
+	char name[16];
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		json_t *g = json_deep_copy(json_array_get(groups, 0));
+
+		(void)snprintf(name, sizeof(name), "group-%02d", i);
+		(void)json_object_set_new(g, "name", json_string(name));
+		(void)json_array_append_new(groups, g);
+	}
+	(void)json_array_clear(json_object_get(plan, "groups")); /* all of the site */
+	start(&w);
+	keys(&w, "5>");
+	tw_pass(&w, 2 * S);
+	answers(&w, "/v1/status", status);
+	tw_pass(&w, 2 * S);
+	answers(&w, "/v1/runbooks/plan", plan);
+	keys(&w, "r");
+	answers(&w, "/v1/status", status);
+	keys(&w, "F");
+	tw_pass(&w, 2 * S);
+	shows(&w, "erp: 1.2 s");
+	shows(&w, "more below");
+	shows_not(&w, "group-19");
+	for (int i = 0; i < 200; i++)
+		tw_key(&w, UI_K_DOWN);
+	free(tw_screen(&w));
+	shows_not(&w, "more below");
+	for (int i = 0; i < 6; i++)
+		tw_key(&w, UI_K_UP);
+	shows(&w, "group-19");
+	json_decref(plan);
+	json_decref(status);
+	tw_fini(&w);
+}
+
+static void alive(const char *change, const char *key, const char *value, const char *shown)
+{
+	json_t *sites = answer_of("sites"),
+	       *site = json_array_get(json_object_get(sites, "sites"), 1);
+	struct tui_world w;
+
+	if (value != NULL)
+		(void)json_object_set_new(site, key, json_string(value));
+	if (change != NULL)
+		(void)json_object_del(site, change);
+	start(&w);
+	answers(&w, "/v1/sites", sites);
+	tw_pass(&w, 4 * S);
+	keys(&w, "5>F\n");
+	shows(&w, shown);
+	json_decref(sites);
+	tw_fini(&w);
+}
+
+/* Who is alive: what was seen, of the site that is meant. */
+static void test_alive(void **state)
+{
+	struct tui_world w;
+
+	(void)state;
+	alive(NULL, NULL, NULL, "! tokyo is connected to this site now");
+	alive("inbound", NULL, NULL, "tokyo was not connected since this agent's start");
+	alive("inbound", "link", "up", "! tokyo is connected to this site now");
+	alive(NULL, "inbound", "down", "tokyo is not connected, since");
+	alive(NULL, "name", "kyoto", "? tokyo is no peer of this site");
+
+	start(&w); /* and when that was long ago */
+	keys(&w, "5>F\n");
+	shows(&w, "! tokyo is connected to this site now");
+	answers(&w, "/v1/sites", NULL);
+	tw_pass(&w, 20 * S);
+	shows(&w, "? tokyo: not known yet");
+	tw_fini(&w);
+}
+
+/* Many machines: none is left out unsaid. */
+static void test_many_machines(void **state)
+{
+	json_t *machines = answer_of("machines"), *list = json_object_get(machines, "machines");
+	struct tui_world w;
+	char name[80];
+
+	(void)state;
+	for (int i = 0; i < 60; i++) {
+		(void)snprintf(name, sizeof(name), "machine-number-%02d", i);
+		(void)json_array_append_new(list,
+					    json_pack("{s:s, s:s}", "name", name, "group", "erp"));
+	}
+	start(&w);
+	answers(&w, "/v1/machines", machines);
+	keys(&w, "3");
+	tw_pass(&w, 4 * S);
+	keys(&w, "5>F");
+	shows(&w, "of erp-db");
+	shows(&w, "more");
+	json_decref(machines);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -431,6 +555,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_changed_under_the_wizard),
 		cmocka_unit_test(test_confirm_is_seen),
 		cmocka_unit_test(test_no_agent_is_no_problem),
+		cmocka_unit_test(test_nothing_to_fail_over_to),
+		cmocka_unit_test(test_more_below),
+		cmocka_unit_test(test_alive),
+		cmocka_unit_test(test_many_machines),
 	};
 
 	if (argc < 2)

@@ -54,7 +54,7 @@ struct ui_machine {
 
 struct ui_group {
 	struct ui_name name;
-	char role[24], peer[64], why[128], link[16];
+	char role[24], peer[UI_NAME_BYTES], why[128], link[16];
 	uint64_t epoch;
 	bool source; /* protected here, shipped from here */
 	struct ui_number rpo_ns, interval_ns, points_acked, last_seq, bytes_shipped, bytes_changed,

@@ -163,14 +163,9 @@ struct sheet {
 	struct ui_grid *g;
 	struct ui_area in;
 	int skip, y;
+	int lines; /* so far, above, shown and below */
+	bool more; /* a line had no room, or not all that it needs */
 };
-
-static bool line_open(struct sheet *s)
-{
-	if (s->skip-- > 0)
-		return false;
-	return s->y < s->in.y + s->in.h;
-}
 
 static void line(struct sheet *s, enum ui_style style, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -178,15 +173,20 @@ static void line(struct sheet *s, enum ui_style style, const char *fmt, ...)
 static void line(struct sheet *s, enum ui_style style, const char *fmt, ...)
 {
 	char text[1024];
+	struct ui_area rest;
 	va_list ap;
+	int need;
 
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (line_open(s))
-		s->y += ui_wrap(s->g,
-				(struct ui_area){s->y, s->in.x, s->in.y + s->in.h - s->y, s->in.w},
-				style, text);
+	s->lines++;
+	if (s->skip-- > 0)
+		return;
+	rest = (struct ui_area){s->y, s->in.x, s->in.y + s->in.h - s->y, s->in.w};
+	need = ui_wrap(NULL, (struct ui_area){0, 0, 1000, s->in.w}, style, text);
+	s->more = s->more || need > rest.h;
+	s->y += ui_wrap(s->g, rest, style, text);
 }
 
 /* Would this failover take the group over? A runbook that boots nothing takes all of its site. */
@@ -200,45 +200,59 @@ static bool concerned(const struct ui_model *m, const struct ui_group *g)
 	return m->plan_groups == 0;
 }
 
+/* As many as there is room for, and how many more. */
 static void machines_of(const struct ui_model *m, const struct ui_group *g, char *out, size_t cap)
 {
-	size_t n = 0;
+	size_t n = 0, left_out = 0;
 
 	out[0] = '\0';
-	for (size_t i = 0; i < m->machines && n < cap; i++)
-		if (strcmp(m->machine[i].group.show, g->name.show) == 0)
-			n += (size_t)snprintf(out + n, cap - n, "%s%s", n > 0 ? ", " : "",
-					      m->machine[i].name.show);
-	if (n >= cap) /* a name may have been cut in a character */
-		out[0] = '\0';
+	for (size_t i = 0; i < m->machines; i++) {
+		const char *name = m->machine[i].name.show;
+
+		if (strcmp(m->machine[i].group.show, g->name.show) != 0)
+			continue;
+		if (left_out > 0 || n + strlen(name) + 40 > cap)
+			left_out++;
+		else
+			n += (size_t)snprintf(out + n, cap - n, "%s%s", n > 0 ? ", " : "", name);
+	}
+	if (left_out > 0)
+		(void)snprintf(out + n, cap - n, _(" and %zu more"), left_out);
+}
+
+static void group_lost(const struct ui_app *a, struct sheet *s, const struct ui_group *g)
+{
+	struct ui_number now = ui_rpo_now(a, UI_PART_STATUS, g->rpo_ns);
+	char rpo[LB_HUMAN_BYTES], when[LB_HUMAN_BYTES], names[UI_LINE_BYTES];
+	enum ui_style good = now.known && now.n <= ui_rpo_goal_ns(g) ? UI_OK : UI_WARN;
+
+	if (g->newest_id[0] == '\0') {
+		line(s, UI_BAD, _("%s %s: no recovery point is here: all of it is lost"),
+		     ui_mark(a, UI_BAD), g->name.show);
+		return;
+	}
+	ui_age_text(rpo, sizeof(rpo), now);
+	line(s, good, "%s %s: %s", ui_mark(a, good), g->name.show, rpo);
+	line(s, UI_TEXT, _("    newest point: %" PRIu64 ", taken %s, %s %s"), g->last_seq.n,
+	     lb_human_wall(when, g->newest_wall_ns.n), g->consistency, g->marks);
+	machines_of(&a->model, g, names, sizeof(names));
+	if (names[0] != '\0')
+		line(s, UI_TEXT, _("    of %s"), names);
 }
 
 static void page_lost(const struct ui_app *a, struct sheet *s)
 {
 	const struct ui_model *m = &a->model;
-	char rpo[LB_HUMAN_BYTES], when[LB_HUMAN_BYTES], names[UI_LINE_BYTES];
-	enum ui_style good;
 	unsigned any = 0;
 
 	line(s, UI_TEXT, "%s",
 	     _("What was written after the newest recovery point is lost. At most:"));
 	line(s, UI_TEXT, " ");
-	for (size_t i = 0; i < m->groups; i++) {
-		const struct ui_group *g = &m->group[i];
-		struct ui_number now = ui_rpo_now(a, UI_PART_STATUS, g->rpo_ns);
-
-		if (!concerned(m, g))
-			continue;
-		any++;
-		good = now.known && now.n <= ui_rpo_goal_ns(g) ? UI_OK : UI_WARN;
-		ui_age_text(rpo, sizeof(rpo), now);
-		line(s, good, "%s %s: %s", ui_mark(a, good), g->name.show, rpo);
-		line(s, UI_TEXT, _("    newest point: %" PRIu64 ", taken %s, %s %s"), g->last_seq.n,
-		     lb_human_wall(when, g->newest_wall_ns.n), g->consistency, g->marks);
-		machines_of(m, g, names, sizeof(names));
-		if (names[0] != '\0')
-			line(s, UI_TEXT, _("    of %s"), names);
-	}
+	for (size_t i = 0; i < m->groups; i++)
+		if (concerned(m, &m->group[i])) {
+			group_lost(a, s, &m->group[i]);
+			any++;
+		}
 	if (any == 0)
 		line(s, UI_WARN, "! %s",
 		     _("no group is a BACKUP here: there is nothing to fail over"));
@@ -260,14 +274,22 @@ static const struct ui_site *site_of(const struct ui_model *m, const char *name)
 static bool say_alive(const struct ui_app *a, struct sheet *s, const char *name)
 {
 	const struct ui_site *site = site_of(&a->model, name);
+	bool up =
+		site != NULL && (strcmp(site->inbound, "up") == 0 || strcmp(site->link, "up") == 0);
 	char ago[LB_HUMAN_BYTES];
-	bool up = site != NULL && strcmp(site->inbound, "up") == 0;
+	uint64_t age_ns;
 
-	if (!a->model.part[UI_PART_SITES].loaded)
+	if (!a->model.part[UI_PART_SITES].loaded || ui_part_late(a, UI_PART_SITES, &age_ns)) {
 		line(s, UI_WARN, _("? %s: not known yet"), name);
+		return false;
+	}
+	if (site == NULL)
+		line(s, UI_WARN, _("? %s is no peer of this site"), name);
+	else if (site->self)
+		line(s, UI_WARN, _("! %s is this site itself"), name);
 	else if (up)
 		line(s, UI_WARN, _("! %s is connected to this site now"), name);
-	else if (site != NULL && site->inbound[0] != '\0')
+	else if (site->inbound[0] != '\0')
 		line(s, UI_TEXT, _("  %s is not connected, since %s"), name,
 		     lb_human_duration(ago, site->inbound_for_ns.n));
 	else
@@ -379,4 +401,9 @@ void ui_wizard_draw(struct ui_app *a, struct ui_grid *g)
 		page_plan(a, &s);
 	else
 		page_confirm(a, &s);
+	if (w->page != PAGE_CONFIRM && w->scroll >= s.lines)
+		w->scroll = s.lines > 0 ? s.lines - 1 : 0;
+	if (s.more)
+		(void)ui_put(g, s.in.y + s.in.h, s.in.x + 1, s.in.w - 2, UI_WARN,
+			     _(" more below: Down "));
 }

@@ -538,6 +538,98 @@ static void test_many_machines(void **state)
 	tw_fini(&w);
 }
 
+/* ---- what is acted on is what was seen ---- */
+
+/* The row under the cursor stays under it, also the first. */
+static void test_first_row_stays(void **state)
+{
+	json_t *status = answer_of("status");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_array_insert_new(json_object_get(status, "groups"), 0,
+				    json_pack("{s:s, s:s}", "name", "aaa", "role", "BACKUP"));
+	start(&w);
+	shows(&w, ">erp");
+	answers(&w, "/v1/status", status);
+	tw_pass(&w, 2 * S);
+	shows(&w, " aaa ");
+	shows(&w, ">erp");
+	json_decref(status);
+	tw_fini(&w);
+}
+
+/* A newer point comes between the frame and the key: the one that was seen is verified. */
+static void test_key_means_what_was_drawn(void **state)
+{
+	json_t *points = answer_of("points"), *list = json_object_get(points, "points");
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	keys(&w, "4");
+	shows(&w, ">17e3b2baf838");
+	(void)json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "id", "beefbeefbeefbeef",
+						    "group", "erp", "captured_wall_ns",
+						    (json_int_t)1795618808000000000));
+	answers(&w, "/v1/points?max=200", points);
+	tw_pass(&w, 4 * S); /* it is known, and not drawn yet */
+	tw_key(&w, 'v');
+	shows(&w, "$ lifeboat point verify 17e3b2baf838");
+	keys(&w, "!");
+	shows(&w, ">beefbeefbeef"); /* then the newest is under the cursor */
+	tw_key(&w, 'v');
+	shows(&w, "$ lifeboat point verify beefbeefbeef");
+	json_decref(points);
+	tw_fini(&w);
+}
+
+/* What was seen has gone: what stands there now was not meant. */
+static void test_row_that_has_gone(void **state)
+{
+	json_t *status = answer_of("status");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_object_set_new(json_array_get(json_object_get(status, "groups"), 1), "machines",
+				  json_array());
+	start(&w);
+	answers(&w, "/v1/status", status);
+	keys(&w, "1>>");
+	shows(&w, ">web");
+	(void)json_array_remove(json_object_get(status, "groups"), 2);
+	tw_pass(&w, 2 * S);
+	tw_key(&w, 'c');
+	shows_not(&w, "group cut");
+	shows(&w, ">files"); /* it is seen now */
+	tw_key(&w, 'c');
+	shows(&w, "group cut files");
+	json_decref(status);
+	tw_fini(&w);
+}
+
+/* Two machines of one name, of two groups: the cursor gets past the first. */
+static void test_same_names(void **state)
+{
+	json_t *machines = answer_of("machines"), *list = json_object_get(machines, "machines");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_array_insert_new(list, 1,
+				    json_pack("{s:s, s:s}", "name", "erp-db", "group", "files"));
+	start(&w);
+	answers(&w, "/v1/machines", machines);
+	keys(&w, "3");
+	tw_pass(&w, 4 * S);
+	shows(&w, ">erp-db");
+	keys(&w, ">");
+	shows(&w, "── files ");
+	keys(&w, ">");
+	shows(&w, ">受注サーバー");
+	json_decref(machines);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -559,6 +651,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_more_below),
 		cmocka_unit_test(test_alive),
 		cmocka_unit_test(test_many_machines),
+		cmocka_unit_test(test_first_row_stays),
+		cmocka_unit_test(test_key_means_what_was_drawn),
+		cmocka_unit_test(test_row_that_has_gone),
+		cmocka_unit_test(test_same_names),
 	};
 
 	if (argc < 2)

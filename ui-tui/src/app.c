@@ -59,6 +59,7 @@ void ui_open_view(struct ui_app *a, enum ui_view_id view)
 {
 	a->view = view;
 	a->layer = UI_LAYER_NONE;
+	ui_list_now(a)->seen[0] = '\0'; /* what was drawn there once is not what is meant */
 }
 
 void ui_open_run(struct ui_app *a, const char *id)
@@ -220,7 +221,9 @@ static void filter_key(struct ui_app *a, uint32_t key)
 		l->filter[0] = '\0';
 	if (key == UI_K_ESC || key == UI_K_ENTER)
 		a->layer = UI_LAYER_NONE;
-	else if (!ui_line_key(l->filter, sizeof(l->filter), key))
+	else if (ui_line_key(l->filter, sizeof(l->filter), key))
+		l->seen[0] = '\0'; /* the first that matches is meant, drawn or not */
+	else
 		(void)ui_list_key(a, l, ui_table_now(a), key, a->page);
 }
 

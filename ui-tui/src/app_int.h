@@ -68,10 +68,12 @@ struct ui_table {
 	const char *(*key)(const struct ui_app *a, size_t row); /* names the row while rows move */
 	const char *empty; /* N_(): shown when there are none, once .part has answered */
 	enum ui_part part; /* where the rows come from */
+	bool newest_first; /* the cursor stays on the first row, whichever that is by then */
 };
 struct ui_list {
-	char key[UI_NAME_BYTES]; /* of the selected row; "": the first */
-	size_t at, top;          /* position among the rows that pass the filter */
+	char key[UI_NAME_BYTES];  /* of the selected row; "": the first */
+	char seen[UI_NAME_BYTES]; /* of the row that was selected when it was last drawn */
+	size_t at, top;           /* position among the rows that pass the filter */
 	char filter[64];
 };
 
@@ -81,7 +83,8 @@ void ui_list_draw(struct ui_app *a, struct ui_list *l, const struct ui_table *t,
 /* Moves the selection; false: not a key of lists. */
 bool ui_list_key(struct ui_app *a, struct ui_list *l, const struct ui_table *t, uint32_t key,
 		 int page);
-/* The selected row, UI_NONE when there is none. */
+/* The selected row as it was last drawn, for whoever acts on it: UI_NONE when that has gone, or
+ * there is none. */
 size_t ui_list_row(const struct ui_app *a, const struct ui_list *l, const struct ui_table *t);
 
 /* ---- views (view_*.c) ---- */

@@ -223,9 +223,10 @@ static void do_back(struct ui_app *a)
 		a->message[0] = '\0';
 	else if (l->filter[0] != '\0')
 		l->filter[0] = '\0';
-	else if (run_open(a))
+	else if (run_open(a)) {
 		a->run_id[0] = '\0';
-	else
+		ui_list_now(a)->seen[0] = '\0';
+	} else
 		ui_open_view(a, UI_VIEW_OVERVIEW);
 }
 

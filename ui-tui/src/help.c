@@ -42,8 +42,13 @@ static const char *key_of(const struct ui_app *a, size_t row)
 
 static const struct ui_col cols[] = {
 	{N_("KEY"), 0, false}, {N_("WHAT"), 0, false}, {N_("MEANS"), 1, false}};
-static const struct ui_table table = {
-	.cols = 3, .col = cols, .rows = rows, .cell = cell, .key = key_of, .empty = ""};
+static const struct ui_table table = {.cols = 3,
+				      .col = cols,
+				      .rows = rows,
+				      .cell = cell,
+				      .key = key_of,
+				      .empty = "",
+				      .newest_first = true /* the best match */};
 
 void ui_help_open(struct ui_app *a)
 {
@@ -69,6 +74,7 @@ void ui_help_key(struct ui_app *a, uint32_t key)
 	}
 	if (key >= 0x20 && key < UI_K_UP && ui_line_key(l->filter, sizeof(l->filter), key)) {
 		l->key[0] = '\0'; /* the best match is the first */
+		l->seen[0] = '\0';
 		return;
 	}
 	(void)ui_list_key(a, l, &table, key, a->h - 8);

@@ -1,6 +1,7 @@
 /*
  * A table with a selected row. Rows come and go with every answer, so what is selected is
- * remembered by name: an action never lands on what has moved under the cursor.
+ * remembered by name, and also what was selected on the screen: an action never lands on what has
+ * moved under the cursor, nor on what has taken its place since the screen was drawn.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,8 @@ static size_t locate(const struct ui_app *a, const struct ui_list *l, const stru
 {
 	if (count == 0)
 		return 0;
+	if (l->at < count && strcmp(t->key(a, row[l->at]), l->key) == 0)
+		return l->at; /* the nearest of those that have one name */
 	for (size_t i = 0; i < count && l->key[0] != '\0'; i++)
 		if (strcmp(t->key(a, row[i]), l->key) == 0)
 			return i;
@@ -57,8 +60,24 @@ static size_t locate(const struct ui_app *a, const struct ui_list *l, const stru
 static void select_at(const struct ui_app *a, struct ui_list *l, const struct ui_table *t,
 		      const size_t *row, size_t at)
 {
+	const char *key = t->key(a, row[at]);
+
 	l->at = at;
-	(void)snprintf(l->key, sizeof(l->key), "%s", at == 0 ? "" : t->key(a, row[at]));
+	(void)snprintf(l->key, sizeof(l->key), "%s", at == 0 && t->newest_first ? "" : key);
+	(void)snprintf(l->seen, sizeof(l->seen), "%s", key); /* whoever moves there means that */
+}
+
+static size_t seen_row(const struct ui_app *a, const struct ui_list *l, const struct ui_table *t,
+		       const size_t *row, size_t count)
+{
+	size_t at = row[locate(a, l, t, row, count)];
+
+	if (l->seen[0] == '\0' || strcmp(t->key(a, at), l->seen) == 0)
+		return at;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(t->key(a, row[i]), l->seen) == 0)
+			return row[i];
+	return UI_NONE;
 }
 
 size_t ui_list_row(const struct ui_app *a, const struct ui_list *l, const struct ui_table *t)
@@ -66,9 +85,20 @@ size_t ui_list_row(const struct ui_app *a, const struct ui_list *l, const struct
 	size_t count, found;
 	size_t *row = filtered(a, l, t, &count);
 
-	found = count == 0 ? UI_NONE : row[locate(a, l, t, row, count)];
+	found = count == 0 ? UI_NONE : seen_row(a, l, t, row, count);
 	free(row);
 	return found;
+}
+
+/* What is drawn is what is meant from now on; the first row too, once it was seen. */
+static void note_seen(const struct ui_app *a, struct ui_list *l, const struct ui_table *t,
+		      const size_t *row, size_t count, size_t at)
+{
+	const char *key = count > 0 ? t->key(a, row[at]) : "";
+
+	(void)snprintf(l->seen, sizeof(l->seen), "%s", key);
+	if (l->key[0] == '\0' && !t->newest_first && count > 0)
+		select_at(a, l, t, row, at);
 }
 
 static bool moves(uint32_t key, size_t count, int page, size_t *at)
@@ -244,6 +274,8 @@ static void draw_rows(struct ui_app *a, struct ui_list *l, const struct ui_table
 	lay_out(&lay, a, t, row, count, area.w - 1);
 	draw_head(g, (struct ui_area){area.y, area.x + 1, 1, area.w - 1}, &lay, t);
 	at = locate(a, l, t, row, count);
+	if (marked)
+		note_seen(a, l, t, row, count, at);
 	if (at < l->top)
 		l->top = at;
 	if (room > 0 && at >= l->top + room)

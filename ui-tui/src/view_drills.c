@@ -42,6 +42,7 @@ static const struct ui_table table = {.col = ui_run_cols,
 				      .cell = cell,
 				      .key = key_of,
 				      .part = UI_PART_STATUS,
+				      .newest_first = true,
 				      .empty = N_("no drill at this site yet: D drills a runbook")};
 
 const struct ui_table *ui_drills_table(const struct ui_app *a)

@@ -61,6 +61,7 @@ static const struct ui_table table = {.col = cols,
 				      .cell = cell,
 				      .key = key_of,
 				      .part = UI_PART_EVENTS,
+				      .newest_first = true,
 				      .empty = N_("no event yet")};
 
 const struct ui_table *ui_events_table(const struct ui_app *a)

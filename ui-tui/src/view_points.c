@@ -80,6 +80,7 @@ static const struct ui_table table = {.col = cols,
 				      .cell = cell,
 				      .key = key_of,
 				      .part = UI_PART_POINTS,
+				      .newest_first = true,
 				      .empty = N_("this site keeps no recovery point yet")};
 
 const struct ui_table *ui_points_table(const struct ui_app *a)

@@ -68,6 +68,7 @@ static const struct ui_table runs = {.col = ui_run_cols,
 				     .cell = run_cell,
 				     .key = run_key,
 				     .part = UI_PART_STATUS,
+				     .newest_first = true,
 				     .empty = N_("nothing was run at this site yet")};
 
 /* ---- steps of one run ---- */

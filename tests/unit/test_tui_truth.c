@@ -630,6 +630,29 @@ static void test_same_names(void **state)
 	tw_fini(&w);
 }
 
+/* ---- requests ---- */
+
+/* What was accepted is not done, and what is not answered is not forgotten. */
+static void test_accepted_is_not_done(void **state)
+{
+	struct ui_input enter = {.kind = UI_IN_KEY, .key = UI_K_ENTER};
+	struct ui_orders out;
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	keys(&w, "1>>c\n");
+	shows(&w, "take a recovery point of web now: accepted");
+	shows_not(&w, "done");
+	keys(&w, "!c");
+	enter.now_ns = w.now_ns;
+	enter.wall_ns = w.wall_ns;
+	ui_app_step(w.app, &enter, &out);
+	silence(&w, 25 * S);
+	shows(&w, "! take a recovery point of web now: not answered yet");
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -655,6 +678,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_key_means_what_was_drawn),
 		cmocka_unit_test(test_row_that_has_gone),
 		cmocka_unit_test(test_same_names),
+		cmocka_unit_test(test_accepted_is_not_done),
 	};
 
 	if (argc < 2)

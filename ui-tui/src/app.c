@@ -187,8 +187,8 @@ static void after_yes(struct ui_app *a, const struct ui_pending *p, const json_t
 		ui_say(a, UI_OK, _("%s: run %.8s has begun"), p->what, id.show);
 	} else if (p->then == UI_THEN_JOB) {
 		ui_say(a, UI_OK, _("%s: job %s runs"), p->what, id.show);
-	} else {
-		ui_say(a, UI_OK, _("%s: done"), p->what);
+	} else { /* taken on; the views show what becomes of it */
+		ui_say(a, UI_OK, _("%s: accepted"), p->what);
 	}
 }
 

@@ -167,6 +167,15 @@ static enum ui_part worst_part(const struct ui_app *a, uint64_t *age_ns)
 	return UI_PARTS;
 }
 
+/* The request that is out; NULL: none. */
+static const struct ui_pending *waiting_for(const struct ui_app *a)
+{
+	for (size_t i = 0; i < UI_ACTS_MAX; i++)
+		if (a->pending[i].id != 0)
+			return &a->pending[i];
+	return NULL;
+}
+
 /* What is shown is not how things are: said as long as it is so. */
 static void draw_old(struct ui_app *a, struct ui_grid *g, struct ui_area line)
 {
@@ -225,6 +234,9 @@ static void draw_message(struct ui_app *a, struct ui_grid *g, int y)
 		g->cursor_x = x - 2 < g->w ? x - 2 : g->w - 1;
 	} else if (a->message[0] != '\0') {
 		draw_said(a, g, (struct ui_area){y, x, 1, g->w - x});
+	} else if (waiting_for(a) != NULL) {
+		(void)ui_putf(g, y, x, g->w - x, UI_WARN, _("! %s: not answered yet"),
+			      waiting_for(a)->what);
 	} else {
 		draw_old(a, g, (struct ui_area){y, x, 1, g->w - x});
 	}

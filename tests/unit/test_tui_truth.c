@@ -653,6 +653,31 @@ static void test_accepted_is_not_done(void **state)
 	tw_fini(&w);
 }
 
+/* ---- events ---- */
+
+/* The oldest come first, 500 at a time: they are not the newest for as long as that takes. */
+static void test_newest_events_soon(void **state)
+{
+	json_t *list = json_array(), *page = json_pack("{s:o}", "events", list);
+	struct tui_world w;
+
+	(void)state;
+	for (int n = 1; n <= 500; n++)
+		(void)json_array_append_new(list, json_pack("{s:i, s:s, s:s}", "n", n, "ev",
+							    "of_last_year", "line", "x"));
+	tw_init_away(&w, &(const struct ui_app_cfg){.socket = NULL}, 80, 24);
+	keys(&w, "8");
+	w.dir = agent;
+	w.away = false;
+	answers(&w, "/v1/events?after=0", page);
+	for (int i = 0; i < 40 && !tw_shows(&w, "of_last_year") && !tw_shows(&w, "part_corrupt");
+	     i++)
+		tw_pass(&w, S / 4);
+	shows(&w, "part_corrupt"); /* in the same moment */
+	json_decref(page);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -679,6 +704,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_row_that_has_gone),
 		cmocka_unit_test(test_same_names),
 		cmocka_unit_test(test_accepted_is_not_done),
+		cmocka_unit_test(test_newest_events_soon),
 	};
 
 	if (argc < 2)

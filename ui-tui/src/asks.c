@@ -15,6 +15,8 @@
 #define BIT(part) (1u << (part))
 #define MS        UINT64_C(1000000)
 
+#define EVENTS_PAGE 500u /* the agent answers so many at once */
+
 static const struct {
 	uint32_t every_ms; /* 0: once; again when it was forgotten */
 } paces[UI_PARTS] = {
@@ -274,5 +276,8 @@ bool ui_asks_answer(struct ui_app *a, const struct ui_input *in)
 	}
 	a->model.part[p].asked_ns = a->ask[p].sent_ns;
 	a->ask[p].due_ns = a->ask[p].sent_ns + paces[p].every_ms * MS;
+	if (p == UI_PART_EVENTS &&
+	    json_array_size(json_object_get(in->body, "events")) >= EVENTS_PAGE)
+		a->ask[p].due_ns = 0; /* there are newer ones */
 	return true;
 }

@@ -338,6 +338,9 @@ static void test_long_refusal(void **state)
 	shows(&w, "run 7f3e9a1c (failover)");
 	keys(&w, "!");
 	shows_not(&w, "THE END");
+	keys(&w, "l");
+	shows(&w, "$ lifeboat point verify");
+	shows(&w, "THE END - HINT");
 	tw_fini(&w);
 }
 
@@ -678,6 +681,32 @@ static void test_newest_events_soon(void **state)
 	tw_fini(&w);
 }
 
+/* "Show the whole event" shows the whole event; the log, the whole answer. */
+static void test_whole_lines(void **state)
+{
+	char line[400] = "ts=1 ";
+	json_t *events;
+	struct tui_world w;
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		(void)snprintf(line + strlen(line), sizeof(line) - strlen(line), "field%02d=value ",
+			       i);
+	(void)snprintf(line + strlen(line), sizeof(line) - strlen(line), "THE-END");
+	events =
+		json_pack("{s:[{s:i, s:s, s:s}]}", "events", "n", 1000, "ev", "long", "line", line);
+	start(&w);
+	answers(&w, "/v1/events?after=7", events);
+	keys(&w, "8");
+	tw_pass(&w, 3 * S);
+	tw_size(&w, 60, 15);
+	keys(&w, "\n");
+	shows(&w, "field00=value");
+	shows(&w, "THE-END");
+	json_decref(events);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -705,6 +734,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_same_names),
 		cmocka_unit_test(test_accepted_is_not_done),
 		cmocka_unit_test(test_newest_events_soon),
+		cmocka_unit_test(test_whole_lines),
 	};
 
 	if (argc < 2)

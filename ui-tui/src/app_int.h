@@ -174,6 +174,7 @@ struct ui_pager {
 	char *text; /* output so far of the command that runs, or NULL */
 	size_t len;
 	bool running, follow;
+	bool whole; /* lines are broken, not cut */
 	int top;
 };
 struct ui_command {
@@ -193,7 +194,7 @@ struct ui_pending {  /* a request under way */
 
 struct ui_log_entry {
 	char equal[640];
-	char outcome[200];
+	char outcome[640];
 	uint64_t id, wall_ns;
 };
 
@@ -267,6 +268,8 @@ void ui_wizard_draw(struct ui_app *a, struct ui_grid *g);
 void ui_wizard_key(struct ui_app *a, uint32_t key);
 void ui_wizard_follow(struct ui_app *a); /* the runbook may have been changed meanwhile */
 void ui_pager_open(struct ui_app *a, const char *title, const char *text);
+/* What is read to its end: long lines are broken. */
+void ui_pager_open_whole(struct ui_app *a, const char *title, const char *text);
 void ui_pager_draw(struct ui_app *a, struct ui_grid *g);
 void ui_pager_key(struct ui_app *a, uint32_t key);
 void ui_pager_output(struct ui_app *a, const char *text, size_t len);

@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app_int.h"
@@ -232,14 +233,21 @@ static void do_back(struct ui_app *a)
 
 static void do_log(struct ui_app *a)
 {
-	char text[UI_LOG_MAX * 900];
-	size_t n = 0;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+	int rc;
 
-	text[0] = '\0';
-	for (size_t i = 0; i < a->log_count && n < sizeof(text); i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "$ %s\n  %s\n", a->log[i].equal,
-				      a->log[i].outcome);
-	ui_pager_open(a, _("Commands of this session"), n > 0 ? text : _("nothing was done yet"));
+	LB_ASSERT(f != NULL);
+	for (size_t i = 0; i < a->log_count; i++)
+		(void)fprintf(f, "$ %s\n  %s\n", a->log[i].equal,
+			      a->log[i].outcome[0] != '\0' ? a->log[i].outcome
+							   : _("no answer yet"));
+	rc = fclose(f);
+	LB_ASSERT(rc == 0);
+	ui_pager_open_whole(a, _("Commands of this session"),
+			    len > 0 ? text : _("nothing was done yet"));
+	free(text);
 }
 
 /* ---- groups and points ---- */
@@ -508,7 +516,7 @@ static void do_event(struct ui_app *a)
 	size_t row = ui_row_now(a);
 
 	if (row < a->model.events) /* newest first on the screen */
-		ui_pager_open(a, _("Event"), a->model.event[a->model.events - 1 - row].line);
+		ui_pager_open_whole(a, _("Event"), a->model.event[a->model.events - 1 - row].line);
 }
 
 /* ---- the table ---- */

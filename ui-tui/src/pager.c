@@ -19,7 +19,14 @@ void ui_pager_open(struct ui_app *a, const char *title, const char *text)
 	p->top = 0;
 	p->running = false;
 	p->follow = false;
+	p->whole = false;
 	a->layer = UI_LAYER_PAGER;
+}
+
+void ui_pager_open_whole(struct ui_app *a, const char *title, const char *text)
+{
+	ui_pager_open(a, title, text);
+	a->pager.whole = true;
 }
 
 static int room(const struct ui_app *a)
@@ -29,8 +36,10 @@ static int room(const struct ui_app *a)
 
 static int last_top(const struct ui_app *a)
 {
-	int over = (int)a->pager.lines.count - room(a);
+	int count = (int)a->pager.lines.count, over = count - room(a);
 
+	if (a->pager.whole) /* the last line may take all rows */
+		return count > 0 ? count - 1 : 0;
 	return over > 0 ? over : 0;
 }
 
@@ -115,8 +124,14 @@ void ui_pager_draw(struct ui_app *a, struct ui_grid *g)
 	const struct ui_pager *p = &a->pager;
 	struct ui_area in = ui_box(g, (struct ui_area){1, 0, g->h - 3, g->w}, p->title);
 
-	for (int i = 0; i < in.h && (size_t)p->top + (size_t)i < p->lines.count; i++)
-		(void)ui_put(g, in.y + i, in.x, in.w, UI_TEXT, p->lines.line[p->top + i]);
+	int y = in.y;
+
+	for (size_t i = (size_t)p->top; y < in.y + in.h && i < p->lines.count; i++) {
+		struct ui_area rest = {y, in.x, p->whole ? in.y + in.h - y : 1, in.w};
+		int rows = ui_wrap(g, rest, UI_TEXT, p->lines.line[i]);
+
+		y += rows > 0 ? rows : 1;
+	}
 	if (p->lines.count == 0)
 		(void)ui_put(g, in.y, in.x, in.w, UI_DIM,
 			     p->running ? _("it runs; no output yet") : _("no output"));

@@ -707,6 +707,71 @@ static void test_whole_lines(void **state)
 	tw_fini(&w);
 }
 
+/* ---- hints and titles ---- */
+
+/* Whose console it is, of which run, and whether it is its end. */
+static void test_console_title(void **state)
+{
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	keys(&w, "9");
+	tw_pass(&w, 2 * S);
+	shows(&w, "erp-db: serial console, run 7f3e9a1c (drill) ──");
+	shows(&w, "s screen"); /* without view 3 */
+	shows(&w, "n next machine");
+	tw_key(&w, UI_K_PAGE_UP);
+	shows(&w, "; newer lines below: ");
+	keys(&w, "n");
+	shows(&w, "old-crm: serial console");
+	tw_fini(&w);
+}
+
+/* Nothing is offered that is refused, or does nothing. */
+static void test_offers(void **state)
+{
+	json_t *run = answer_of("runs_7f3e9a1c000000000000000000000000");
+	json_t *machines = answer_of("machines");
+	json_t *first = json_array_get(json_object_get(machines, "machines"), 0);
+	struct tui_world w;
+
+	(void)state;
+	(void)json_object_del(json_array_get(json_object_get(run, "steps"), 2), "boot");
+	start(&w);
+	answers(&w, "/v1/runs/7f3e9a1c000000000000000000000000", run);
+	keys(&w, "9");
+	tw_pass(&w, 2 * S);
+	shows(&w, "erp-db: serial console");
+	shows_not(&w, "next machine"); /* there is no other */
+	tw_fini(&w);
+
+	(void)json_object_del(first, "run"); /* it runs here, booted by no run */
+	tw_init(&w, agent, &(const struct ui_app_cfg){.read_only = true}, 80, 24);
+	answers(&w, "/v1/machines", machines);
+	tw_pass(&w, 2 * S);
+	keys(&w, "3");
+	tw_pass(&w, 4 * S);
+	shows(&w, ">erp-db");
+	shows_not(&w, "Enter console");
+	json_decref(run);
+	json_decref(machines);
+	tw_fini(&w);
+}
+
+/* A terminal wider than what is drawn is no small one, and no dialog is answered unseen there. */
+static void test_vast_terminal(void **state)
+{
+	struct tui_world w;
+
+	(void)state;
+	tw_init(&w, agent, &(const struct ui_app_cfg){.socket = NULL}, 1200, 1100);
+	tw_pass(&w, 2 * S);
+	shows(&w, "Am I protected?");
+	shows_not(&w, "enlarge");
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -735,6 +800,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_accepted_is_not_done),
 		cmocka_unit_test(test_newest_events_soon),
 		cmocka_unit_test(test_whole_lines),
+		cmocka_unit_test(test_console_title),
+		cmocka_unit_test(test_offers),
+		cmocka_unit_test(test_vast_terminal),
 	};
 
 	if (argc < 2)

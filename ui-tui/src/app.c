@@ -293,8 +293,8 @@ void ui_app_step(struct ui_app *a, const struct ui_input *in, struct ui_orders *
 		on_key(a, in->key);
 		break;
 	case UI_IN_SIZE:
-		a->w = in->w;
-		a->h = in->h;
+		a->w = in->w < UI_GRID_MAX ? in->w : UI_GRID_MAX;
+		a->h = in->h < UI_GRID_MAX ? in->h : UI_GRID_MAX;
 		break;
 	case UI_IN_TICK:
 		break;

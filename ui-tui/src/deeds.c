@@ -158,6 +158,28 @@ static bool has_console(const struct ui_app *a)
 	return a->machine[0] != '\0';
 }
 
+/* The next machine that the open run booted; NULL: there is no other. */
+static const struct ui_step *next_booted(const struct ui_app *a)
+{
+	const struct ui_model *m = &a->model;
+	size_t at = 0;
+
+	while (at < m->steps && strcmp(m->step[at].machine.show, a->machine) != 0)
+		at++;
+	for (size_t k = 1; k <= m->steps; k++) {
+		const struct ui_step *s = &m->step[(at + k) % m->steps];
+
+		if (s->booted && s->machine.exact && strcmp(s->machine.show, a->machine) != 0)
+			return s;
+	}
+	return NULL;
+}
+
+static bool has_next(const struct ui_app *a)
+{
+	return next_booted(a) != NULL;
+}
+
 /* The machine whose screen can be seen: it runs here under lifeboat-vm; "" none. */
 static const char *picture_name(const struct ui_app *a)
 {
@@ -174,7 +196,9 @@ static const char *picture_name(const struct ui_app *a)
 /* It runs here under lifeboat-vm, or a run has booted it: then its console can be seen. */
 static bool has_serial(const struct ui_app *a)
 {
-	return machine_booted(a) || (a->view == UI_VIEW_MACHINES && picture_name(a)[0] != '\0');
+	return machine_booted(a) ||
+	       (a->view == UI_VIEW_MACHINES && picture_name(a)[0] != '\0' &&
+		!ui_read_only(a)); /* `vm console` is not for who may only look */
 }
 
 static bool has_picture(const struct ui_app *a)
@@ -471,22 +495,9 @@ static void do_machine_console(struct ui_app *a)
 	ui_open_view(a, UI_VIEW_CONSOLE);
 }
 
-/* The next machine that the open run booted. */
 static void do_next_console(struct ui_app *a)
 {
-	const struct ui_model *m = &a->model;
-	size_t at = 0;
-
-	while (at < m->steps && strcmp(m->step[at].machine.show, a->machine) != 0)
-		at++;
-	for (size_t k = 1; k <= m->steps; k++) {
-		const struct ui_step *s = &m->step[(at + k) % m->steps];
-
-		if (!s->booted || !s->machine.exact || strcmp(s->machine.show, a->machine) == 0)
-			continue;
-		show_console(a, s->machine.show);
-		return;
-	}
+	show_console(a, next_booted(a)->machine.show);
 }
 
 /* Its screen is asked of the machine itself by the program that knows how. */
@@ -570,7 +581,7 @@ const struct ui_deed ui_deeds[] = {
 	{"picture", 's', "s", N_("screen"), N_("Show the screen of this machine as text"),
 	 IN(MACHINES) | IN(CONSOLE), true, has_picture, do_picture},
 	{"console-next", 'n', "n", N_("next machine"), N_("Console of the next booted machine"),
-	 IN(CONSOLE), false, has_console, do_next_console},
+	 IN(CONSOLE), false, has_next, do_next_console},
 	{"console-older", UI_K_PAGE_UP, "PgUp", N_("older"), N_("Older lines of the console"),
 	 IN(CONSOLE), false, has_console, do_older},
 	{"console-newer", UI_K_PAGE_DOWN, "PgDn", N_("newer"), N_("Newer lines of the console"),

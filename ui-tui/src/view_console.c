@@ -18,19 +18,36 @@ static void draw_lines(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 	a->page = area.h;
 }
 
+/* Whose it is: a machine may have been booted by many runs. And that it is not its end. */
+static void draw_title(struct ui_app *a, struct ui_grid *g, struct ui_area area)
+{
+	const struct ui_model *m = &a->model;
+	char title[UI_LINE_BYTES], back[80] = "";
+	size_t lines = (size_t)a->console_back;
+
+	if (lines > m->console.count)
+		lines = m->console.count;
+	if (lines > 0)
+		(void)snprintf(back, sizeof(back), _("; newer lines below: %zu"), lines);
+	if (m->part[UI_PART_RUN].loaded)
+		(void)snprintf(title, sizeof(title), _("%s: serial console, run %.8s (%s)%s"),
+			       a->machine, a->run_id, m->detail.mode, back);
+	else
+		(void)snprintf(title, sizeof(title), _("%s: serial console%s"), a->machine, back);
+	ui_rule(g, area.y, area.x, area.w, title);
+}
+
 void ui_console_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 {
 	const struct ui_model *m = &a->model;
 	const enum ui_part part = UI_PART_CONSOLE;
-	char title[UI_LINE_BYTES];
 
 	if (a->machine[0] == '\0') {
 		(void)ui_put(g, area.y, area.x + 1, area.w - 1, UI_DIM,
 			     _("no run has booted a machine yet; 6 shows the runs"));
 		return;
 	}
-	(void)snprintf(title, sizeof(title), _("%s: serial console"), a->machine);
-	ui_rule(g, area.y, area.x, area.w, title);
+	draw_title(a, g, area);
 	area.y++;
 	area.h--;
 	if (!m->part[part].loaded) {

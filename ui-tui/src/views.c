@@ -18,6 +18,6 @@ const struct ui_view ui_views[UI_VIEWS] = {
 			  ui_runs_draw},
 	[UI_VIEW_DRILLS] = {"drills", N_("drills"), ui_drills_table, 0, ui_drills_draw},
 	[UI_VIEW_EVENTS] = {"events", N_("events"), ui_events_table, PART(EVENTS), ui_events_draw},
-	[UI_VIEW_CONSOLE] = {"console", N_("console"), NULL, PART(RUN) | PART(CONSOLE),
+	[UI_VIEW_CONSOLE] = {"console", N_("console"), NULL, PART(RUN) | PART(CONSOLE) | PART(VMS),
 			     ui_console_draw},
 };

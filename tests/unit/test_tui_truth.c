@@ -772,6 +772,27 @@ static void test_vast_terminal(void **state)
 	tw_fini(&w);
 }
 
+/* ---- who is active, what is wrong ---- */
+
+/* A site whose name is part of another's is a site. */
+static void test_peers_by_name(void **state)
+{
+	json_t *status = answer_of("status"), *groups = json_object_get(status, "groups");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_object_set_new(json_array_get(groups, 0), "peer", json_string("tokyo-east"));
+	(void)json_object_set_new(json_array_get(groups, 2), "role", json_string("ACQUIRING"));
+	(void)json_object_del(json_array_get(groups, 2), "machines");
+	start(&w);
+	answers(&w, "/v1/status", status);
+	tw_pass(&w, 2 * S);
+	shows(&w, "tokyo-east tokyo, 3 groups");
+	shows(&w, "! web is ACQUIRING here"); /* not: its newest point is too old */
+	json_decref(status);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -803,6 +824,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_console_title),
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_vast_terminal),
+		cmocka_unit_test(test_peers_by_name),
 	};
 
 	if (argc < 2)

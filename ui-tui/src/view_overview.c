@@ -111,6 +111,16 @@ static void say_worst(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 		   text);
 }
 
+/* Is this the first group that is active at its peer? */
+static bool first_of_peer(const struct ui_model *m, size_t at)
+{
+	for (size_t i = 0; i < at; i++)
+		if (strcmp(m->group[i].role, "PRIMARY") != 0 &&
+		    strcmp(m->group[i].peer, m->group[at].peer) == 0)
+			return false;
+	return true;
+}
+
 static void say_active(struct ui_app *a, struct ui_grid *g, int *y, struct ui_area area)
 {
 	const struct ui_model *m = &a->model;
@@ -125,7 +135,7 @@ static void say_active(struct ui_app *a, struct ui_grid *g, int *y, struct ui_ar
 			continue;
 		}
 		there++;
-		if (strstr(peers, x->peer) == NULL && n + strlen(x->peer) + 2 < sizeof(peers))
+		if (first_of_peer(m, i) && n + strlen(x->peer) + 2 < sizeof(peers))
 			n += (size_t)snprintf(peers + n, sizeof(peers) - n, "%s%s",
 					      n > 0 ? " " : "", x->peer);
 	}
@@ -223,6 +233,8 @@ static void group_needs(struct ui_app *a, struct needs *n, const struct ui_group
 		need(n, UI_BAD, _("%s %s: the link to %s is down"), bad, g->name.show, g->peer);
 	else if (judge(a, g) == UNPROTECTED && strcmp(g->role, "PRIMARY") == 0 && !g->source)
 		need(n, UI_WARN, _("! %s runs here and is replicated nowhere"), g->name.show);
+	else if (!g->source && strcmp(g->role, "BACKUP") != 0)
+		need(n, UI_WARN, _("! %s is %s here"), g->name.show, g->role);
 	else if (judge(a, g) == UNPROTECTED)
 		need(n, UI_BAD, _("%s %s: the newest point is too old"), bad, g->name.show);
 }

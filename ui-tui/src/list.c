@@ -291,8 +291,9 @@ static void draw_rows(struct ui_app *a, struct ui_list *l, const struct ui_table
 			ui_restyle(g, (struct ui_area){line.y, area.x, 1, area.w}, UI_SELECT);
 		}
 	}
-	if (count == 0 && room > 0)
-		(void)ui_put(g, area.y + 1, area.x + 1, area.w - 1, UI_DIM, why_empty(a, l, t));
+	if (count == 0)
+		(void)ui_wrap(g, (struct ui_area){area.y + 1, area.x + 1, (int)room, area.w - 2},
+			      UI_DIM, why_empty(a, l, t));
 	free(row);
 }
 

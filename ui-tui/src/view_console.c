@@ -22,19 +22,20 @@ static void draw_lines(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 static void draw_title(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 {
 	const struct ui_model *m = &a->model;
-	char title[UI_LINE_BYTES], back[80] = "";
-	size_t lines = (size_t)a->console_back;
+	char text[UI_LINE_BYTES];
+	size_t back = (size_t)a->console_back;
 
-	if (lines > m->console.count)
-		lines = m->console.count;
-	if (lines > 0)
-		(void)snprintf(back, sizeof(back), _("; newer lines below: %zu"), lines);
+	back = back < m->console.count ? back : m->console.count;
 	if (m->part[UI_PART_RUN].loaded)
-		(void)snprintf(title, sizeof(title), _("%s: serial console, run %.8s (%s)%s"),
-			       a->machine, a->run_id, m->detail.mode, back);
+		(void)snprintf(text, sizeof(text), _("%s: serial console, run %.8s (%s)"),
+			       a->machine, a->run_id, m->detail.mode);
 	else
-		(void)snprintf(title, sizeof(title), _("%s: serial console%s"), a->machine, back);
-	ui_rule(g, area.y, area.x, area.w, title);
+		(void)snprintf(text, sizeof(text), _("%s: serial console"), a->machine);
+	ui_rule(g, area.y, area.x, area.w, text);
+	if (back == 0)
+		return;
+	(void)snprintf(text, sizeof(text), _(" newer lines below: %zu "), back);
+	ui_put_right(g, area.y, area.x, area.w, UI_WARN, text);
 }
 
 void ui_console_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)

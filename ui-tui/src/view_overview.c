@@ -167,11 +167,11 @@ static void say_drill(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 	}
 	age = a->wall_ns > r->began_wall_ns ? a->wall_ns - r->began_wall_ns : 0;
 	(void)snprintf(text, sizeof(text),
-		       ui_run_ended(r) ? _("%s %s: %s, %s ago, took %s")
-				       : _("%s %s: %s, began %s ago, runs for %s"),
-		       ui_mark(a, ui_state_style(r->state)), r->state, r->runbook.show,
-		       lb_human_duration(ago, age / 1000000000u * 1000000000u),
-		       lb_human_duration(took, r->elapsed_ns));
+		       ui_run_ended(r) ? _("%s %s, took %s, %s ago: %s")
+				       : _("%s %s for %s, began %s ago: %s"),
+		       ui_mark(a, ui_state_style(r->state)), r->state,
+		       lb_human_duration(took, r->elapsed_ns),
+		       lb_human_duration(ago, age / 1000000000u * 1000000000u), r->runbook.show);
 	put_answer(g, y, area, _("Last drill"),
 		   age > DRILL_FRESH_NS ? UI_WARN : ui_state_style(r->state), text);
 }

@@ -81,7 +81,9 @@ static const struct ui_samples *samples_of(const struct ui_model *m, const struc
 	return NULL;
 }
 
-static void numbers(const struct ui_app *a, const struct ui_group *x, char *out, size_t cap)
+/* In fewer words where there is no room for all. */
+static void numbers(const struct ui_app *a, const struct ui_group *x, int room, char *out,
+		    size_t cap)
 {
 	char rate[LB_HUMAN_BYTES] = "-", lag[LB_HUMAN_BYTES], left[LB_HUMAN_BYTES] = "-",
 	     eta[LB_HUMAN_BYTES] = "-";
@@ -94,20 +96,23 @@ static void numbers(const struct ui_app *a, const struct ui_group *x, char *out,
 	if (x->eta_s.known)
 		(void)lb_human_duration(eta, x->eta_s.n * 1000000000u);
 	(void)snprintf(out, cap, _("%s/s  lag %s  ETA %s  to read %s"), rate, lag, eta, left);
+	if (ui_columns(out) > room)
+		(void)snprintf(out, cap, _("%s/s  lag %s  left %s, %s"), rate, lag, left, eta);
 }
 
 static void draw_link(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 		      const struct ui_group *x)
 {
 	const struct ui_samples *s = samples_of(&a->model, x);
-	char text[UI_LINE_BYTES], top[LB_HUMAN_BYTES];
+	char text[UI_LINE_BYTES], top[LB_HUMAN_BYTES], span[LB_HUMAN_BYTES];
 	uint64_t max = 0;
-	int w = area.w - 34 > 60 ? 60 : area.w - 34;
+	int w = area.w - 34 > 60 ? 60 : area.w - 34, used;
 
-	numbers(a, x, text, sizeof(text));
-	(void)ui_putf(g, area.y, area.x + 1, area.w - 1, UI_HEAD, "%s %s %s  %s", x->name.show,
-		      x->source ? (a->cfg.ascii ? "->" : "→") : (a->cfg.ascii ? "<-" : "←"),
-		      x->peer, text);
+	used = ui_putf(g, area.y, area.x + 1, area.w - 1, UI_HEAD, "%s %s %s  ", x->name.show,
+		       x->source ? (a->cfg.ascii ? "->" : "→") : (a->cfg.ascii ? "<-" : "←"),
+		       x->peer);
+	numbers(a, x, area.w - 1 - used, text, sizeof(text));
+	(void)ui_put(g, area.y, area.x + 1 + used, area.w - 1 - used, UI_HEAD, text);
 	if (area.h < 2 || w < 5)
 		return;
 	if (s == NULL || s->count == 0) {
@@ -118,9 +123,9 @@ static void draw_link(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 	for (size_t i = 0; i < s->count; i++)
 		max = s->rate[i] > max ? s->rate[i] : max;
 	ui_spark(g, area.y + 1, area.x + 3, w, UI_OK, s->rate, s->count);
-	(void)ui_putf(g, area.y + 1, area.x + w + 5, area.w - w - 5, UI_DIM,
-		      _("top %s/s in %" PRIu64 " min"), lb_human_bytes(top, max),
-		      s->count * a->model.sample_every_ns / 60000000000u);
+	(void)ui_putf(g, area.y + 1, area.x + w + 5, area.w - w - 5, UI_DIM, _("top %s/s in %s"),
+		      lb_human_bytes(top, max),
+		      lb_human_duration(span, s->count * a->model.sample_every_ns));
 }
 
 void ui_sites_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
@@ -143,7 +148,7 @@ void ui_sites_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 		char size[LB_HUMAN_BYTES], got[LB_HUMAN_BYTES];
 
 		(void)ui_putf(g, y, area.x + 1, area.w - 1, UI_TEXT,
-			      _("store: %s kept, %s received since start, %" PRIu64 " connections"),
+			      _("store %s, received %s since start, %" PRIu64 " connections"),
 			      lb_human_bytes(size, m->store_bytes.n),
 			      lb_human_bytes(got, m->received_bytes.n), m->connections.n);
 	}

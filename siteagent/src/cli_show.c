@@ -118,8 +118,9 @@ int cli_status(struct cli *c)
 	}
 }
 
-/* An event as a person hears it best: when, how bad, what; then its fields. */
-static void print_plain(const json_t *e)
+/* An event as a person hears it best: when, how bad, what; then its fields. The date stands before
+ * the first of each @day: what is old is not taken for news. */
+static void print_plain(const json_t *e, char day[LB_HUMAN_BYTES])
 {
 	char when[LB_HUMAN_BYTES], level[CELL], comp[CELL], ev[CELL], line[2048];
 	const char *rest;
@@ -127,6 +128,11 @@ static void print_plain(const json_t *e)
 	(void)cli_text(line, sizeof(line), e, "line");
 	rest = strstr(line, " ev=");
 	rest = rest != NULL ? strchr(rest + 1, ' ') : NULL;
+	(void)lb_human_wall(when, cli_u64(e, "wall_ns"));
+	when[strcspn(when, " ")] = '\0';
+	if (strcmp(when, day) != 0)
+		(void)printf("%s ", when);
+	(void)snprintf(day, LB_HUMAN_BYTES, "%s", when);
 	(void)printf("%s %s %s %s%s", lb_human_clock(when, cli_u64(e, "wall_ns")),
 		     cli_text(level, sizeof(level), e, "level"),
 		     cli_text(comp, sizeof(comp), e, "comp"), cli_text(ev, sizeof(ev), e, "ev"),
@@ -138,7 +144,7 @@ static void print_plain(const json_t *e)
 int cli_watch(struct cli *c)
 {
 	uint64_t after;
-	char path[64], line[2048];
+	char path[64], line[2048], day[LB_HUMAN_BYTES] = "";
 	size_t i, n;
 	json_t *o, *e;
 	bool answered = false;
@@ -159,7 +165,7 @@ int cli_watch(struct cli *c)
 			if (c->json)
 				(void)json_dumpf(e, stdout, JSON_COMPACT | JSON_SORT_KEYS);
 			else if (c->plain)
-				print_plain(e);
+				print_plain(e, day);
 			else
 				(void)fputs(cli_text(line, sizeof(line), e, "line"), stdout);
 			(void)fputc('\n', stdout);

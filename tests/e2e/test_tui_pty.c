@@ -510,6 +510,22 @@ static void test_command(void **state)
 	fake_agent_stop(f);
 }
 
+/* Without a terminal UI: a line for each event, with its date where the day changes. */
+static void test_watch_plain(void **state)
+{
+	const char *argv[] = {program, "--socket", socket_path, "watch", "--plain", NULL};
+	struct fake_agent *f = fake_agent_start(socket_path, agent_dir);
+	struct pty_vt *p = pty_vt_start(argv, plain_env, 120, 24);
+
+	(void)state;
+	pty_vt_wait(p, "2026-11-25 14:55:53 info agent started site=osaka");
+	pty_vt_wait(p, "\n14:56:06 info accept peer_up");
+	assert_int_equal(kill(pty_vt_pid(p), SIGTERM), 0);
+	(void)pty_vt_wait_end(p, false);
+	pty_vt_end(p);
+	fake_agent_stop(f);
+}
+
 static void test_editor(void **state)
 {
 	char visual[200];
@@ -639,7 +655,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_resize_storm),    cmocka_unit_test(test_mute_terminal),
 		cmocka_unit_test(test_torn_answers),    cmocka_unit_test(test_wide_terminal),
 		cmocka_unit_test(test_command),         cmocka_unit_test(test_editor),
-		cmocka_unit_test(test_idle_bytes),      cmocka_unit_test(test_bytes_of_keys),
+		cmocka_unit_test(test_watch_plain),     cmocka_unit_test(test_idle_bytes),
+		cmocka_unit_test(test_bytes_of_keys),
 	};
 
 	if (argc < 3)

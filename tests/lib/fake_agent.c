@@ -25,7 +25,19 @@ struct fake_agent {
 	unsigned silents;
 };
 
-static char *fixture(const struct fake_agent *f, const char *method, const char *url)
+/* Only events that are newer, as it was asked for. */
+static void drop_events(json_t *o, const char *after)
+{
+	json_t *list = json_object_get(o, "events");
+	json_int_t last = after != NULL ? strtoll(after, NULL, 10) : 0;
+
+	for (size_t i = json_array_size(list); i-- > 0;)
+		if (json_integer_value(json_object_get(json_array_get(list, i), "n")) <= last)
+			(void)json_array_remove(list, i);
+}
+
+static char *fixture(const struct fake_agent *f, const char *method, const char *url,
+		     const char *after)
 {
 	char name[600];
 	size_t n = (size_t)snprintf(name, sizeof(name), "%s/", f->dir);
@@ -39,6 +51,7 @@ static char *fixture(const struct fake_agent *f, const char *method, const char 
 		name[n++] = *p == '/' ? '_' : *p;
 	(void)snprintf(name + n, sizeof(name) - n, ".json");
 	o = json_load_file(name, 0, NULL);
+	drop_events(o, after);
 	text = o != NULL ? json_dumps(o, 0) : NULL;
 	json_decref(o);
 	return text;
@@ -118,7 +131,8 @@ static enum MHD_Result answer(struct fake_agent *f, struct MHD_Connection *c, co
 	case FAKE_GOOD:
 		break;
 	}
-	text = fixture(f, method, url);
+	text = fixture(f, method, url,
+		       MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "after"));
 	if (text != NULL)
 		return reply(c, 200, text);
 	return reply(c, 404,

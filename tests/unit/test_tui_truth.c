@@ -793,6 +793,25 @@ static void test_peers_by_name(void **state)
 	tw_fini(&w);
 }
 
+/* An event of another day is not one of tonight. */
+static void test_events_of_other_days(void **state)
+{
+	json_t *events = json_pack("{s:[{s:i, s:I, s:s, s:s}]}", "events", "n", 1000, "wall_ns",
+				   (json_int_t)1795359600000000000, "ev", "old_news", "line", "x");
+	struct tui_world w;
+
+	(void)state;
+	start(&w);
+	answers(&w, "/v1/events?after=7", events);
+	keys(&w, "8");
+	shows(&w, " 14:57:11  "); /* of today */
+	tw_pass(&w, 3 * S);
+	keys(&w, "/old_news\n");
+	shows(&w, "2026-11-22 15:00:00");
+	json_decref(events);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -825,6 +844,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_vast_terminal),
 		cmocka_unit_test(test_peers_by_name),
+		cmocka_unit_test(test_events_of_other_days),
 	};
 
 	if (argc < 2)

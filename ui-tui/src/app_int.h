@@ -268,8 +268,7 @@ void ui_wizard_draw(struct ui_app *a, struct ui_grid *g);
 void ui_wizard_key(struct ui_app *a, uint32_t key);
 void ui_wizard_follow(struct ui_app *a); /* the runbook may have been changed meanwhile */
 void ui_pager_open(struct ui_app *a, const char *title, const char *text);
-/* What is read to its end: long lines are broken. */
-void ui_pager_open_whole(struct ui_app *a, const char *title, const char *text);
+void ui_pager_open_whole(struct ui_app *a, const char *title, const char *text); /* see .whole */
 void ui_pager_draw(struct ui_app *a, struct ui_grid *g);
 void ui_pager_key(struct ui_app *a, uint32_t key);
 void ui_pager_output(struct ui_app *a, const char *text, size_t len);
@@ -287,6 +286,8 @@ bool ui_line_key(char *line, size_t cap, uint32_t key);
 
 /* ---- numbers and words ---- */
 
+/* A time of day, with its date when it is not of the last hours. @out: LB_HUMAN_BYTES. */
+const char *ui_when(const struct ui_app *a, char *out, uint64_t wall_ns);
 void ui_age_text(char *out, size_t cap, struct ui_number ns); /* "3.2 s" or "unknown" */
 enum ui_style ui_state_style(const char *state);              /* of runs, steps, roles, links */
 /* "OK ✓", "FAIL ✗", "WARN !": never by colour alone. */

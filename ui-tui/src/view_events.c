@@ -30,8 +30,7 @@ static void cell(const struct ui_app *a, size_t row, unsigned col, struct ui_out
 
 	switch (col) {
 	case 0:
-		(void)snprintf(out->text, sizeof(out->text), "%s",
-			       lb_human_clock(text, e->wall_ns));
+		(void)snprintf(out->text, sizeof(out->text), "%s", ui_when(a, text, e->wall_ns));
 		break;
 	case 1:
 		(void)snprintf(out->text, sizeof(out->text), "%s", e->level);

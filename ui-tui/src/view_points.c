@@ -147,7 +147,7 @@ static void draw_line(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 	}
 	x = area.x + 2 +
 	    ui_put(g, area.y + 1, area.x + 1, area.w - 2, UI_DIM,
-		   lb_human_clock(text, oldest->captured_wall_ns));
+		   ui_when(a, text, oldest->captured_wall_ns));
 	ui_put_right(g, area.y + 1, x, area.x + area.w - 1 - x, UI_DIM,
 		     legend(a, area.x + area.w - 1 - x));
 }

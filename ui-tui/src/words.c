@@ -11,6 +11,14 @@ void ui_age_text(char *out, size_t cap, struct ui_number ns)
 	(void)snprintf(out, cap, "%s", ns.known ? lb_human_duration(text, ns.n) : _("unknown"));
 }
 
+const char *ui_when(const struct ui_app *a, char *out, uint64_t wall_ns)
+{
+	uint64_t apart = a->wall_ns > wall_ns ? a->wall_ns - wall_ns : wall_ns - a->wall_ns;
+
+	return apart < UINT64_C(12) * 3600 * 1000000000 ? lb_human_clock(out, wall_ns)
+							: lb_human_wall(out, wall_ns);
+}
+
 enum ui_style ui_state_style(const char *state)
 {
 	static const struct {

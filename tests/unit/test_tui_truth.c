@@ -812,6 +812,34 @@ static void test_events_of_other_days(void **state)
 	tw_fini(&w);
 }
 
+/* No dialog is answered whose command is cut. */
+static void test_dialog_is_seen(void **state)
+{
+	(void)state;
+	for (int h = 8; h <= 14; h += 2)
+		for (int columns = 30; columns <= 80; columns += 10)
+			for (int words = 1; words < 12; words += 5) {
+				struct tui_world w;
+				bool seen;
+
+				tw_init(&w, agent, &(const struct ui_app_cfg){.socket = NULL},
+					columns, h);
+				tw_pass(&w, 2 * S);
+				keys(&w, "6\n>>s");
+				for (int i = 0; i < words; i++)
+					tw_type(&w, "it was done by ");
+				keys(&w, "hand");
+				seen = tw_shows(&w, "$ lifeboat") && tw_shows(&w, "hand'");
+				keys(&w, "\n");
+				keys(&w, seen ? "osaka" : "");
+				seen = seen && tw_shows(&w, "--confirm") &&
+				       tw_shows(&w, "Type osaka to do it:");
+				keys(&w, "\n");
+				assert_int_equal(w.acts, seen ? 1 : 0);
+				tw_fini(&w);
+			}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -845,6 +873,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_vast_terminal),
 		cmocka_unit_test(test_peers_by_name),
 		cmocka_unit_test(test_events_of_other_days),
+		cmocka_unit_test(test_dialog_is_seen),
 	};
 
 	if (argc < 2)

@@ -244,15 +244,16 @@ static void do_back(struct ui_app *a)
 {
 	struct ui_list *l = ui_list_now(a);
 
-	if (a->message[0] != '\0')
+	if (a->message[0] != '\0') {
 		a->message[0] = '\0';
-	else if (l->filter[0] != '\0')
+	} else if (l->filter[0] != '\0') {
 		l->filter[0] = '\0';
-	else if (run_open(a)) {
+	} else if (run_open(a)) {
 		a->run_id[0] = '\0';
 		ui_list_now(a)->seen[0] = '\0';
-	} else
+	} else {
 		ui_open_view(a, UI_VIEW_OVERVIEW);
+	}
 }
 
 static void do_log(struct ui_app *a)

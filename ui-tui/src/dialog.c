@@ -1,8 +1,7 @@
 /*
  * Says what will happen and the equal command; nothing leaves before it is answered.
  *
- *   REASON (only where one is asked for) ──Enter──► NAME (only where it is dangerous) ──Enter──►
- * sent
+ *   REASON (where one is asked for) ──Enter──► NAME (where it is dangerous) ──Enter──► request
  */
 #include <jansson.h>
 #include <string.h>
@@ -44,6 +43,23 @@ static void close_dialog(struct ui_app *a)
 	a->layer = UI_LAYER_NONE;
 }
 
+static int width(const struct ui_app *a)
+{
+	return a->w > 76 ? 76 : a->w - 2;
+}
+
+static int command_rows(const struct ui_app *a)
+{
+	return ui_wrap(NULL, (struct ui_area){0, 0, a->h, width(a) - 6}, UI_KEY,
+		       a->dialog.act.equal);
+}
+
+/* Rows for text and command, beside frame, title and question. */
+static int room(const struct ui_app *a)
+{
+	return a->h - 1 - 4;
+}
+
 static void reason_key(struct ui_app *a, uint32_t key)
 {
 	struct ui_dialog *d = &a->dialog;
@@ -64,6 +80,11 @@ void ui_dialog_key(struct ui_app *a, uint32_t key)
 
 	if (key == UI_K_ESC) {
 		close_dialog(a);
+		return;
+	}
+	if (key == UI_K_ENTER && command_rows(a) > room(a)) {
+		/* what cannot be seen cannot be agreed to */
+		ui_say(a, UI_WARN, "%s", _("the window is too small for this: enlarge it"));
 		return;
 	}
 	if (ui_dialog_asks_why(a)) {
@@ -109,13 +130,11 @@ static void draw_answer(const struct ui_app *a, struct ui_grid *g, struct ui_are
 void ui_dialog_draw(struct ui_app *a, struct ui_grid *g)
 {
 	const struct ui_dialog *d = &a->dialog;
-	int w = g->w > 76 ? 76 : g->w - 2, text_h, cmd_h, y;
+	int w = width(a), text_h, cmd_h = command_rows(a), y;
 	struct ui_area in;
 
-	text_h = ui_wrap(NULL, (struct ui_area){0, 0, 5, w - 4}, UI_TEXT, d->text);
-	text_h = text_h > g->h - 8 ? g->h - 8 : text_h;
-	text_h = text_h < 0 ? 0 : text_h;
-	cmd_h = ui_wrap(NULL, (struct ui_area){0, 0, 3, w - 6}, UI_KEY, d->act.equal);
+	cmd_h = cmd_h < room(a) ? cmd_h : room(a);
+	text_h = ui_wrap(NULL, (struct ui_area){0, 0, room(a) - cmd_h, w - 4}, UI_TEXT, d->text);
 	in = ui_box(g,
 		    (struct ui_area){(g->h - text_h - cmd_h - 4) / 2, (g->w - w) / 2,
 				     text_h + cmd_h + 4, w},

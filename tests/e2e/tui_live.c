@@ -12,6 +12,9 @@
  *
  * plan: prints the screen of the second runbook's plan, without its clock.
  *
+ * wide: COMMAND is the UI in tmux, which lets questions through to a terminal that draws frames two
+ * columns wide: they become ASCII.
+ *
  * shells: COMMAND is the programs' directory and one for scratch. A name that only the agent knows
  * is completed by Tab in bash, zsh and fish.
  *
@@ -246,6 +249,20 @@ static void machine(struct pty_vt *p)
 	quit(p);
 }
 
+/* ---- a terminal around another ---- */
+
+static void wide(struct pty_vt *p)
+{
+	pty_vt_wide(p);
+	pty_vt_wait_long(p, "-- Groups", LONG_MS);
+	if (pty_vt_shows(p, "─"))
+		fail(p, "a frame that is two columns wide there");
+	show(p, "frames in tmux in a wide terminal");
+	pty_vt_type(p, "q"); /* the terminal is given back by tmux */
+	if (pty_vt_wait_end(p, false) != 0)
+		fail(p, "it did not end well");
+}
+
 /* ---- completion ---- */
 
 static void complete_in(const char *const *shell, const char *const *env, const char *ready,
@@ -288,16 +305,22 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*fn)(struct pty_vt *p);
-	} phases[] = {{"line", line}, {"agent", agent}, {"machine", machine}, {"plan", plan}};
+	} phases[] = {{"line", line},
+		      {"agent", agent},
+		      {"machine", machine},
+		      {"plan", plan},
+		      {"wide", wide}};
+	const size_t count = sizeof(phases) / sizeof(phases[0]);
 	struct pty_vt *p;
 	size_t i = 0;
 
 	if (argc == 4 && strcmp(argv[1], "shells") == 0)
 		return shells(argv[2], argv[3]);
-	while (argc > 2 && i < 4 && strcmp(phases[i].name, argv[1]) != 0)
+	while (argc > 2 && i < count && strcmp(phases[i].name, argv[1]) != 0)
 		i++;
-	if (argc <= 2 || i == 4) {
-		(void)fputs("usage: tui_live line|agent|machine|plan|shells COMMAND...\n", stderr);
+	if (argc <= 2 || i == count) {
+		(void)fputs("usage: tui_live line|agent|machine|plan|wide|shells COMMAND...\n",
+			    stderr);
 		return 2;
 	}
 	p = start((const char *const *)argv + 2);

@@ -190,6 +190,11 @@ t kill-server
 lb_pair_agent tokyo
 tokyo vm list > /dev/null
 
+say "tmux in a terminal that draws frames two columns wide"
+echo "set -g allow-passthrough on" > "$work/tmux.conf"
+timeout 100 "$build/tests/tui_live" wide /usr/bin/env LC_ALL=C.UTF-8 TMUX_TMPDIR="$work" tmux -L wide -u -f "$work/tmux.conf" \
+	new-session "env LC_ALL=C.UTF-8 TZ=UTC '$bin/lifeboat' --socket '$work/osaka/s' tui"
+
 # ---- 8 kbit/s
 
 say "the UI at the far end of a line of 8 kbit/s"

@@ -34,10 +34,22 @@
  * line 1, where the answer would be that of Shift-F3. */
 #define ASK_WIDTH "\033[2;1H─\033[6n"
 
+/* tmux answers that for itself. Where it lets one through (allow-passthrough; always before 3.3),
+ * the terminal around it is asked, too: two columns are made free in its line 2 and taken away
+ * again, as what stands there may be of another pane. It drops what comes while it is about to draw
+ * the pane anew, as at our start: so later, and more than once. */
+#define ASK_AROUND                                                  \
+	"\033Ptmux;\033\0337\033\033[2;1H\033\033[2@─\033\033[6n" \
+	"\033\033[2;1H\033\033[2P\033\0338\033\\"
+
 /* How long the rest of a key's bytes may take after Esc. An answer that is under way may come in
  * pieces over a slow line: its digits are not to be taken for keys. */
 #define ESC_MS    25
 #define ANSWER_MS 400
+
+#define AROUND_NS    UINT64_C(5000000000) /* how long the terminal around tmux may take */
+#define AROUND_GAP   UINT64_C(700000000)
+#define AROUND_TRIES 3u
 
 /*
  * The one global state of the program: curses has its own, and a handler of a fatal signal gets no
@@ -47,7 +59,11 @@ static struct {
 	bool open;
 	SCREEN *curses;
 	struct ui_tty tty;
-	bool wide;                   /* characters of ambiguous width take two columns here */
+	bool wide; /* characters of ambiguous width take two columns here */
+	struct {
+		unsigned tries; /* left; 0: not in tmux, or it has answered */
+		uint64_t next_ns, until_ns;
+	} around;
 	char restore[RESTORE_BYTES]; /* what gives the terminal back */
 	size_t restore_bytes;
 	attr_t attr[UI_STYLES];
@@ -179,6 +195,28 @@ static void begin_with_size(void)
 	ui_tty_collect(&screen.tty);
 }
 
+static void ask_width(uint64_t now_ns)
+{
+	const char *tmux = getenv("TMUX");
+
+	if (tmux != NULL && tmux[0] != '\0') {
+		screen.around.tries = AROUND_TRIES;
+		screen.around.next_ns = now_ns + AROUND_GAP;
+	}
+	ui_tty_add(&screen.tty, ASK_WIDTH);
+	ui_tty_ask(&screen.tty, now_ns);
+}
+
+static void ask_around(uint64_t now_ns)
+{
+	if (screen.around.tries == 0 || now_ns < screen.around.next_ns)
+		return;
+	ui_tty_add(&screen.tty, ASK_AROUND);
+	screen.around.tries--;
+	screen.around.next_ns = now_ns + AROUND_GAP;
+	screen.around.until_ns = now_ns + AROUND_NS;
+}
+
 int ui_screen_open(enum ui_theme theme, bool utf8, struct lb_err *err)
 {
 	struct lb_env *env = lb_env_real();
@@ -196,6 +234,7 @@ int ui_screen_open(enum ui_theme theme, bool utf8, struct lb_err *err)
 	}
 	screen.open = true;
 	screen.wide = false;
+	memset(&screen.around, 0, sizeof(screen.around));
 	catch_fatal();
 	(void)noecho();
 	(void)nonl();        /* Enter is \r then, whatever the line discipline thinks */
@@ -208,10 +247,8 @@ int ui_screen_open(enum ui_theme theme, bool utf8, struct lb_err *err)
 	define_plain_keys();
 	define_answers(tigetstr("cup"));
 	(void)curs_set(0);
-	if (utf8 && screen.tty.asks) {
-		ui_tty_add(&screen.tty, ASK_WIDTH);
-		ui_tty_ask(&screen.tty, env->now_ns(env));
-	}
+	if (utf8 && screen.tty.asks)
+		ask_width(env->now_ns(env));
 	(void)clearok(curscr, TRUE);
 	(void)ui_tty_flush(&screen.tty);
 	return 0;
@@ -338,6 +375,7 @@ bool ui_screen_draw(const struct ui_grid *g, uint64_t now_ns)
 	}
 	(void)refresh();
 	ui_tty_collect(&screen.tty);
+	ask_around(now_ns);
 	ui_tty_ask(&screen.tty, now_ns);
 	return ui_tty_flush(&screen.tty);
 }
@@ -385,7 +423,20 @@ static bool is_answer(wint_t c)
 		ui_tty_answered(&screen.tty);
 	else if (c == KEY_WIDE)
 		screen.wide = true;
+	if ((c == KEY_WIDE || c == KEY_NARROW) && screen.around.until_ns != 0) {
+		screen.around.tries = 0;
+		(void)clearok(curscr, TRUE); /* the end of line 2 was shifted out */
+	}
 	return c == KEY_ANSWER || c == KEY_WIDE || c == KEY_NARROW;
+}
+
+/* May the next bytes be the terminal's? */
+static bool answer_due(void)
+{
+	struct lb_env *env = lb_env_real();
+
+	return (screen.tty.answers && screen.tty.waiting > 0) ||
+	       env->now_ns(env) < screen.around.until_ns;
 }
 
 bool ui_screen_key(uint32_t *key)
@@ -394,8 +445,7 @@ bool ui_screen_key(uint32_t *key)
 	int kind;
 
 	do {
-		(void)set_escdelay(screen.tty.answers && screen.tty.waiting > 0 ? ANSWER_MS
-										: ESC_MS);
+		(void)set_escdelay(answer_due() ? ANSWER_MS : ESC_MS);
 		kind = get_wch(&c);
 		if (kind == ERR)
 			return false;

@@ -840,6 +840,67 @@ static void test_dialog_is_seen(void **state)
 			}
 }
 
+/* ---- what has no room, what is not known ---- */
+
+/* Lines that have no room are counted, and it is said where they are. */
+static void test_no_room(void **state)
+{
+	json_t *plan = answer_of("runbooks_plan"), *steps = json_object_get(plan, "steps");
+	json_t *status = answer_of("status"), *groups = json_object_get(status, "groups");
+	json_t *point = answer_of(
+		"points_17e3b2baf838abababababababababababababababababababababababababab");
+	json_t *volumes = json_object_get(point, "volumes");
+	struct tui_world w;
+
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		(void)json_array_append_new(steps, json_deep_copy(json_array_get(steps, 1)));
+		(void)json_array_append_new(groups, json_deep_copy(json_array_get(groups, 1)));
+		(void)json_array_append_new(volumes, json_deep_copy(json_array_get(volumes, 0)));
+	}
+	start(&w);
+	answers(&w, "/v1/runbooks/plan", plan);
+	keys(&w, "5>");
+	tw_pass(&w, S);
+	shows(&w, "more: `:runbook plan`");
+	answers(&w, "/v1/status", status);
+	keys(&w, "2");
+	tw_pass(&w, 2 * S);
+	shows(&w, "more: view 1");
+	answers(&w, "/v1/points/17e3b2baf838abababababababababababababababababababababababababab",
+		point);
+	keys(&w, "4");
+	tw_pass(&w, S);
+	shows(&w, "! and 29 more: `:point show`");
+	json_decref(plan);
+	json_decref(status);
+	json_decref(point);
+	tw_fini(&w);
+}
+
+/* What is not known is no 0, and what has not come is not empty. */
+static void test_unknown_is_not_zero(void **state)
+{
+	json_t *status = answer_of("status");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_object_del(json_array_get(json_object_get(status, "groups"), 0), "newest_point");
+	start(&w);
+	answers(&w, "/v1/status", status);
+	keys(&w, "3");
+	tw_pass(&w, 2 * S);
+	shows(&w, "newest is -");
+	answers(&w, "/v1/points/17e3b2baf838abababababababababababababababababababababababababab",
+		NULL);
+	keys(&w, "4");
+	tw_pass(&w, S);
+	shows(&w, "── Holds");
+	shows(&w, "no answer yet");
+	json_decref(status);
+	tw_fini(&w);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -874,6 +935,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_peers_by_name),
 		cmocka_unit_test(test_events_of_other_days),
 		cmocka_unit_test(test_dialog_is_seen),
+		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_unknown_is_not_zero),
 	};
 
 	if (argc < 2)

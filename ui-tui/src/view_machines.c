@@ -65,6 +65,7 @@ const struct ui_table *ui_machines_table(const struct ui_app *a)
 static void draw_group(struct ui_grid *g, struct ui_area area, const struct ui_group *x)
 {
 	char a[LB_HUMAN_BYTES] = "-", b[LB_HUMAN_BYTES] = "-", c[LB_HUMAN_BYTES] = "-";
+	char newest[24] = "-";
 
 	if (x->interval_ns.known)
 		(void)lb_human_duration(a, x->interval_ns.n);
@@ -72,10 +73,12 @@ static void draw_group(struct ui_grid *g, struct ui_area area, const struct ui_g
 		(void)lb_human_bytes(b, x->bytes_changed.n);
 	if (x->bytes_shipped.known)
 		(void)lb_human_bytes(c, x->bytes_shipped.n);
+	if (x->last_seq.known)
+		(void)snprintf(newest, sizeof(newest), "%" PRIu64, x->last_seq.n);
 	ui_rule(g, area.y, area.x, area.w, x->name.show);
 	(void)ui_putf(g, area.y + 1, area.x + 1, area.w - 1, UI_TEXT,
-		      _("%s, epoch %" PRIu64 ", peer %s; a point every %s; newest is %" PRIu64),
-		      x->role, x->epoch, x->peer, a, x->last_seq.n);
+		      _("%s, epoch %" PRIu64 ", peer %s; a point every %s; newest is %s"), x->role,
+		      x->epoch, x->peer, a, newest);
 	(void)ui_putf(g, area.y + 2, area.x + 1, area.w - 1, UI_TEXT,
 		      _("changed %s, shipped %s since start"), b, c);
 	(void)ui_put(g, area.y + 3, area.x + 1, area.w - 1, x->problem[0] != '\0' ? UI_BAD : UI_DIM,

@@ -33,6 +33,14 @@ static enum verdict judge(const struct ui_app *a, const struct ui_group *g)
 	return rpo.n <= ui_rpo_goal_ns(g) ? PROTECTED : UNPROTECTED;
 }
 
+static enum ui_style rpo_style(const struct ui_app *a, const struct ui_group *g)
+{
+	uint64_t age_ns;
+
+	return judge(a, g) == PROTECTED && !ui_part_late(a, UI_PART_STATUS, &age_ns) ? UI_OK
+										     : UI_WARN;
+}
+
 static void put_answer(struct ui_grid *g, int *y, struct ui_area area, const char *question,
 		       enum ui_style style, const char *answer)
 {
@@ -107,8 +115,7 @@ static void say_worst(struct ui_app *a, struct ui_grid *g, int *y, struct ui_are
 	}
 	ui_age_text(age, sizeof(age), ui_rpo_now(a, UI_PART_STATUS, worst->rpo_ns));
 	(void)snprintf(text, sizeof(text), "%s (%s)", age, worst->name.show);
-	put_answer(g, y, area, _("Worst RPO"), judge(a, worst) == PROTECTED ? UI_OK : UI_WARN,
-		   text);
+	put_answer(g, y, area, _("Worst RPO"), rpo_style(a, worst), text);
 }
 
 /* Is this the first group that is active at its peer? */
@@ -354,7 +361,7 @@ static void cell(const struct ui_app *a, size_t row, unsigned col, struct ui_out
 		(void)snprintf(out->text, sizeof(out->text), "%s", g->peer);
 		break;
 	case 4:
-		out->style = judge(a, g) == PROTECTED ? UI_OK : UI_WARN;
+		out->style = rpo_style(a, g);
 		ui_age_text(out->text, sizeof(out->text), ui_rpo_now(a, UI_PART_STATUS, g->rpo_ns));
 		break;
 	case 5:

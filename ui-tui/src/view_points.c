@@ -156,10 +156,14 @@ static void draw_volumes(struct ui_app *a, struct ui_grid *g, struct ui_area are
 {
 	const struct ui_model *m = &a->model;
 	char size[LB_HUMAN_BYTES], layer[LB_HUMAN_BYTES];
-	size_t job = 0;
+	int rows = area.h - 1 - (m->jobs > 0 && area.h > 2 ? 1 : 0);
+	size_t job = 0, n = ui_lines_shown(m->volumes, rows);
 
 	ui_rule(g, area.y, area.x, area.w, _("Holds"));
-	for (size_t i = 0; i < m->volumes && (int)i + 1 < area.h; i++)
+	if (!m->part[UI_PART_POINT].loaded) /* which is not: nothing */
+		(void)ui_put(g, area.y + 1, area.x + 1, area.w - 1, UI_DIM, _("no answer yet"));
+	ui_put_more(g, area.y + 1 + (int)n, area, m->volumes - n, "`:point show`");
+	for (size_t i = 0; i < n; i++)
 		(void)ui_putf(g, area.y + 1 + (int)i, area.x + 1, area.w - 1, UI_TEXT,
 			      _("%s/%s  %s %s, %s changed"), m->volume[i].machine.show,
 			      m->volume[i].volume.show, m->volume[i].kind,

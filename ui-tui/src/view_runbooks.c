@@ -63,6 +63,7 @@ static void draw_plan(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 {
 	const struct ui_model *m = &a->model;
 	char total[LB_HUMAN_BYTES], rto[LB_HUMAN_BYTES], at[LB_HUMAN_BYTES], took[LB_HUMAN_BYTES];
+	size_t n = ui_lines_shown(m->plan_steps, area.h - 1);
 	int y = area.y;
 
 	(void)ui_putf(g, y++, area.x + 1, area.w - 1, m->plan_fits ? UI_OK : UI_WARN,
@@ -71,7 +72,7 @@ static void draw_plan(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 		      ui_mark(a, m->plan_fits ? UI_OK : UI_WARN),
 		      lb_human_duration(total, m->plan_total_ns),
 		      m->plan_rto_ns > 0 ? lb_human_duration(rto, m->plan_rto_ns) : "-");
-	for (size_t i = 0; i < m->plan_steps && y < area.y + area.h; i++) {
+	for (size_t i = 0; i < n; i++) {
 		const struct ui_plan_step *s = &m->plan_step[i];
 
 		(void)ui_putf(g, y++, area.x + 1, area.w - 1, UI_TEXT,
@@ -80,12 +81,14 @@ static void draw_plan(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 			      lb_human_duration(took, s->expect_ns), s->action, s->id, s->what,
 			      s->critical ? _("  (critical)") : "");
 	}
+	ui_put_more(g, y, area, m->plan_steps - n, "`:runbook plan`");
 }
 
 void ui_runbooks_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 {
 	const struct ui_model *m = &a->model;
 	int list_h = (int)m->runbooks + 1, y;
+	size_t n;
 
 	list_h = list_h > area.h / 2 ? area.h / 2 : list_h < 2 ? 2 : list_h;
 	ui_list_draw(a, &a->list[UI_VIEW_RUNBOOKS], &table, g,
@@ -95,9 +98,11 @@ void ui_runbooks_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 		return;
 	ui_rule(g, y++, area.x, area.w,
 		m->lint.count > 0 ? _("Problems") : _("Plan of a failover"));
-	for (size_t i = 0; i < m->lint.count && y < area.y + area.h; i++)
+	n = ui_lines_shown(m->lint.count, area.y + area.h - y);
+	for (size_t i = 0; i < n; i++)
 		(void)ui_put(g, y++, area.x + 1, area.w - 1, lint_style(m->lint.line[i]),
 			     m->lint.line[i]);
+	ui_put_more(g, y, area, m->lint.count - n, "`:runbook lint`");
 	if (m->lint.count == 0 && m->part[UI_PART_PLAN].loaded)
 		draw_plan(a, g, (struct ui_area){y, area.x, area.y + area.h - y, area.w});
 	else if (m->lint.count == 0)

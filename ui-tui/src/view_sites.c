@@ -113,7 +113,7 @@ static void draw_link(struct ui_app *a, struct ui_grid *g, struct ui_area area,
 		       x->peer);
 	numbers(a, x, area.w - 1 - used, text, sizeof(text));
 	(void)ui_put(g, area.y, area.x + 1 + used, area.w - 1 - used, UI_HEAD, text);
-	if (area.h < 2 || w < 5)
+	if (w < 5)
 		return;
 	if (s == NULL || s->count == 0) {
 		(void)ui_put(g, area.y + 1, area.x + 3, area.w - 3, UI_DIM,
@@ -132,6 +132,7 @@ void ui_sites_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 {
 	const struct ui_model *m = &a->model;
 	int list_h = (int)m->sites + 1, y;
+	size_t n;
 
 	list_h = list_h > area.h / 2 ? area.h / 2 : list_h;
 	list_h = list_h < 3 ? 3 : list_h;
@@ -140,10 +141,12 @@ void ui_sites_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area)
 	y = area.y + list_h;
 	if (y < area.y + area.h)
 		ui_rule(g, y++, area.x, area.w, _("Links"));
-	for (size_t i = 0; i < m->groups && y < area.y + area.h; i++, y += 2)
-		draw_link(a, g,
-			  (struct ui_area){y, area.x, area.y + area.h - y > 1 ? 2 : 1, area.w},
-			  &m->group[i]);
+	n = (size_t)(area.y + area.h - y > 0 ? area.y + area.h - y : 0);
+	n = m->groups * 2 <= n ? m->groups : (n > 0 ? n - 1 : 0) / 2;
+	for (size_t i = 0; i < n; i++, y += 2)
+		draw_link(a, g, (struct ui_area){y, area.x, 2, area.w}, &m->group[i]);
+	ui_put_more(g, y, area, m->groups - n, _("view 1"));
+	y += m->groups > n ? 1 : 0;
 	if (m->has_store && y < area.y + area.h) {
 		char size[LB_HUMAN_BYTES], got[LB_HUMAN_BYTES];
 

@@ -1,6 +1,20 @@
 /* The table of views. */
 #include "views_int.h"
 
+size_t ui_lines_shown(size_t count, int rows)
+{
+	if (rows <= 0)
+		return 0;
+	return count <= (size_t)rows ? count : (size_t)rows - 1;
+}
+
+void ui_put_more(struct ui_grid *g, int y, struct ui_area area, size_t left_out, const char *where)
+{
+	if (left_out > 0 && y < area.y + area.h)
+		(void)ui_putf(g, y, area.x + 1, area.w - 1, UI_WARN, _("! and %zu more: %s"),
+			      left_out, where);
+}
+
 #define PART(p) (1u << UI_PART_##p)
 
 const struct ui_view ui_views[UI_VIEWS] = {

@@ -22,6 +22,12 @@ const struct ui_table *ui_events_table(const struct ui_app *a);
 void ui_events_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area);
 void ui_console_draw(struct ui_app *a, struct ui_grid *g, struct ui_area area);
 
+/* How many of @count lines are shown in @rows rows: all, or so many that one row says what is left
+ * out. */
+size_t ui_lines_shown(size_t count, int rows);
+/* That row: where the others can be seen. Nothing when @left_out is 0. */
+void ui_put_more(struct ui_grid *g, int y, struct ui_area area, size_t left_out, const char *where);
+
 /* One row of a list of runs. */
 extern const struct ui_col ui_run_cols[];
 #define UI_RUN_COLS 7u

@@ -5,6 +5,9 @@
  * a long line, 'N' sends a byte by its first card, 'X' lets its next cut fail when the disks are
  * marked. A checkpoint's state is the counter and the disks. It has one thread, as a real one has.
  *
+ * Off is a state before it is an event, and for a while here: a real machine tells of it when its
+ * owner may have seen the state already, woken by something else.
+ *
  * A real card with more to send does so as soon as it is called for room: so each cut is followed,
  * before vm_cut_take() returns, by one more byte by a card that has sent any.
  */
@@ -36,6 +39,7 @@
 #define STATE_MAGIC 0x454b4146u /* "FAKE" */
 #define INPUT_BYTES 64u
 #define ORDER_MAX   16u
+#define OFF_TICKS   20u
 
 /* No NIC leads anywhere; a hold counts what it would hold. */
 struct vm_net {
@@ -62,6 +66,7 @@ struct vm {
 	uint64_t seq, held_ns;
 	uint32_t order[ORDER_MAX];
 	size_t order_count;
+	unsigned off_ticks;  /* until it tells that it is off; 0: told, or not off */
 	uint32_t cpu_leaves; /* of the template of a cold start; 0: none */
 };
 
@@ -98,7 +103,8 @@ static void obey(struct vm *vm, char c)
 
 	if (c == 'O') {
 		atomic_store(&vm->state, VM_OFF);
-		say(vm, VM_EVENT_POWEROFF, "");
+		say(vm, VM_EVENT_SERIAL, "off\n");
+		vm->off_ticks = OFF_TICKS;
 	} else if (c == 'F') {
 		atomic_store(&vm->state, VM_CRASHED);
 		say(vm, VM_EVENT_FAULT, "triple fault");
@@ -132,6 +138,8 @@ static void *guest(void *arg)
 				obey(vm, vm->input[i]);
 			vm->typed = 0;
 		}
+		if (vm->off_ticks > 0 && --vm->off_ticks == 0)
+			say(vm, VM_EVENT_POWEROFF, "");
 		quit = vm->quit;
 		(void)pthread_mutex_unlock(&vm->lock);
 		(void)nanosleep(&tick, NULL);
@@ -329,9 +337,14 @@ int vm_screen_pixels(struct vm *vm, uint8_t **out, uint32_t *width, uint32_t *he
 
 void vm_stats(const struct vm *vm, struct vm_stats *out)
 {
+	pthread_mutex_t *lock =
+		(pthread_mutex_t *)(uintptr_t)&vm->lock; /* a look changes nothing */
+
+	(void)pthread_mutex_lock(lock);
 	*out = (struct vm_stats){.exits = vm->counter, .cuts = vm->seq};
 	if (vm->net != NULL)
 		out->held_bytes = vm_net_held_bytes(vm->net);
+	(void)pthread_mutex_unlock(lock);
 }
 
 /* ---- cut.h ---- */

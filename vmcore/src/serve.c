@@ -57,6 +57,7 @@ struct serve {
 	char last[128];
 	bool log_failed;
 	bool told_to_end; /* by a signal */
+	bool powered_off; /* the event was heard, which comes after the state */
 	uint8_t in[VM_CTL_FRAME_MAX];
 };
 
@@ -143,6 +144,7 @@ static void note_events(struct serve *s)
 	while (vm_hub_event(s->cfg->hub, &s->event_at, &e)) {
 		char rip[24];
 
+		s->powered_off = s->powered_off || e.type == VM_EVENT_POWEROFF;
 		(void)snprintf(rip, sizeof(rip), "0x%llx", (unsigned long long)e.rip);
 		(void)snprintf(s->last, sizeof(s->last), "%s%s%.100s", event_name(e.type),
 			       e.text[0] != '\0' ? ": " : "", e.text);
@@ -536,7 +538,7 @@ static void turn(struct serve *s, const struct pollfd *p)
 
 static bool is_over(const struct serve *s)
 {
-	return vm_work_stopped(s->work) || s->told_to_end || vm_state(s->cfg->m->vm) == VM_OFF;
+	return vm_work_stopped(s->work) || s->told_to_end || s->powered_off;
 }
 
 static bool has_more_to_say(struct serve *s)

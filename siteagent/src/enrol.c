@@ -102,12 +102,14 @@ static bool is_valid(const struct token *t, uint64_t now)
 	return t->name[0] != '\0' && !t->used && now < t->expires_ns;
 }
 
+/* Also one that somebody is being admitted with: should our disk not take that, it is good again.
+ */
 static bool any_valid(const struct sa_enrol *e)
 {
 	uint64_t now = e->env->now_ns(e->env);
 
 	for (size_t i = 0; i < TOKENS_MAX; i++) {
-		if (is_valid(&e->token[i], now))
+		if (is_valid(&e->token[i], now) || e->token[i].busy)
 			return true;
 	}
 	return false;

@@ -32,6 +32,8 @@
 struct test_env {
 	struct lb_env env;
 	atomic_uint_least64_t skew_ns;
+	atomic_uint
+		full_at; /* tokyo's disk takes no peer from the n-th random number on; 0: never */
 };
 
 static uint64_t env_now(struct lb_env *env)
@@ -45,9 +47,15 @@ static uint64_t env_wall(struct lb_env *env)
 	       atomic_load(&((struct test_env *)env)->skew_ns);
 }
 
+struct world;
+static void fill_disk(struct world *w);
+
 static void env_random(struct lb_env *env, void *p, size_t len)
 {
-	(void)env;
+	struct test_env *e = (struct test_env *)env;
+
+	if (atomic_load(&e->full_at) > 0 && atomic_fetch_sub(&e->full_at, 1) == 1)
+		fill_disk((struct world *)env);
 	lb_env_real()->random(lb_env_real(), p, len);
 }
 
@@ -955,6 +963,51 @@ static void test_renew_who(void **state)
 	assert_int_equal(sa_ident_peer_count(w->tokyo), 0);
 }
 
+/* tokyo's disk takes no peer any more; and others come to its port, each of whom makes the listener
+ * look whether the port is needed still. Not on the test's thread. */
+static void fill_disk(struct world *w)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET,
+				 .sin_port = htons(w->cfg.enrol_listen.port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	char peers[200], away[200];
+	FILE *f;
+
+	(void)snprintf(peers, sizeof(peers), "%s/ident/peers", w->home[0]);
+	(void)snprintf(away, sizeof(away), "%s/away", w->dir);
+	if (rename(peers, away) != 0 || (f = fopen(peers, "we")) == NULL || fclose(f) != 0)
+		abort();
+	for (int i = 0; i < 25; i++) { /* more than may wait: it must have looked */
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		(void)connect(fd, (const struct sockaddr *)&sa, sizeof(sa));
+		(void)close(fd);
+	}
+}
+
+/* A token that was given back, since it was our own disk that failed, still opens the port. */
+static void test_token_given_back(void **state)
+{
+	struct world *w = *state;
+	char token[SA_TOKEN_TEXT_BYTES], peers[200], away[200];
+	struct lb_err err = {0};
+	int rc = LB_ECLOSED;
+
+	make_token(w, "osaka", token);
+	atomic_store(&w->env.full_at, 5); /* four are osaka's own keys, then comes its id */
+	join_refused(w, token, LB_EAUTH, "it did not work here");
+	assert_int_equal(atomic_load(&w->env.full_at), 0);
+	(void)snprintf(peers, sizeof(peers), "%s/ident/peers", w->home[0]);
+	(void)snprintf(away, sizeof(away), "%s/away", w->dir);
+	assert_int_equal(unlink(peers), 0);
+	assert_int_equal(rename(away, peers), 0);
+	for (int i = 0; i < 100 && rc == LB_ECLOSED; i++) { /* the crowd may not be gone yet */
+		atomic_fetch_add(&w->env.skew_ns, UINT64_C(2000000000));
+		rc = sa_enrol_join(w->osaka, token, NULL, &err);
+	}
+	must(rc, &err);
+}
+
 /* As a crash, or a full disk, leaves it: all but the file that is written last. */
 static void lose_site_json(struct world *w)
 {
@@ -1035,6 +1088,7 @@ int main(void)
 		T(test_token_without_ca),
 		T(test_renew),
 		T(test_renew_who),
+		T(test_token_given_back),
 		T(test_join_after_broken_init),
 		T(test_join_after_broken_join),
 	};

@@ -462,7 +462,10 @@ static void post_run_command(struct call *c)
 	(void)snprintf(who, sizeof(who), "uid:%u", (unsigned)c->api->uid);
 	if (sa_run_command(c->agent->runs, c->api->part[1], command, sa_call_text(c, "step"),
 			   sa_call_text(c, "reason"), who, &err) != 0)
-		sa_api_fail(c->rq, &err, NULL);
+		sa_api_fail(c->rq, &err,
+			    err.code == LB_ESUSPECT ? "make room, then start lifeboatd again: the "
+						      "run goes on by itself"
+						    : NULL);
 	else
 		answer_or_fail(c, sa_run_json(c->agent->runs, c->api->part[1]), "run");
 }

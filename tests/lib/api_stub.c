@@ -290,6 +290,8 @@ int sa_run_command(struct sa_runs *r, const char *id, const char *command, const
 	(void)step;
 	(void)reason;
 	(void)who;
+	if (strcmp(id, "3c4d") == 0)
+		return lb_err_set(err, LB_ESUSPECT, 0, "run log could not be written");
 	if (strcmp(id, "1a2b") != 0 && strcmp(id, "2b3c") != 0)
 		return lb_err_set(err, LB_ENOTFOUND, 0, "no run %.40s", id);
 	did("run_command", command);

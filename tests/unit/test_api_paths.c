@@ -241,7 +241,13 @@ static void command(const char *name, const char *confirm, int code, const char 
 
 static void test_dangerous_commands(void **state)
 {
+	struct api_stub_answer a;
+
 	(void)state;
+	/* what an operator can do about a run that stands still is said */
+	call(&a, "POST", "/v1/runs/3c4d/command", "{\"command\":\"halt\"}");
+	assert_int_equal(a.err.code, LB_ESUSPECT);
+	assert_non_null(strstr(a.hint, "start lifeboatd again"));
 	command("continue", NULL, 0, "run_command continue");
 	command("retry", NULL, 0, "run_command retry");
 	command("halt", NULL, 0, "run_command halt");

@@ -410,7 +410,7 @@ static void forget_start(struct sa_runs *r, struct sa_run *s)
 	if (s->verbs != NULL || lb_fs_unlink(fs, s->path, NULL) != 0)
 		return; /* it is listed, and says itself what is wrong with it */
 	(void)lb_fs_sync_dir(fs, "runs", NULL);
-	while (*at != s)
+	while (*at != NULL && *at != s)
 		at = &(*at)->next;
 	*at = s->next;
 	run_free(s);

@@ -373,6 +373,57 @@ static void test_help(void **state)
 	tw_fini(&w);
 }
 
+static json_t *answer_of(const char *name)
+{
+	char path[600];
+	json_t *o;
+
+	(void)snprintf(path, sizeof(path), "%s/%s.json", agent, name);
+	o = json_load_file(path, 0, NULL);
+	assert_non_null(o);
+	return o;
+}
+
+/* The wizard with a plan whose name to type is @confirm. */
+static void with_confirm(struct tui_world *w, json_t *plan, const char *confirm)
+{
+	(void)json_object_set_new(plan, "confirm", json_string(confirm));
+	start(w);
+	w->override_path = "/v1/runbooks/plan";
+	w->override_body = plan;
+	keys(w, "5>F\n");
+}
+
+/* Several sites give way, or none. */
+static void test_sites_that_give_way(void **state)
+{
+	json_t *plan = answer_of("runbooks_plan");
+	struct tui_world w;
+
+	(void)state;
+	with_confirm(&w, plan, "tokyo,nara");
+	shows(&w, "! tokyo is connected to this site now");
+	shows(&w, "? nara is no peer of this site");
+	shows(&w, "It is alive");
+	keys(&w, "\n\ntokyo\n");
+	assert_int_equal(w.acts, 0);
+	keys(&w, ",nara\n");
+	assert_int_equal(w.acts, 1);
+	assert_non_null(strstr(w.act[0].body, "\"confirm\":\"tokyo,nara\""));
+	tw_fini(&w);
+	with_confirm(&w, plan, "osaka");
+	shows(&w, "! This runbook fences no site");
+	shows(&w, "! tokyo is connected to this site now");
+	assert_false(tw_shows(&w, "gives way"));
+	keys(&w, "\n\n");
+	shows(&w, "No site is fenced");
+	assert_false(tw_shows(&w, "gives way"));
+	keys(&w, "osaka\n");
+	assert_int_equal(w.acts, 1);
+	json_decref(plan);
+	tw_fini(&w);
+}
+
 /* The screen of a machine under lifeboat-vm is asked for by the program that knows how. */
 static void test_picture(void **state)
 {
@@ -381,7 +432,8 @@ static void test_picture(void **state)
 	(void)state;
 	start(&w);
 	keys(&w, "3s");
-	assert_string_equal(w.run, "[vm][screenshot][erp-db]");
+	assert_string_equal(w.run,
+			    "[vm][screenshot][erp-db]");
 	shows(&w, "$ lifeboat vm screenshot erp-db");
 	keys(&w, "!>>");
 	w.run[0] = '\0';
@@ -709,6 +761,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_equal_command),
 		cmocka_unit_test(test_socket),
 		cmocka_unit_test(test_picture),
+		cmocka_unit_test(test_sites_that_give_way),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_agent_says_read_only),
 		cmocka_unit_test(test_too_small),

@@ -297,23 +297,53 @@ static bool say_alive(const struct ui_app *a, struct sheet *s, const char *name)
 	return up;
 }
 
+/* Is @name one of those that give way? They stand with commas between. */
+static bool is_named(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (; *list != '\0'; list += strcspn(list, ","), list += *list == ',' ? 1 : 0)
+		if (strcspn(list, ",") == n && strncmp(list, name, n) == 0)
+			return true;
+	return false;
+}
+
+/* A runbook that fences no site wants the name of this one. */
+static bool fences_nobody(const struct ui_app *a)
+{
+	return plan_ready(a) && strcmp(a->model.gives_way.show, a->model.site.show) == 0;
+}
+
+static bool say_alive_all(const struct ui_app *a, struct sheet *s, const char *list)
+{
+	char names[UI_NAME_BYTES], *save = NULL;
+	bool alive = false;
+
+	(void)snprintf(names, sizeof(names), "%s", list);
+	for (char *name = strtok_r(names, ",", &save); name != NULL;
+	     name = strtok_r(NULL, ",", &save))
+		alive = say_alive(a, s, name) || alive;
+	return alive;
+}
+
 static void page_alive(const struct ui_app *a, struct sheet *s)
 {
 	const struct ui_model *m = &a->model;
-	const char *last = "";
-	bool alive = false;
+	const char *said = plan_ready(a) && !fences_nobody(a) ? m->gives_way.show : "", *last = "";
+	bool alive;
 
-	line(s, UI_TEXT, _("The site that gives way: %s"),
-	     plan_ready(a) ? m->gives_way.show : _("unknown"));
+	if (fences_nobody(a))
+		line(s, UI_WARN, "! %s",
+		     _("This runbook fences no site: what runs elsewhere goes on running."));
+	else
+		line(s, UI_TEXT, _("The site that gives way: %s"),
+		     said[0] != '\0' ? said : _("unknown"));
 	line(s, UI_TEXT, " ");
-	if (plan_ready(a)) {
-		last = m->gives_way.show;
-		alive = say_alive(a, s, last);
-	}
+	alive = say_alive_all(a, s, said);
 	for (size_t i = 0; i < m->groups; i++) {
 		const struct ui_group *g = &m->group[i];
 
-		if (!concerned(m, g) || strcmp(g->peer, last) == 0)
+		if (!concerned(m, g) || is_named(said, g->peer) || strcmp(g->peer, last) == 0)
 			continue;
 		last = g->peer;
 		alive = say_alive(a, s, last) || alive;
@@ -363,9 +393,15 @@ static void page_confirm(struct ui_app *a, struct sheet *s)
 	equal(a, cmd, sizeof(cmd));
 	(void)ui_put(s->g, s->y, s->in.x, 2, UI_KEY, "$");
 	s->y += ui_wrap(s->g, (struct ui_area){s->y, s->in.x + 2, rows, s->in.w - 2}, UI_KEY, cmd);
-	(void)snprintf(text, sizeof(text),
-		       _("%s gives way to %s: it is fenced, and its machines are booted here."),
-		       m->gives_way.show, m->site.show);
+	if (fences_nobody(a))
+		(void)snprintf(
+			text, sizeof(text), "%s",
+			_("No site is fenced: machines are booted here that may run elsewhere."));
+	else
+		(void)snprintf(
+			text, sizeof(text),
+			_("%s gives way to %s: it is fenced, and its machines are booted here."),
+			m->gives_way.show, m->site.show);
 	more = ui_wrap(NULL, (struct ui_area){0, 0, s->in.h, s->in.w}, UI_TEXT, text);
 	if (rows + 1 + more + 1 + 1 <= s->in.h) { /* where there is room beside what is asked */
 		(void)ui_wrap(s->g, (struct ui_area){s->y + 1, s->in.x, more, s->in.w}, UI_TEXT,

@@ -176,6 +176,12 @@ static const struct ui_pending *waiting_for(const struct ui_app *a)
 	return NULL;
 }
 
+static bool stands_still(const struct ui_app *a)
+{
+	return a->view == UI_VIEW_RUNS && a->run_id[0] != '\0' &&
+	       a->model.detail_problem[0] != '\0';
+}
+
 /* What is shown is not how things are: said as long as it is so. */
 static void draw_old(struct ui_app *a, struct ui_grid *g, struct ui_area line)
 {
@@ -234,6 +240,10 @@ static void draw_message(struct ui_app *a, struct ui_grid *g, int y)
 		g->cursor_x = x - 2 < g->w ? x - 2 : g->w - 1;
 	} else if (a->message[0] != '\0') {
 		draw_said(a, g, (struct ui_area){y, x, 1, g->w - x});
+	} else if (stands_still(a)) {
+		(void)ui_putf(g, y, x, g->w - x, UI_BAD,
+			      _("%s the run stands still, its log cannot be written: %s"),
+			      ui_mark(a, UI_BAD), a->model.detail_problem);
 	} else if (waiting_for(a) != NULL) {
 		(void)ui_putf(g, y, x, g->w - x, UI_WARN, _("! %s: not answered yet"),
 			      waiting_for(a)->what);

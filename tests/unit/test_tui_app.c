@@ -424,6 +424,31 @@ static void test_sites_that_give_way(void **state)
 	tw_fini(&w);
 }
 
+/* Going on without a fence wants this site's name; a run that stands still says why. */
+static void test_continue_without_fence(void **state)
+{
+	json_t *run = answer_of("runs_7f3e9a1c000000000000000000000000");
+	struct tui_world w;
+
+	(void)state;
+	(void)json_object_set_new(json_array_get(json_object_get(run, "steps"), 0), "state",
+				  json_string("waiting"));
+	(void)json_object_set_new(run, "log_error", json_string("no space left"));
+	start(&w);
+	w.override_path = "/v1/runs/7f3e9a1c000000000000000000000000";
+	w.override_body = run;
+	keys(&w, "6\n");
+	tw_pass(&w, S);
+	shows(&w, "the run stands still, its log cannot be written: no space left");
+	keys(&w, "c\n");
+	assert_int_equal(w.acts, 0);
+	keys(&w, "osaka\n");
+	assert_int_equal(w.acts, 1);
+	assert_string_equal(w.act[0].body, "{\"command\":\"continue\",\"confirm\":\"osaka\"}");
+	json_decref(run);
+	tw_fini(&w);
+}
+
 /* The screen of a machine under lifeboat-vm is asked for by the program that knows how. */
 static void test_picture(void **state)
 {
@@ -433,8 +458,11 @@ static void test_picture(void **state)
 	start(&w);
 	keys(&w, "3s");
 	assert_string_equal(w.run,
-			    "[vm][screenshot][erp-db]");
-	shows(&w, "$ lifeboat vm screenshot erp-db");
+			    "[vm][screenshot][lb-7f3e9a1c-1]"); /* the drill's, by its name */
+	shows(&w, "$ lifeboat vm screenshot lb-7f3e9a1c-1");
+	keys(&w, "!9s");
+	assert_string_equal(w.run, "[vm][screenshot][lb-7f3e9a1c-1]");
+	keys(&w, "!3");
 	keys(&w, "!>>");
 	w.run[0] = '\0';
 	keys(&w, "s"); /* not one of those */
@@ -762,6 +790,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_socket),
 		cmocka_unit_test(test_picture),
 		cmocka_unit_test(test_sites_that_give_way),
+		cmocka_unit_test(test_continue_without_fence),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_agent_says_read_only),
 		cmocka_unit_test(test_too_small),

@@ -93,9 +93,24 @@ static bool has_rows(const struct ui_app *a)
 	return ui_table_now(a) != NULL;
 }
 
+static bool fence_waits(const struct ui_app *a)
+{
+	for (size_t i = 0; i < a->model.steps; i++)
+		if (strcmp(a->model.step[i].action, "fence") == 0 &&
+		    strcmp(a->model.step[i].state, "waiting") == 0)
+			return true;
+	return false;
+}
+
+/* The name that must be typed; without one nothing that wants it is possible. */
+static bool site_known(const struct ui_app *a)
+{
+	return a->model.site.exact && a->model.site.show[0] != '\0';
+}
+
 static bool run_halted(const struct ui_app *a)
 {
-	return run_live(a) &&
+	return run_live(a) && (site_known(a) || !fence_waits(a)) &&
 	       (strcmp(a->model.detail.state, "HALTED") == 0 || a->model.detail.waiting > 0);
 }
 
@@ -104,12 +119,6 @@ static bool step_waits(const struct ui_app *a)
 	const struct ui_step *s = step_now(a);
 
 	return run_live(a) && s != NULL && s->id.exact && strcmp(s->state, "waiting") == 0;
-}
-
-/* The name that must be typed; without one nothing that wants it is possible. */
-static bool site_known(const struct ui_app *a)
-{
-	return a->model.site.exact && a->model.site.show[0] != '\0';
 }
 
 static bool may_skip(const struct ui_app *a)
@@ -183,13 +192,20 @@ static bool has_next(const struct ui_app *a)
 /* The machine whose screen can be seen: it runs here under lifeboat-vm; "" none. */
 static const char *picture_name(const struct ui_app *a)
 {
+	const struct ui_model *m = &a->model;
 	const struct ui_machine *x = machine_now(a);
-	const char *name = a->view == UI_VIEW_CONSOLE ? a->machine : x != NULL ? x->name.show : "";
+	const char *name = x != NULL ? x->name.show : "", *domain = x != NULL ? x->domain.show : "";
 
-	for (size_t i = 0; i < a->model.vms; i++)
-		if (strcmp(a->model.vm[i].name.show, name) == 0 && a->model.vm[i].name.exact &&
-		    strcmp(a->model.vm[i].state, "running") == 0)
-			return a->model.vm[i].name.show;
+	if (a->view == UI_VIEW_CONSOLE) {
+		name = a->machine;
+		domain = strcmp(m->console_machine.show, name) == 0 ? m->console_domain : "";
+	}
+	if (domain[0] != '\0') /* a drill's goes by a name of its own */
+		name = domain;
+	for (size_t i = 0; i < m->vms; i++)
+		if (strcmp(m->vm[i].name.show, name) == 0 && m->vm[i].name.exact &&
+		    strcmp(m->vm[i].state, "running") == 0)
+			return m->vm[i].name.show;
 	return "";
 }
 
@@ -416,15 +432,6 @@ static void command_run(struct ui_app *a, const char *command, const char *what,
 static void do_halt(struct ui_app *a)
 {
 	command_run(a, "halt", _("start no further step"), NULL, false);
-}
-
-static bool fence_waits(const struct ui_app *a)
-{
-	for (size_t i = 0; i < a->model.steps; i++)
-		if (strcmp(a->model.step[i].action, "fence") == 0 &&
-		    strcmp(a->model.step[i].state, "waiting") == 0)
-			return true;
-	return false;
 }
 
 static void do_continue(struct ui_app *a)

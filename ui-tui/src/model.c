@@ -259,6 +259,7 @@ static void take_machine(struct ui_machine *x, const json_t *o)
 	TEXT(x->driver, o, "driver");
 	TEXT(x->state, o, "state");
 	get_name(&x->run, o, "run");
+	get_name(&x->domain, o, "domain");
 	x->rpo_ns = get_number(o, "rpo_ns");
 }
 

@@ -48,7 +48,8 @@ struct ui_number {
 struct ui_machine {
 	struct ui_name name, group;
 	char driver[32], state[32];
-	struct ui_name run; /* that has booted it; "" none */
+	struct ui_name run;    /* that has booted it; "" none */
+	struct ui_name domain; /* what it is called where it runs then */
 	struct ui_number rpo_ns;
 };
 

@@ -238,6 +238,34 @@ static void test_given_up(void **state)
 	img_dev_destroy(fault);
 }
 
+/* All of it was read and it was whole; then the guest wrote on until it was given up, and only then
+ * the other site has it. */
+static void test_given_up_after_check(void **state)
+{
+	struct lb_hash base = {{4}}, got;
+	struct fix f;
+	struct img_dev *view;
+
+	(void)state;
+	fix_init(&f, 4);
+	(void)mark(&f);
+	keep(&f);
+	put(&f, 0, 8, 1);
+	view = mark(&f);
+	assert_int_equal(get(view, 7), 1);
+	assert_int_equal(img_cut_check(f.cut, NULL), 0);
+	put(&f, 2, 6, 2);
+	assert_int_equal(img_cut_check(f.cut, NULL), LB_ECHANGED);
+	img_cut_release(f.cut, true, &base);
+	(void)img_cut_log(f.cut, &got);
+	assert_true(lb_hash_equal(&got, &base));
+	view = mark(&f);
+	assert_changed(&f, 2, 6);
+	assert_int_equal(get(view, 2), 2);
+	keep(&f);
+	fix_fini(&f);
+}
+
 struct bg {
 	struct fix *f;
 	uint64_t block;
@@ -630,11 +658,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_view),       cmocka_unit_test(test_changed),
-		cmocka_unit_test(test_given_up),   cmocka_unit_test(test_in_flight),
-		cmocka_unit_test(test_storm),      cmocka_unit_test(test_log),
-		cmocka_unit_test(test_log_ahead),  cmocka_unit_test(test_log_damage),
-		cmocka_unit_test(test_log_format), cmocka_unit_test(test_log_misfit),
-		cmocka_unit_test(test_no_log),     cmocka_unit_test(test_log_fails),
+		cmocka_unit_test(test_given_up),   cmocka_unit_test(test_given_up_after_check),
+		cmocka_unit_test(test_in_flight),  cmocka_unit_test(test_storm),
+		cmocka_unit_test(test_log),        cmocka_unit_test(test_log_ahead),
+		cmocka_unit_test(test_log_damage), cmocka_unit_test(test_log_format),
+		cmocka_unit_test(test_log_misfit), cmocka_unit_test(test_no_log),
+		cmocka_unit_test(test_log_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

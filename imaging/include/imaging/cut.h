@@ -80,9 +80,10 @@ int img_cut_changed(struct img_dev *d, const struct img_extmap **out, struct lb_
 /* Is the open cut still whole? LB_ECHANGED: it was given up (says why). LB_ECLOSED. */
 int img_cut_check(struct img_dev *d, struct lb_err *err);
 /* End the open cut (none: nothing). Kept: changes count from it, and @base (may be NULL) names it
- * in the log; a cut that was given up is never kept. Abandoned: its changes are folded into the
- * next one's. When the disk cannot be flushed or the log not be written, the log goes on counting
- * from the older cut: more than needed, never less. */
+ * in the log. Only for a cut of which img_cut_check() said that it is whole after all was read:
+ * that it is given up later, when the guest writes on, does no harm. Abandoned: its changes are
+ * folded into the next one's. When the disk cannot be flushed or the log not be written, the log
+ * goes on counting from the older cut: more than needed, never less. */
 void img_cut_release(struct img_dev *d, bool kept, const struct lb_hash *base);
 
 struct img_cut_stats {

@@ -594,6 +594,19 @@ int rep_store_layer_check(struct rep_store *s, const struct rep_manifest_volume 
 	return rc;
 }
 
+/* As when it became visible: those of its own chain are not remembered. */
+static void keep_sources(struct check *c)
+{
+	bool in_chain;
+
+	rep_lock(c->s);
+	in_chain = c->l->visible && c->sources.n > 0 &&
+		   rep_chain_has(c->s, c->l->point, c->sources.v, c->sources.n);
+	rep_unlock(c->s);
+	if (!in_chain)
+		set_sources(c->s, c->l, &c->sources);
+}
+
 int rep_layer_verify(struct rep_store *s, const struct rep_manifest_volume *v,
 		     const struct rep_manifest *m, struct lb_err *err)
 {
@@ -618,7 +631,7 @@ int rep_layer_verify(struct rep_store *s, const struct rep_manifest_volume *v,
 	if (rc == 0)
 		rc = check_index(&c, err);
 	if (rc == 0)
-		set_sources(s, c.l, &c.sources);
+		keep_sources(&c);
 	rep_idset_fini(&c.sources);
 	free(c.leaf);
 	return rc;

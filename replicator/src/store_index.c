@@ -142,12 +142,32 @@ void rep_layer_in_seg(struct rep_layer *l, uint32_t seg)
 	v[l->segs++] = seg;
 }
 
+bool rep_chain_has(struct rep_store *s, uint32_t index, const struct lb_id *id, uint32_t n)
+{
+	const struct rep_spoint *p = s->point[index];
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct rep_layer *l = rep_layer_find(s, &id[i]);
+
+		if (l == NULL || !l->visible || l->point < p->chain || l->point >= index ||
+		    !lb_id_equal(&l->group, &p->pub.group))
+			return false;
+	}
+	return true;
+}
+
 void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index)
 {
 	if (l->visible)
 		return;
 	l->visible = true;
 	l->point = index;
+	if (l->sources > 0 && rep_chain_has(s, index, l->source, l->sources)) {
+		free(l->source);
+		l->source = NULL;
+		l->sources = 0;
+		l->sources_known = false;
+	}
 	if (l->parts != NULL)
 		rep_layer_cache(s, l);
 }
@@ -451,13 +471,6 @@ static int grow_points(struct rep_store *s, struct lb_err *err)
 	return 0;
 }
 
-void rep_point_add(struct rep_store *s, struct rep_spoint *p)
-{
-	LB_ASSERT(s->points < s->point_cap);
-	s->point[s->points++] = p;
-	s->point_slot[hash_slot(s, &p->pub.manifest)] = s->points;
-}
-
 static int head_of(struct rep_store *s, const struct lb_id *group, struct rep_group_head **out,
 		   struct lb_err *err)
 {
@@ -477,8 +490,24 @@ static int head_of(struct rep_store *s, const struct lb_id *group, struct rep_gr
 		s->head_cap = want;
 	}
 	*out = &s->head[s->heads++];
-	**out = (struct rep_group_head){.group = *group, .point = UINT32_MAX};
+	**out = (struct rep_group_head){.group = *group, .point = UINT32_MAX, .last = UINT32_MAX};
 	return 0;
+}
+
+void rep_point_add(struct rep_store *s, struct rep_spoint *p)
+{
+	struct rep_group_head *h = NULL;
+	uint32_t base;
+
+	LB_ASSERT(s->points < s->point_cap && head_of(s, &p->pub.group, &h, NULL) == 0);
+	p->chain = UINT32_MAX;
+	if (lb_hash_is_zero(&p->pub.base))
+		p->chain = s->points;
+	else if (rep_point_lookup(s, &p->pub.base, &base) != NULL && base == h->last)
+		p->chain = s->point[base]->chain;
+	h->last = s->points;
+	s->point[s->points++] = p;
+	s->point_slot[hash_slot(s, &p->pub.manifest)] = s->points;
 }
 
 static bool newer(const struct rep_point_core *a, const struct rep_point_core *b)

@@ -99,7 +99,7 @@ struct rep_layer {
 	} seg; /* segments that hold parts, in order: rep_layer_segs() */
 	uint32_t segs, seg_cap;
 	uint32_t point;   /* when visible: the first that names it */
-	uint32_t sources; /* foreign layers its index names: */
+	uint32_t sources; /* foreign layers its index names, when known: */
 	struct lb_id *source;
 	struct rep_parts *parts;     /* NULL: not loaded */
 	TAILQ_ENTRY(rep_layer) used; /* in s->used: visible, and parts are loaded */
@@ -137,6 +137,8 @@ struct rep_spoint {
 	bool damaged;    /* its own manifest */
 	bool chain_bad;  /* it, or something below it, as of: */
 	uint32_t looked; /* damage_changes */
+	uint32_t chain;  /* point where its chain of bases begins, if every point of the group since
+			    is part of it; else UINT32_MAX */
 	uint32_t layers;
 	const struct rep_group_name *name;
 	struct lb_id layer[];
@@ -145,6 +147,7 @@ struct rep_spoint {
 struct rep_group_head {
 	struct lb_id group;
 	uint32_t point;
+	uint32_t last;                     /* added, visible or not; UINT32_MAX: none */
 	const struct rep_group_name *name; /* of the newest; the writer's */
 };
 
@@ -205,6 +208,9 @@ void rep_layer_in_seg(struct rep_layer *l, uint32_t seg);  /* reserved before */
 const uint32_t *rep_layer_segs(const struct rep_layer *l); /* l->segs of them */
 /* The manifest of point @index names it: its parts may be dropped from RAM from now on. */
 void rep_layer_seal(struct rep_store *s, struct rep_layer *l, uint32_t index);
+/* Are @n layers @id of points that the chain of point @index has anyway? They are damaged with it,
+ * and may be forgotten: a memory point refers to many. */
+bool rep_chain_has(struct rep_store *s, uint32_t index, const struct lb_id *id, uint32_t n);
 void rep_layer_destroy(struct rep_layer *l);
 int rep_parts_create(struct rep_parts **out, bool leaves, struct lb_err *err);
 void rep_parts_destroy(struct rep_parts *p);

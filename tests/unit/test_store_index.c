@@ -166,7 +166,9 @@ static void test_little_is_kept(void **state)
 	for (unsigned i = 0; i < 30; i++)
 		one_point(w, &w->group[0], &p[i]);
 	for (uint32_t i = 0; i < w->store->layer_slots; i++) {
-		const struct rep_layer *l = w->store->layer[i];
+		struct rep_layer *l = w->store->layer[i];
+		const struct lb_id *source = NULL;
+		uint32_t n = 0;
 
 		if (l == NULL)
 			continue;
@@ -177,10 +179,11 @@ static void test_little_is_kept(void **state)
 		assert_null(l->parts->leaf);
 		assert_null(l->parts->slot);
 		assert_null(l->parts->checked);
-		if (l->sources == 0)
-			continue;
-		with_sources++;
-		assert_true(malloc_usable_size(l->source) <= (l->sources + 1) * sizeof(*l->source));
+		assert_null(l->source);
+		assert_int_equal(rep_layer_sources(w->store, l, &source, &n, NULL), 0);
+		with_sources += n != 0;
+		if (n != 0)
+			assert_true(malloc_usable_size(l->source) <= (n + 1) * sizeof(*source));
 	}
 	assert_true(with_sources > 10);
 	for (unsigned i = 1; i < 30; i++)
@@ -189,6 +192,54 @@ static void test_little_is_kept(void **state)
 		check_parts(w, &p[i].layer[0]);
 		sf_point_free(&p[i]);
 	}
+}
+
+/* Of the layers that a layer refers to those outside its chain are remembered: whether they are
+ * damaged is not seen from the chain. */
+static void test_sources_outside(void **state)
+{
+	struct world *w = *state;
+	struct sf_group *g = &w->group[0];
+	struct sf_volume *v = &g->vol[0];
+	struct rep_scrub_opts o = {.on_damage = NULL};
+	struct rep_scrub_stats st;
+	struct lb_err err = {.code = 0};
+	struct sf_point p[3];
+	const struct rep_layer *l;
+	struct rep_point q;
+	uint32_t x = 0, y;
+
+	for (unsigned i = 0; i < 2; i++)
+		one_point(w, g, &p[i]);
+	/* A full one; what stands in block x is taken from where it is, also for block y. */
+	while (!v->where[x].valid || v->dirty[x])
+		x++;
+	y = x == 0 ? 1 : 0;
+	memcpy(v->image + (size_t)y * REP_BLOCK_BYTES, v->image + (size_t)x * REP_BLOCK_BYTES,
+	       REP_BLOCK_BYTES);
+	for (uint32_t i = 0; i < v->blocks; i++)
+		v->dirty[i] = i != x;
+	g->epoch++;
+	g->head = (struct lb_hash){{0}};
+	sf_point_cut(g, &p[2]);
+	must(sf_point_send(w->store, &p[2], &err), &err);
+	must(rep_store_commit(w->store, &err), &err);
+	must(rep_store_scrub(w->store, &o, &st, &err), &err);
+	l = rep_layer_find(w->store, &p[1].layer[0].header.layer);
+	assert_int_equal(l->sources, 0);
+	l = rep_layer_find(w->store, &p[2].layer[0].header.layer);
+	assert_true(l->sources_known && l->sources > 0);
+	for (uint32_t i = 0; i < l->sources; i++) {
+		struct rep_damage d = {.layer = l->source[i], .kind = REP_RECORD_PACK};
+
+		rep_lock(w->store);
+		rep_damage_add(w->store, &d);
+		rep_unlock(w->store);
+	}
+	assert_true(rep_store_point_find(w->store, &p[2].hash, &q));
+	assert_true(q.damaged);
+	for (unsigned i = 0; i < 3; i++)
+		sf_point_free(&p[i]);
 }
 
 static void add_point(struct rep_store *s, const struct lb_id *layer, uint64_t seq,
@@ -272,6 +323,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused_layers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_little_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sources_outside, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage_in_long_chain, setup, teardown),
 	};
 

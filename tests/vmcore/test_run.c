@@ -1,6 +1,8 @@
 /* A machine runs, is paused, resumed, reset and stopped; its faults are events. The guests here are
  * a few bytes of ring-0 code put into memory by hand. */
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/env.h"
 #include "base/err.h"
@@ -199,6 +201,21 @@ static void test_sizes_are_checked(void **state)
 	assert_int_equal(vm_create(&f->vm, lb_env_real(), &f->cfg, &err), LB_EINPUT);
 }
 
+/* The devices' side of a machine is built by a thread of its own: what it refuses is said. */
+static void test_firmware_is_refused(void **state)
+{
+	struct fix *f = *state;
+	struct lb_err err = {0};
+
+	f->cfg.bios_fd = memfd_create("firmware", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(f->cfg.bios_fd, 100), 0);
+	assert_int_equal(vm_create(&f->vm, lb_env_real(), &f->cfg, &err), LB_EINPUT);
+	assert_non_null(strstr(err.msg, "firmware of 100 bytes"));
+	assert_int_equal(vm_create(&f->vm, lb_env_real(), &f->cfg, NULL), LB_EINPUT);
+	assert_null(f->vm);
+	(void)close(f->cfg.bios_fd);
+}
+
 /* This host can run what it says it can give. */
 static void test_probe(void **state)
 {
@@ -253,6 +270,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fault_is_an_event, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sizes_are_checked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_firmware_is_refused, setup, teardown),
 		cmocka_unit_test(test_probe),
 		cmocka_unit_test_setup_teardown(test_template, setup, teardown),
 	};

@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/assert.h"
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/err.h"
@@ -228,10 +227,10 @@ static int enable_caps(struct vm *vm, struct lb_err *err)
 }
 
 /* Memory before the chips: registering a chip leaves a grace period under way in the kernel, which
- * the first slot would wait for (5 ms, most of a machine's start). */
+ * the first slot would wait for (5 ms, most of a machine's start). Both before there is a second
+ * thread: they wait for workers of the kernel, which would wait for the processor it has. */
 static int build_kvm(struct vm *vm, struct lb_err *err)
 {
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 	uint64_t identity = IDENTITY_ADDR;
 	int rc = open_kvm(vm, err);
 
@@ -245,10 +244,16 @@ static int build_kvm(struct vm *vm, struct lb_err *err)
 		rc = VM_KVM(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity, err);
 	if (rc >= 0)
 		rc = VM_KVM(vm->fd, KVM_CREATE_IRQCHIP, NULL, err);
-	if (rc >= 0 && vm->cfg.tick_stretch == 0)
-		rc = VM_KVM(vm->fd, KVM_CREATE_PIT2, &pit, err);
-	return rc < 0 ? rc
-		      : vm_x86_init(&vm->x86, vm->kvm_fd, vm->fd, vm->cfg.tick_stretch == 0, err);
+	return rc < 0 ? rc : 0;
+}
+
+static int build_pit(struct vm *vm, struct lb_err *err)
+{
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	bool in_kernel = vm->cfg.tick_stretch == 0;
+	int rc = in_kernel ? VM_KVM(vm->fd, KVM_CREATE_PIT2, &pit, err) : 0;
+
+	return rc < 0 ? rc : vm_x86_init(&vm->x86, vm->kvm_fd, vm->fd, in_kernel, err);
 }
 
 /* A template that is asked for may be wider than what this host gives by default, but not wider
@@ -270,8 +275,7 @@ static int change_cpu(struct vm *vm, const struct vm_cpu *want, struct lb_err *e
 	return rc != 0 ? rc : vm_cpu_read_back(&vm->cpu, vm->vcpus[0].fd, err);
 }
 
-static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, const struct vm_state_view *saved,
-		       struct lb_err *err)
+static int build_vcpus(struct vm *vm, const struct vm_cpu *want, struct lb_err *err)
 {
 	int rc = vm_cpu_default(&vm->cpu, vm->kvm_fd, err);
 
@@ -283,8 +287,8 @@ static int build_vcpus(struct vm *vm, const struct vm_cpu *cpu, const struct vm_
 	if (rc == 0)
 		rc = vm_cpu_read_back(&vm->cpu, vm->vcpus[0].fd, err);
 	/* the complement has a template of its own */
-	if (rc == 0 && vm->complement == NULL && (saved != NULL || cpu != NULL))
-		rc = change_cpu(vm, saved != NULL ? &saved->machine.info.cpu : cpu, err);
+	if (rc == 0 && vm->complement == NULL && want != NULL)
+		rc = change_cpu(vm, want, err);
 	if (rc == 0) {
 		int khz = ioctl(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
 
@@ -345,9 +349,53 @@ static int build_board(struct vm *vm, struct lb_err *err)
 	return rc;
 }
 
-static int build_parts(struct vm *vm, const struct vm_cfg *cfg, const struct vm_state_view *saved,
+/* Devices, firmware and kernel need nothing of KVM's and take half as long as the processors and
+ * what they can do, which KVM finds out anew each time: they are built on a thread meanwhile. No
+ * line of theirs is high before a guest runs or its state is loaded. */
+struct board_side {
+	struct vm *vm;
+	struct vm_entry *boot; /* NULL: neither firmware nor kernel */
+	pthread_t thread;
+	struct lb_err err;
+	int rc;
+};
+
+static void *board_side_main(void *arg)
+{
+	struct board_side *b = arg;
+	struct vm *vm = b->vm;
+
+	b->rc = build_board(vm, &b->err);
+	if (b->rc == 0 && b->boot != NULL)
+		b->rc = vm_pc1_boot(&vm->pc1, &vm->cfg, b->boot, &b->err);
+	return NULL;
+}
+
+static int build_sides(struct vm *vm, const struct vm_cpu *want, struct vm_entry *boot,
 		       struct lb_err *err)
 {
+	struct board_side b = {.vm = vm, .boot = boot};
+	int rc = lb_thread_start(&b.thread, board_side_main, &b, "building a machine", err);
+
+	if (rc != 0)
+		return rc;
+	rc = build_pit(vm, err);
+	if (rc == 0)
+		rc = build_vcpus(vm, want, err);
+	if (rc == 0)
+		rc = keep_power_on(vm, err);
+	(void)pthread_join(b.thread, NULL);
+	if (rc != 0 || b.rc == 0)
+		return rc;
+	if (err != NULL)
+		*err = b.err;
+	return b.rc;
+}
+
+static int build_parts(struct vm *vm, const struct vm_cfg *cfg, const struct vm_state_view *saved,
+		       struct vm_entry *boot, struct lb_err *err)
+{
+	const struct vm_cpu *want = saved != NULL ? &saved->machine.info.cpu : cfg->cpu;
 	int rc = keep_cfg(vm, cfg, err);
 
 	if (rc == 0 && saved != NULL)
@@ -357,17 +405,17 @@ static int build_parts(struct vm *vm, const struct vm_cfg *cfg, const struct vm_
 	if (rc == 0)
 		rc = build_kvm(vm, err);
 	if (rc == 0)
-		rc = build_vcpus(vm, cfg->cpu, saved, err);
-	if (rc == 0)
-		rc = keep_power_on(vm, err);
-	if (rc == 0)
-		rc = build_board(vm, err);
+		rc = build_sides(vm, want, boot, err);
 	if (rc == 0 && saved != NULL)
 		rc = vm_restore_state(vm, saved, cfg->restore, err);
+	if (rc == 0 && boot != NULL)
+		rc = vm_enter(vm, boot, err);
 	return rc;
 }
 
-int vm_build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
+/* @boot: start from firmware or a kernel, and where; NULL: neither. */
+static int build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg,
+		 struct vm_entry *boot, struct lb_err *err)
 {
 	const struct vm_restore *r = cfg->restore;
 	struct vm_state_view saved;
@@ -389,13 +437,18 @@ int vm_build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, stru
 	lb_cond_init(&vm->parked_cond);
 	(void)pthread_mutex_init(&vm->lock, NULL); /* a default mutex cannot fail on Linux */
 	(void)pthread_mutex_init(&vm->kick_lock, NULL);
-	rc = build_parts(vm, cfg, r != NULL ? &saved : NULL, err);
+	rc = build_parts(vm, cfg, r != NULL ? &saved : NULL, boot, err);
 	if (rc != 0) {
 		vm_destroy(vm);
 		return rc;
 	}
 	*out = vm;
 	return 0;
+}
+
+int vm_build(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
+{
+	return build(out, env, cfg, NULL, err);
 }
 
 /* ---- boot ---- */
@@ -497,7 +550,6 @@ static bool starts_from_one(const struct vm_cfg *cfg)
 int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, struct lb_err *err)
 {
 	struct vm_entry entry = {0};
-	struct vm *vm = NULL;
 	int rc;
 
 	if (!starts_from_one(cfg))
@@ -508,20 +560,7 @@ int vm_create(struct vm **out, struct lb_env *env, const struct vm_cfg *cfg, str
 		if (rc != 0)
 			return rc;
 	}
-	rc = vm_build(&vm, env, cfg, err);
-	if (rc != 0)
-		return rc;
-	LB_ASSERT(vm != NULL);
-	if (cfg->restore == NULL)
-		rc = vm_pc1_boot(&vm->pc1, &vm->cfg, &entry, err);
-	if (rc == 0 && cfg->restore == NULL)
-		rc = vm_enter(vm, &entry, err);
-	if (rc != 0) {
-		vm_destroy(vm);
-		return rc;
-	}
-	*out = vm;
-	return 0;
+	return build(out, env, cfg, cfg->restore == NULL ? &entry : NULL, err);
 }
 
 void vm_destroy(struct vm *vm)

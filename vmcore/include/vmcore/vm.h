@@ -10,7 +10,8 @@
  *
  * Many machines may live in one process; there are no globals (one signal, SIGRTMIN, is used to get
  * vCPU threads out of the guest; its handler does nothing). Threads of a machine: one a vCPU, one
- * or more a disk, one a network backend, one while lazily restored pages are fetched.
+ * or more a disk, one a network backend, one while lazily restored pages are fetched, and one
+ * within create, which builds the devices while KVM makes the processors.
  *
  * Thread: every call from one controlling thread at a time, except vm_state(), vm_serial_input()
  * and vm_port_input(): any. Events are called on any of the machine's threads and only queue. Guest

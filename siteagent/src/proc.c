@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -154,6 +155,30 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 	(void)sa_proc_last_line(log_path, said, sizeof said);
 	return lb_err_set(err, LB_EIO, 0, "%s %s: %s", argv[0], argv[1] != NULL ? argv[1] : "",
 			  said[0] != '\0' ? said : "no message");
+}
+
+int sa_lock_dir(int *out, const char *dir, uint64_t limit_ns, struct lb_err *err)
+{
+	uint64_t until = lb_monotonic_ns() + limit_ns;
+	int rc = 0, fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return lb_err_errno(err, errno, "open %s", dir);
+	while (rc == 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			rc = lb_err_errno(err, errno, "lock %s", dir);
+		else if (lb_monotonic_ns() > until)
+			rc = lb_err_set(err, LB_EBUSY, 0,
+					"the machine in %s is being started or ended by another",
+					dir);
+		else
+			sa_nap(POLL_NS);
+	}
+	if (rc != 0)
+		(void)close(fd);
+	else
+		*out = fd;
+	return rc;
 }
 
 static _Noreturn void fatal(const char *what)

@@ -36,6 +36,12 @@ int sa_proc_run(const char *const *argv, const char *log_path, uint64_t timeout_
 /* The last line of a helper's log into @out, "" when there is none. Returns @out. */
 const char *sa_proc_last_line(const char *log_path, char *out, size_t len);
 
+/* One at a time in @dir, among all threads and agents, until *out is closed: two that start would
+ * give one disk to two machines, or serve one socket twice, and an end in the middle of a start
+ * would find nothing to end. The directory itself is what is locked: a file in it could be removed.
+ * Errors: LB_ENOTFOUND, LB_EBUSY (@limit_ns). */
+int sa_lock_dir(int *out, const char *dir, uint64_t limit_ns, struct lb_err *err);
+
 /* Sleep, for polling what cannot be waited for. */
 void sa_nap(uint64_t ns);
 /* Call @fn with this thread in the network namespace /run/netns/@netns, for the moment: what is

@@ -42,6 +42,7 @@
 #include "replicator/view.h"
 
 #define START_TIMEOUT_NS UINT64_C(20000000000)
+#define LOCK_NS          UINT64_C(120000000000)
 #define STEP_MS          20
 #define TERM_MS          2000
 #define KILL_MS          10000
@@ -300,35 +301,49 @@ static int start_server(struct sa_views *v, const struct files *f, struct lb_err
 	return rc != 0 ? rc : wait_ready(v, f, pid, err);
 }
 
-int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *point,
-		  const struct lb_id *volume, const char *volume_name, struct sa_view *out,
-		  struct lb_err *err)
+/* The one who serves @dir now. */
+static int serve(struct sa_views *v, const char *dir, const struct lb_hash *point,
+		 const char *volume_name, const struct rep_manifest_volume *mv,
+		 const struct files *f, struct lb_err *err)
 {
 	struct sa_agent *a = v->agent;
-	struct rep_manifest_volume mv;
-	struct files f;
 	struct lb_fs *fs = NULL;
 	char name[SA_NAME_BYTES + 8];
-	int rc = name_files(&f, dir, volume_name, err);
+	int rc;
 
-	if (rc == 0)
-		rc = look_up(a, point, volume, &mv, err);
-	if (rc != 0)
-		return rc;
-	out->size_bytes = mv.volume_bytes;
-	memcpy(out->socket, f.sock, sizeof(out->socket));
-	if (is_ours(read_pid(f.pid), f.sock) && answers(f.sock))
+	if (is_ours(read_pid(f->pid), f->sock) && answers(f->sock))
 		return 0;
 	rc = lb_fs_dir_create(&fs, dir, err);
 	(void)snprintf(name, sizeof(name), "%s.keys", volume_name);
 	if (rc == 0)
-		rc = write_keys(a, fs, name, &mv.key, err);
+		rc = write_keys(a, fs, name, &mv->key, err);
 	(void)snprintf(name, sizeof(name), "%s.map", volume_name);
 	if (rc == 0)
-		rc = rep_view_prepare(a->store, point, volume, fs, name, err);
+		rc = rep_view_prepare(a->store, point, &mv->volume, fs, name, err);
 	if (rc == 0)
-		rc = start_server(v, &f, err);
+		rc = start_server(v, f, err);
 	lb_fs_destroy(fs);
+	return rc;
+}
+
+int sa_view_serve(struct sa_views *v, const char *dir, const struct lb_hash *point,
+		  const struct lb_id *volume, const char *volume_name, struct sa_view *out,
+		  struct lb_err *err)
+{
+	struct rep_manifest_volume mv;
+	struct files f;
+	int lock = -1, rc = name_files(&f, dir, volume_name, err);
+
+	if (rc == 0)
+		rc = look_up(v->agent, point, volume, &mv, err);
+	if (rc == 0)
+		rc = sa_lock_dir(&lock, dir, LOCK_NS, err);
+	if (rc != 0)
+		return rc;
+	out->size_bytes = mv.volume_bytes;
+	memcpy(out->socket, f.sock, sizeof(out->socket));
+	rc = serve(v, dir, point, volume_name, &mv, &f, err);
+	(void)close(lock);
 	return rc;
 }
 

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
@@ -199,34 +198,6 @@ int sa_vmrun_order(const char *dir, uint8_t **out, size_t *bytes, struct lb_err 
 	return rc;
 }
 
-/* ---- one at a time ---- */
-
-/* Two that start would give one disk to two machines, and an end in the middle of a start would
- * find nothing to end. The directory itself is what is locked: a file in it could be removed. */
-static int lock_dir(int *out, const char *dir, struct lb_err *err)
-{
-	uint64_t until = lb_monotonic_ns() + LOCK_NS;
-	int rc = 0, fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return lb_err_errno(err, errno, "open %s", dir);
-	while (rc == 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			rc = lb_err_errno(err, errno, "lock %s", dir);
-		else if (lb_monotonic_ns() > until)
-			rc = lb_err_set(err, LB_EBUSY, 0,
-					"the machine in %s is being started or ended by another",
-					dir);
-		else
-			sa_nap(STEP_NS);
-	}
-	if (rc != 0)
-		(void)close(fd);
-	else
-		*out = fd;
-	return rc;
-}
-
 /* ---- ending it ---- */
 
 static bool gone_within(const char *dir, uint64_t ns)
@@ -280,7 +251,7 @@ int sa_vmrun_end(const char *dir, struct lb_err *err)
 
 	if (access(dir, F_OK) != 0 && errno == ENOENT)
 		return 0;
-	rc = lock_dir(&lock, dir, err);
+	rc = sa_lock_dir(&lock, dir, LOCK_NS, err);
 	if (rc != 0)
 		return rc;
 	rc = open_process(&fd, dir, &pid, err);
@@ -726,7 +697,7 @@ int sa_vmrun_start(const struct sa_vmrun *r, struct lb_err *err)
 	if (q == NULL)
 		return lb_err_set(err, LB_ENOMEM, 0, "start of machine %s", r->desc->name);
 	q->r = r;
-	rc = lock_dir(&lock, r->dir, err);
+	rc = sa_lock_dir(&lock, r->dir, LOCK_NS, err);
 	if (rc == 0)
 		rc = start_alone(q, err);
 	if (lock >= 0)

@@ -4,6 +4,7 @@
  * zombie and no key behind.
  */
 #include <libgen.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -177,6 +178,25 @@ static void test_died(void **state)
 	assert_false(exists(second));
 }
 
+static void *serve_too(void *arg)
+{
+	(void)serve(arg);
+	return NULL;
+}
+
+/* Two who want one view at the same time get one server. */
+static void test_served_twice(void **state)
+{
+	struct world *w = *state;
+	pthread_t other;
+
+	assert_int_equal(pthread_create(&other, NULL, serve_too, w), 0);
+	(void)serve(w);
+	assert_int_equal(pthread_join(other, NULL), 0);
+	sa_view_stop_all(w->agent.views, w->boot);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nobody is left */
+}
+
 /* A pid file of "boot" whose number the server of "boot1" got since. */
 static void test_number_given_away(void **state)
 {
@@ -220,6 +240,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_adopt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_died, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_served_twice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_number_given_away, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 	};

@@ -7,6 +7,7 @@ lb_test(unit.catalog unit/test_catalog.c DEPS siteagent storefix LIBS LB::sqlite
 target_link_options(unit_catalog PRIVATE -Wl,--wrap=rep_store_points)
 lb_test(unit.resumable unit/test_resumable.c DEPS siteagent testboard)
 lb_test(unit.lv unit/test_lv.c DEPS siteagent LIBS LB::libvirt LB::xml2)
+target_link_options(unit_lv PRIVATE -Wl,--wrap=virConnectOpen)
 lb_test(unit.hv_probe unit/test_hv_probe.c DEPS siteagent)
 foreach(inside unit_lv unit_hv_probe unit_config unit_ident unit_keyring unit_catalog unit_resumable)
 	target_include_directories(${inside} PRIVATE ${PROJECT_SOURCE_DIR}/siteagent/src)

@@ -1,8 +1,7 @@
-/* Connections to a libvirtd that hangs: it takes them, and never says a word. */
+/* Connections to a libvirtd that hangs: libvirt's own call does not come back, as long as the
+ * daemon takes connections and never says a word. */
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -10,30 +9,26 @@
 
 #define LIMIT_NS UINT64_C(50000000)
 
-static char dir[64];
-static struct sockaddr_un sa = {.sun_family = AF_UNIX};
+static int daemon_end[2]; /* it hangs until the second is closed */
 
-static int hung_daemon(void)
+virConnectPtr __wrap_virConnectOpen(const char *name);
+virConnectPtr __wrap_virConnectOpen(const char *name)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct pollfd p = {.fd = daemon_end[0], .events = POLLIN};
 
-	(void)snprintf(dir, sizeof(dir), "/tmp/lb_lv_XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	(void)snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/sock", dir);
-	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(listen(fd, 64), 0);
-	return fd;
+	(void)name;
+	while (poll(&p, 1, -1) <= 0)
+		continue;
+	return NULL;
 }
 
 static int open_one(struct lb_err *err)
 {
-	char uri[200];
 	virConnectPtr conn = NULL;
 	int rc;
 
 	*err = (struct lb_err){0};
-	(void)snprintf(uri, sizeof(uri), "qemu+unix:///system?socket=%s", sa.sun_path);
-	rc = sa_lv_open_within(&conn, uri, LIMIT_NS, err);
+	rc = sa_lv_open_within(&conn, "qemu:///system", LIMIT_NS, err);
 	assert_null(conn);
 	return rc;
 }
@@ -42,21 +37,20 @@ static int open_one(struct lb_err *err)
  * it is only not there. */
 static void test_hung(void **state)
 {
-	int fd = hung_daemon();
 	struct lb_err err;
 
 	(void)state;
+	assert_int_equal(pipe(daemon_end), 0);
 	assert_int_equal(open_one(&err), LB_EAGAIN);
 	assert_non_null(strstr(err.msg, "does it hang?"));
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(open_one(&err), LB_EAGAIN);
 	assert_non_null(strstr(err.msg, "8 connections wait for it already"));
-	(void)close(fd);
+	(void)close(daemon_end[1]);
 	do
 		assert_int_equal(open_one(&err), LB_EAGAIN);
 	while (strstr(err.msg, "hang") != NULL && poll(NULL, 0, 1) == 0);
-	(void)unlink(sa.sun_path);
-	assert_int_equal(rmdir(dir), 0);
+	assert_non_null(strstr(err.msg, "connect to qemu:///system"));
 }
 
 int main(void)

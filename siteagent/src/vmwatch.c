@@ -69,6 +69,8 @@ static void look_at_memory(struct watched *m, struct vm_ctl *c)
 	uint64_t now = lb_monotonic_ns(), left;
 	struct vm_ctl_msg answer;
 
+	if (!vm_ctl_info(c)->restored)
+		return; /* all of its memory is its own */
 	if (vm_ctl_call(c, &rq, VM_CTL_STATS, &answer, NULL, NULL) != 0)
 		return; /* another round will tell */
 	left = answer.stats.lazy_left_pages;

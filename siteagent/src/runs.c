@@ -103,6 +103,7 @@ static void changed(void *arg, struct rb_run *run, uint32_t step)
 static void run_free(struct sa_run *s)
 {
 	sa_verbs_drop(s);
+	free(s->serve);
 	rb_run_destroy(s->run);
 	lb_timer_destroy(s->wake);
 	lb_timer_destroy(s->again);
@@ -182,8 +183,8 @@ static void forget_old(struct sa_runs *r)
 	while (*p != NULL) {
 		struct sa_run *s = *p;
 
-		if (!sa_run_ended(s) || s->cleaning || s->verbs != NULL || has_machines(s) ||
-		    kept++ < r->kept) {
+		if (!sa_run_ended(s) || s->cleaning || s->verbs != NULL || s->serve != NULL ||
+		    has_machines(s) || kept++ < r->kept) {
 			p = &s->next;
 			continue;
 		}
@@ -511,6 +512,8 @@ static void resume_all(struct sa_runs *r)
 	for (struct sa_run *s = r->first; s != NULL; s = s->next)
 		if (s->mode != RB_DRILL)
 			resume(s);
+	for (struct sa_run *s = r->first; s != NULL; s = s->next)
+		sa_boots_serve_again(s);
 }
 
 struct names {

@@ -91,6 +91,7 @@ struct sa_run {
 	bool live; /* opened, not only loaded */
 	bool cleaning;
 	struct clean *clean; /* what a worker has while cleaning; verbs.c */
+	struct serve *serve; /* what a worker has while it serves disks again; serve_again.c */
 	bool preempted;      /* a failover needs its room: boots nothing any more */
 	struct sa_boot *boots;
 	struct verb *verbs; /* under way; verbs.c */
@@ -126,6 +127,9 @@ void sa_verbs_cancel_all(struct sa_run *s);
 /* Drop what is under way; machines of runs that have not ended run on and are adopted by the next
  * process. No worker may be busy (the pool is gone). */
 void sa_verbs_drop(struct sa_run *s);
+
+/* serve_again.c: the disks of what @s, which has ended, failed over to here. Asynchronous. */
+void sa_boots_serve_again(struct sa_run *s);
 
 /* console.c */
 const struct sa_boot *sa_boot_of_machine(const struct sa_run *s, const char *machine); /* NULL */

@@ -401,6 +401,38 @@ static void test_failover(void **state)
 	life_end(w);
 }
 
+static bool both_served(struct world *w)
+{
+	return fake_hv_views(&w->hv) == 2;
+}
+
+/* The host is booted again: machines and view servers are gone, overlays and definitions are there.
+ * Who starts the machines needs their disks. */
+static void test_host_reboots(void **state)
+{
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT];
+
+	must(life_begin(w, &err), &err);
+	must(start(w, both, "failover", id, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	life_end(w);
+	for (unsigned i = 0; i < FH_MACHINES; i++)
+		w->hv.machine[i].running = false;
+	for (unsigned i = 0; i < FH_VIEWS; i++)
+		w->hv.view[i].alive = false;
+	must(life_begin(w, &err), &err);
+	run_until(w, both_served);
+	if (!w->met)
+		print_error("the disks are not served\n");
+	life_end(w);
+	assert_true(w->met);
+	assert_string_equal(w->hv.broken, "");
+	assert_int_equal(fake_hv_find(&w->hv, "db")->starts, 1); /* that is not the agent's to do */
+}
+
 /* ---- killed at every instant ---- */
 
 static void check_failed_over(struct world *w, uint64_t k)
@@ -1098,6 +1130,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_failover, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_host_reboots, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_failover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_drill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_and_cancel, setup, teardown),

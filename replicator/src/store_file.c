@@ -241,13 +241,15 @@ static int load_from(struct rep_store *s, struct rep_parts *p, const struct lb_i
 /* Drafts keep theirs. */
 void rep_layer_cache(struct rep_store *s, struct rep_layer *l)
 {
-	struct rep_layer *old;
-
 	rep_parts_pack(&l->parts);
 	TAILQ_INSERT_TAIL(&s->used, l, used);
+	s->used_layers++;
 	s->cached_parts += l->parts->n + REP_PARTS_COST;
-	while (s->cached_parts > s->parts_max && (old = TAILQ_FIRST(&s->used)) != l) {
+	while (s->cached_parts > s->parts_max && s->used_layers > REP_PARTS_KEPT) {
+		struct rep_layer *old = TAILQ_FIRST(&s->used);
+
 		TAILQ_REMOVE(&s->used, old, used);
+		s->used_layers--;
 		s->cached_parts -= old->parts->n + REP_PARTS_COST;
 		rep_parts_destroy(old->parts);
 		old->parts = NULL;

@@ -34,8 +34,10 @@
 #include "replicator/store.h"
 #include "segment_int.h"
 
-#define REP_PARTS_CACHE (UINT32_C(1) << 20)
+#define REP_PARTS_CACHE (UINT32_C(4) << 20)
 #define REP_PARTS_COST  8u /* of a layer's, beside one for each: what holds them */
+#define REP_PARTS_KEPT  4u /* layers used last stay, however large: loading such a one takes long \
+			    */
 #define REP_DIRS_CACHE  24u
 #define REP_FILES_CACHE 64u
 #define REP_DAMAGE_MAX  1024u
@@ -187,6 +189,7 @@ struct rep_store {
 	uint32_t pending;             /* points not visible before the next commit */
 	uint64_t tick;
 	struct rep_layer_list used; /* visible layers with parts, the one used last at the end */
+	uint32_t used_layers;       /* of these: how many */
 	uint64_t cached_parts, parts_max; /* of these: held, at most (REP_PARTS_COST each) */
 	struct rep_damage *damage;
 	uint32_t damages;

@@ -156,6 +156,26 @@ static void test_parts_bounded(void **state)
 		sf_point_free(&p[i]);
 }
 
+/* A layer larger than the bound is read from, pack by pack: what is sealed meanwhile does not make
+ * it go, or each of its packs would load all of it again. */
+static void test_large_stays(void **state)
+{
+	struct world *w = *state;
+	const struct rep_layer *large;
+	struct sf_point p[6];
+
+	for (unsigned i = 0; i < 5; i++)
+		one_point(w, &w->group[0], &p[i]);
+	w->store->parts_max = 1;
+	assert_true(rep_store_have_part(w->store, &p[0].layer[0].header.layer, REP_RECORD_PACK, 0));
+	large = rep_layer_find(w->store, &p[0].layer[0].header.layer);
+	one_point(w, &w->group[1], &p[5]); /* its first: it loads no other layer */
+	assert_non_null(large->parts);
+	assert_null(rep_layer_find(w->store, &p[1].layer[0].header.layer)->parts);
+	for (unsigned i = 0; i < 6; i++)
+		sf_point_free(&p[i]);
+}
+
 /* What grows with every point holds what is asked of a point, and nothing it was made with. */
 static void test_little_is_kept(void **state)
 {
@@ -322,6 +342,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_refused_layers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_large_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_little_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sources_outside, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage_in_long_chain, setup, teardown),

@@ -113,6 +113,39 @@ static void test_pace(void **state)
 	tw_fini(&w);
 }
 
+/* Why nobody answers is read to its end: there stands what to do. */
+static void test_why_nobody_answers(void **state)
+{
+	static const char message[] = "no agent answers on /run/lifeboat/control.sock (Connection "
+				      "refused); is lifeboatd running?";
+	struct ui_input tick = {.kind = UI_IN_TICK};
+	struct ui_orders out;
+	struct tui_world w;
+	uint64_t id[16];
+	size_t n = 0;
+
+	(void)state;
+	start(&w);
+	tick.now_ns = w.now_ns += 20 * S;
+	tick.wall_ns = w.wall_ns += 20 * S;
+	ui_app_step(w.app, &tick, &out);
+	for (; n < out.count && n < 16; n++)
+		id[n] = out.item[n].id;
+	while (n-- > 0) {
+		struct ui_input in = {.kind = UI_IN_ANSWER,
+				      .rc = -1,
+				      .id = id[n],
+				      .message = message,
+				      .now_ns = w.now_ns,
+				      .wall_ns = w.wall_ns};
+
+		ui_app_step(w.app, &in, &out);
+	}
+	shows(&w, "no agent answers on /run/lifeboat/control.sock");
+	shows(&w, "running?");
+	tw_fini(&w);
+}
+
 /* ---- U1: dangerous only with the typed name ---- */
 
 static void test_failover(void **state)
@@ -782,6 +815,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_first_frame),
 		cmocka_unit_test(test_nothing_known),
 		cmocka_unit_test(test_agent_away),
+		cmocka_unit_test(test_why_nobody_answers),
 		cmocka_unit_test(test_pace),
 		cmocka_unit_test(test_failover),
 		cmocka_unit_test(test_skip),

@@ -182,6 +182,26 @@ static bool stands_still(const struct ui_app *a)
 	       a->model.detail_problem[0] != '\0';
 }
 
+/* What went wrong is shown whole, over the last rows of the view if need be. */
+static void put_said(struct ui_app *a, struct ui_grid *g, struct ui_area line, enum ui_style style,
+		     const char *text)
+{
+	bool bad = style == UI_BAD || style == UI_WARN;
+	struct ui_area rows = {line.y, line.x + 2, 1, line.w - 2};
+
+	if (bad && a->layer == UI_LAYER_NONE && ui_columns(text) > rows.w) {
+		line.x = 1;
+		rows = (struct ui_area){0, 3, g->h / 3, g->w - 4};
+		rows.h = ui_wrap(NULL, rows, style, text);
+		rows.y = line.y - (rows.h - 1);
+		if (ui_list_now(a)->filter[0] != '\0')
+			rows.y--; /* it stands in the last one */
+		ui_fill(g, (struct ui_area){rows.y, 0, rows.h, g->w}, UI_TEXT);
+	}
+	(void)ui_put(g, rows.y, line.x, 2, style, ui_mark(a, style));
+	(void)ui_wrap(g, rows, style, text);
+}
+
 /* What is shown is not how things are: said as long as it is so. */
 static void draw_old(struct ui_app *a, struct ui_grid *g, struct ui_area line)
 {
@@ -194,8 +214,7 @@ static void draw_old(struct ui_app *a, struct ui_grid *g, struct ui_area line)
 		return;
 	error = a->model.part[p].error[0] != '\0' ? a->model.part[p].error : _("no answer yet");
 	if (p == UI_PART_STATUS)
-		(void)ui_putf(g, line.y, line.x, line.w, UI_BAD, "%s %s", ui_mark(a, UI_BAD),
-			      error);
+		put_said(a, g, line, UI_BAD, error);
 	else if (!a->model.part[p].loaded)
 		(void)ui_putf(g, line.y, line.x, line.w, UI_WARN, "! %s: %s", ui_part_name(p),
 			      error);
@@ -203,25 +222,6 @@ static void draw_old(struct ui_app *a, struct ui_grid *g, struct ui_area line)
 		(void)ui_putf(g, line.y, line.x, line.w, UI_WARN,
 			      _("! %s: as they were %s ago: %s"), ui_part_name(p),
 			      lb_human_duration(age, age_ns / 1000000000u * 1000000000u), error);
-}
-
-/* What went wrong is shown whole, over the last rows of the view if need be. */
-static void draw_said(struct ui_app *a, struct ui_grid *g, struct ui_area line)
-{
-	bool bad = a->message_style == UI_BAD || a->message_style == UI_WARN;
-	struct ui_area rows = {line.y, line.x + 2, 1, line.w - 2};
-
-	if (bad && a->layer == UI_LAYER_NONE && ui_columns(a->message) > rows.w) {
-		line.x = 1;
-		rows = (struct ui_area){0, 3, g->h / 3, g->w - 4};
-		rows.h = ui_wrap(NULL, rows, a->message_style, a->message);
-		rows.y = line.y - (rows.h - 1);
-		if (ui_list_now(a)->filter[0] != '\0')
-			rows.y--; /* it stands in the last one */
-		ui_fill(g, (struct ui_area){rows.y, 0, rows.h, g->w}, UI_TEXT);
-	}
-	(void)ui_put(g, rows.y, line.x, 2, a->message_style, ui_mark(a, a->message_style));
-	(void)ui_wrap(g, rows, a->message_style, a->message);
 }
 
 static void draw_message(struct ui_app *a, struct ui_grid *g, int y)
@@ -239,7 +239,7 @@ static void draw_message(struct ui_app *a, struct ui_grid *g, int y)
 		g->cursor_y = y;
 		g->cursor_x = x - 2 < g->w ? x - 2 : g->w - 1;
 	} else if (a->message[0] != '\0') {
-		draw_said(a, g, (struct ui_area){y, x, 1, g->w - x});
+		put_said(a, g, (struct ui_area){y, x, 1, g->w - x}, a->message_style, a->message);
 	} else if (stands_still(a)) {
 		(void)ui_putf(g, y, x, g->w - x, UI_BAD,
 			      _("%s the run stands still, its log cannot be written: %s"),

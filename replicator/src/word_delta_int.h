@@ -11,7 +11,8 @@
  * has one encoding. A delta of nothing does not exist: an equal block is a REF.
  *
  * A bitmap of the changed words instead of pieces is 4 to 20 % larger before LZ4 and 3 to 8 %
- * smaller after it (pages of a running Linux guest, docs/formats/layer.md): not worth a second form.
+ * smaller after it (pages of a running Linux guest, docs/formats/layer.md): not worth a second
+ * form.
  *
  * Thread: pure functions, any thread.
  */

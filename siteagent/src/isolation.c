@@ -12,8 +12,9 @@
 #include "proc_int.h"
 #include "runs_int.h"
 
-#define TOOL_NS  (20ull * 1000000000ull)
-#define TEXT_MAX (8u << 20) /* of ip(8): 1.3 KiB a tap, and a bubble holds a whole site's machines */
+#define TOOL_NS (20ull * 1000000000ull)
+#define TEXT_MAX \
+	(8u << 20) /* of ip(8): 1.3 KiB a tap, and a bubble holds a whole site's machines */
 
 static const char *text_of(const json_t *o, const char *key)
 {

@@ -317,10 +317,13 @@ static void test_docs_are_in_step(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),  cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_everything),
 		cmocka_unit_test(test_vm),
-		cmocka_unit_test(test_conf_d),    cmocka_unit_test(test_missing_file),
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_docs_are_in_step),
+		cmocka_unit_test(test_conf_d),
+		cmocka_unit_test(test_missing_file),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_docs_are_in_step),
 		cmocka_unit_test(test_bad_ones),
 	};
 	char path[96];

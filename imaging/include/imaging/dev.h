@@ -91,7 +91,8 @@ int img_file_create(struct img_dev **out, const struct img_file_cfg *cfg, struct
  * LB_EINPUT, LB_EIO, LB_ENOMEM. */
 int img_file_create_fd(struct img_dev **out, int fd, const char *label, bool writable,
 		       struct lb_err *err);
-/* Is the file behind @d (made by img_file_create) still the one that was opened, and not shorter? */
+/* Is the file behind @d (made by img_file_create) still the one that was opened, and not shorter?
+ */
 int img_file_check(struct img_dev *d, struct lb_err *err);
 /* How long it is now: more than size_bytes when it grew since. Errors: LB_ECHANGED. */
 int img_file_length(struct img_dev *d, uint64_t *bytes, struct lb_err *err);

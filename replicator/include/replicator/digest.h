@@ -46,9 +46,9 @@ int rep_digest_open(struct rep_digest **out, struct lb_env *env, struct lb_fs *f
 		    const struct lb_id *volume, struct lb_err *err);
 /*
  * The same for a volume that does not outlive this boot of its host (RAM): nothing is synced after
- * the open. A process that dies loses nothing by it; the power takes the volume with it, and a store
- * of another boot than @boot is dropped (state none), as is one the kernel could not write back
- * (LB_ECORRUPT). "digests/<volume hex>.boot" names the boot.
+ * the open. A process that dies loses nothing by it; the power takes the volume with it, and a
+ * store of another boot than @boot is dropped (state none), as is one the kernel could not write
+ * back (LB_ECORRUPT). "digests/<volume hex>.boot" names the boot.
  */
 int rep_digest_open_volatile(struct rep_digest **out, struct lb_env *env, struct lb_fs *fs,
 			     const struct lb_id *volume, const struct lb_id *boot,

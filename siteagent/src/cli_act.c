@@ -139,6 +139,14 @@ int cli_group_cut(struct cli *c)
 	return post(c, path, json_object(), "a cut will be taken at once");
 }
 
+/* One that was cancelled, or that the store did not let come to its end, found nothing out. */
+static const char *verdict(int rc)
+{
+	if (rc == 0)
+		return "verified";
+	return lb_err_class(rc) == LB_CLASS_DATA ? "NOT good" : "not finished";
+}
+
 static int print_scrub(struct cli *c, int rc, json_t *result)
 {
 	char size[LB_HUMAN_BYTES], what[400];
@@ -152,12 +160,12 @@ static int print_scrub(struct cli *c, int rc, json_t *result)
 		{
 			(void)printf("DAMAGED  %s\n", cli_text(what, sizeof(what), d, "what"));
 		}
-		(void)printf(
-			"%s: %" PRIu64 " points, %" PRIu64 " records, %s%s; %" PRIu64 " damaged\n",
-			rc == 0 ? "verified" : "NOT good", cli_u64(result, "points"),
-			cli_u64(result, "records"), lb_human_bytes(size, cli_u64(result, "bytes")),
-			json_is_true(json_object_get(result, "deep")) ? " decrypted" : "",
-			cli_u64(result, "damaged"));
+		(void)printf("%s: %" PRIu64 " points, %" PRIu64 " records, %s%s; %" PRIu64
+			     " damaged\n",
+			     verdict(rc), cli_u64(result, "points"), cli_u64(result, "records"),
+			     lb_human_bytes(size, cli_u64(result, "bytes")),
+			     json_is_true(json_object_get(result, "deep")) ? " decrypted" : "",
+			     cli_u64(result, "damaged"));
 	}
 	json_decref(result);
 	return rc;

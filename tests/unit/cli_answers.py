@@ -21,6 +21,13 @@ ANSWERS = {
     ("POST", "/v1/verify"): {"job": "j2"},
     ("GET", "/v1/jobs/j1"): {"id": "j1", "state": "failed"},
     ("GET", "/v1/jobs/j2"): {"id": "j2", "state": "failed", "error": {"code": "LB_ECORRUPT", "message": "bad"}},
+    ("POST", "/v1/points/ab12/verify"): {"job": "j3"},
+    ("GET", "/v1/jobs/j3"): {"id": "j3", "state": "failed", "error": {"code": "LB_ECANCELED", "message": "cancelled"},
+                             "result": {"points": 3, "records": 9, "bytes": 4096, "damaged": 0, "damage": []}},
+    ("POST", "/v1/points/cd34/verify"): {"job": "j4"},
+    ("GET", "/v1/jobs/j4"): {"id": "j4", "state": "failed", "error": {"code": "LB_ECORRUPT", "message": "damaged"},
+                             "result": {"points": 3, "records": 9, "bytes": 4096, "damaged": 1,
+                                        "damage": [{"what": "pack 7"}]}},
     ("GET", "/v1/runs/1a2b"): {"id": "1a2b", "runbook": "r", "mode": "failover", "state": "RUNNING", "steps": [],
                                "elapsed_ns": 5, "log_error": "sync runs/x.log: No space left on device"},
 }
@@ -110,6 +117,10 @@ def main():
         r = run(sock, ["run", "show", "1a2b"])
         if r.returncode != 0 or b"its log cannot be written: sync runs/x.log" not in r.stdout:
             sys.exit(f"run show: exit {r.returncode}, {r.stdout!r}")
+        for point, status, verdict in (("ab12", 4, b"not finished: 3 points"), ("cd34", 6, b"NOT good: 3 points")):
+            r = run(sock, ["point", "verify", point])
+            if r.returncode != status or verdict not in r.stdout:
+                sys.exit(f"point verify {point}: exit {r.returncode}, {r.stdout!r}")
         on_a_full_disk(sock)
         server.shutdown()
 

@@ -568,11 +568,30 @@ static void boot_work(void *arg)
 	free(xml);
 }
 
+/* A machine that came up only from an older point does not agree with those of its group that run
+ * already: that must not look like one instant. */
+static void tell_instants(struct verb *v)
+{
+	char text[160];
+
+	for (const struct sa_boot *b = v->run->boots; b != NULL; b = b->next) {
+		if (b->step == v->boot.step || b->state != SA_BOOT_BOOTED ||
+		    !lb_id_equal(&b->group, &v->boot.group) ||
+		    lb_hash_equal(&b->point, &v->boot.point))
+			continue;
+		(void)snprintf(text, sizeof(text), "not of one instant with %s, seq %" PRIu64,
+			       b->machine, b->point_seq);
+		add_detail(v, text);
+	}
+}
+
 static void boot_done(void *arg)
 {
 	struct verb *v = arg;
 	struct sa_agent *a = agent_of(v);
 
+	if (v->rc == 0)
+		tell_instants(v);
 	(void)publish(v->run, &v->boot, NULL); /* replaces: cannot fail */
 	if (v->rc == 0)
 		(void)sa_catalog_mark(a->catalog, &v->boot.point, SA_MARK_BOOTED,

@@ -579,6 +579,37 @@ static void test_ladder(void **state)
 	life_end(w);
 }
 
+/* One that came up only from an older point than its group has already: said, not hidden. */
+static void test_two_instants(void **state)
+{
+	static const char text[] =
+		"apiVersion: lifeboat/v1\nkind: Runbook\nname: t\nmodes: [failover]\nsteps:\n"
+		"  - {id: app, action: boot, machine: app, timeout: 30s}\n"
+		"  - {id: db, action: boot, machine: db, needs: [app], timeout: 30s, retries: 1,\n"
+		"     backoff: 1ms..1ms, probes: [{serial: up, within: 30s}]}\n";
+	struct world *w = *state;
+	struct lb_err err = {0};
+	char id[LB_ID_TEXT], words[64];
+	json_t *o;
+
+	w->hv.fail_probes = 1;
+	must(life_begin(w, &err), &err);
+	must(start(w, text, "failover", id, &err), &err);
+	run_until(w, all_over);
+	assert_true(w->met);
+	o = report_of(w, id);
+	assert_int_equal(int_at(step_of(o, "app"), "boot", "seq"), w->group[0].seq);
+	assert_int_equal(int_at(step_of(o, "db"), "boot", "seq"), w->group[0].seq - 1);
+	(void)snprintf(words, sizeof(words), "not of one instant with app, seq %u",
+		       (unsigned)w->group[0].seq);
+	assert_non_null(
+		strstr(json_string_value(json_object_get(step_of(o, "db"), "detail")), words));
+	assert_null(strstr(json_string_value(json_object_get(step_of(o, "app"), "detail")),
+			   "not of one instant"));
+	json_decref(o);
+	life_end(w);
+}
+
 /* ---- drills ---- */
 
 static bool probing(struct world *w)
@@ -1135,6 +1166,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kill_drill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_and_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ladder, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_two_instants, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_names, setup_long, teardown),
 		cmocka_unit_test_setup_teardown(test_drill_unserved, setup, teardown),

@@ -49,10 +49,11 @@ void vm_rig_init(struct vm_rig *r)
 	vm_rig_fd(r, VM_FD_SERIAL_LOG, 0, open(r->log, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 }
 
-static void child(const char *program, int sock)
+static void child(const char *program, int sock, int log_fd)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (dup2(sock, VM_LAUNCH_FD) != VM_LAUNCH_FD)
+	if ((log_fd > 0 && dup2(log_fd, STDERR_FILENO) < 0) ||
+	    dup2(sock, VM_LAUNCH_FD) != VM_LAUNCH_FD)
 		_exit(126);
 	(void)close_range(VM_LAUNCH_FD + 1, ~0U, 0);
 	(void)execl(program, program, (char *)NULL);
@@ -90,7 +91,7 @@ int vm_rig_launch(struct vm_rig *r, const char *program)
 	r->pid = fork();
 	assert_true(r->pid >= 0);
 	if (r->pid == 0)
-		child(program, pair[1]);
+		child(program, pair[1], r->log_fd);
 	(void)close(pair[1]);
 	rc = report(r, pair[0]);
 	(void)close(pair[0]);

@@ -16,6 +16,7 @@ struct vm_rig {
 	pid_t pid;
 	struct vm_launch l; /* filled with a small machine; change it before vm_rig_launch() */
 	int fd[VM_CTL_FDS_MAX];
+	int log_fd;        /* its standard error, borrowed; 0: ours */
 	struct lb_err err; /* why it did not start */
 };
 

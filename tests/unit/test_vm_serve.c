@@ -570,6 +570,43 @@ static void expect_dropped(int fd)
 	(void)close(fd);
 }
 
+static unsigned count_lines(int fd, const char *with)
+{
+	static char text[1 << 20];
+	ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
+	unsigned n = 0;
+
+	assert_true(len >= 0 && len < (ssize_t)sizeof(text) - 1);
+	text[len] = '\0';
+	for (const char *p = text; (p = strstr(p, with)) != NULL; p++)
+		n++;
+	return n;
+}
+
+/* Nor does one that resets itself again and again fill the disk with what is said of it. */
+static void test_event_log_is_bounded(void **state)
+{
+	int fd = memfd_create("log", MFD_CLOEXEC);
+	struct vm_ctl *c;
+
+	(void)state;
+	vm_rig_init(&rig);
+	rig.log_fd = fd;
+	vm_rig_fd(&rig, VM_FD_BIOS, 0, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	if (vm_rig_launch(&rig, program) != 0)
+		fail_msg("%s", rig.err.msg);
+	c = open_ctl();
+	for (int i = 0; i < 500; i++)
+		assert_int_equal(ask(c, VM_CTL_RESET, 0, VM_CTL_OK), 0);
+	assert_int_equal(ask(c, VM_CTL_POWER_BUTTON, 0, VM_CTL_OK), 0);
+	vm_ctl_close(c);
+	assert_int_equal(vm_rig_wait(&rig, false), 0);
+	assert_in_range(count_lines(fd, "event=reset"), 1, 200);
+	assert_int_equal(count_lines(fd, "event=poweroff"), 1);
+	(void)close(fd);
+	vm_rig_fini(&rig);
+}
+
 static void test_nonsense_from_a_client(void **state)
 {
 	static char big[100000];
@@ -877,6 +914,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_sigterm),
 		cmocka_unit_test(test_heartbeat),
 		cmocka_unit_test(test_serial_log_is_bounded),
+		cmocka_unit_test(test_event_log_is_bounded),
 		cmocka_unit_test(test_nonsense_from_a_client),
 		cmocka_unit_test(test_a_request_of_a_newer_client),
 		cmocka_unit_test(test_more_clients_than_places),

@@ -16,6 +16,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "hub.h"
 #include "machine.h"
 #include "vmcore/vm.h"
@@ -25,6 +26,8 @@
 #define SERIAL_CHUNK   (16u << 10)
 #define LAST_WORDS_MS  1000
 #define PORT_CHUNK     4096u
+#define LOG_PERIOD_NS  UINT64_C(60000000000)
+#define LOG_BURST      60u /* of the guest's events are logged in a period */
 
 enum client_state {
 	CLIENT_FREE,
@@ -56,8 +59,10 @@ struct serve {
 	int port_sock; /* who reads the agent port, -1: nobody */
 	char last[128];
 	bool log_failed;
-	bool told_to_end; /* by a signal */
-	bool powered_off; /* the event was heard, which comes after the state */
+	uint64_t period_ns;        /* when the period began */
+	unsigned logged, left_out; /* in it */
+	bool told_to_end;          /* by a signal */
+	bool powered_off;          /* the event was heard, which comes after the state */
 	uint8_t in[VM_CTL_FRAME_MAX];
 };
 
@@ -137,21 +142,53 @@ static const char *event_name(enum vm_event_type t)
 	return "output";
 }
 
+/* A guest can reset itself hundreds of times a second, for years: it must not fill the disk. */
+static bool may_log(struct serve *s)
+{
+	uint64_t now = lb_monotonic_ns();
+
+	if (now - s->period_ns >= LOG_PERIOD_NS) {
+		if (s->left_out > 0)
+			lb_log(LB_LOG_WARN, "vm", "guest_events_left_out", "count=%u", s->left_out,
+			       NULL);
+		s->period_ns = now;
+		s->logged = s->left_out = 0;
+	}
+	if (s->logged >= LOG_BURST)
+		s->left_out++;
+	else
+		s->logged++;
+	return s->left_out == 0;
+}
+
+static void log_event(const struct vm_ctl_event *e)
+{
+	char rip[24];
+
+	(void)snprintf(rip, sizeof(rip), "0x%llx", (unsigned long long)e->rip);
+	lb_log(e->type == VM_EVENT_RESET || e->type == VM_EVENT_POWEROFF ? LB_LOG_INFO
+									 : LB_LOG_ERROR,
+	       "vm", "guest", "event=%s", event_name(e->type), "code=%d", (int)e->code, "rip=%s",
+	       rip, "text=%s", e->text, NULL);
+}
+
+/* What ends it is always logged. */
+static bool is_end(const struct vm_ctl_event *e)
+{
+	return e->type == VM_EVENT_POWEROFF || e->type == VM_EVENT_FAULT ||
+	       e->type == VM_EVENT_PAGER_LOST;
+}
+
 static void note_events(struct serve *s)
 {
 	struct vm_ctl_event e;
 
 	while (vm_hub_event(s->cfg->hub, &s->event_at, &e)) {
-		char rip[24];
-
 		s->powered_off = s->powered_off || e.type == VM_EVENT_POWEROFF;
-		(void)snprintf(rip, sizeof(rip), "0x%llx", (unsigned long long)e.rip);
 		(void)snprintf(s->last, sizeof(s->last), "%s%s%.100s", event_name(e.type),
 			       e.text[0] != '\0' ? ": " : "", e.text);
-		lb_log(e.type == VM_EVENT_RESET || e.type == VM_EVENT_POWEROFF ? LB_LOG_INFO
-									       : LB_LOG_ERROR,
-		       "vm", "guest", "event=%s", event_name(e.type), "code=%d", (int)e.code,
-		       "rip=%s", rip, "text=%s", e.text, NULL);
+		if (is_end(&e) || may_log(s))
+			log_event(&e);
 	}
 }
 

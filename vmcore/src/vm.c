@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -355,16 +356,32 @@ static int build_board(struct vm *vm, struct lb_err *err)
 struct board_side {
 	struct vm *vm;
 	struct vm_entry *boot; /* NULL: neither firmware nor kernel */
+	int cpu;               /* the other side's */
 	pthread_t thread;
 	struct lb_err err;
 	int rc;
 };
+
+/* Some schedulers leave a new thread on the processor that started it while others idle. It is free
+ * to go anywhere again at once, and so are the threads of devices, which inherit its mask. */
+static void leave_processor(int cpu)
+{
+	cpu_set_t all, others;
+
+	if (cpu < 0 || sched_getaffinity(0, sizeof(all), &all) != 0)
+		return;
+	others = all;
+	CPU_CLR((size_t)cpu, &others);
+	if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof(others), &others) == 0)
+		(void)sched_setaffinity(0, sizeof(all), &all);
+}
 
 static void *board_side_main(void *arg)
 {
 	struct board_side *b = arg;
 	struct vm *vm = b->vm;
 
+	leave_processor(b->cpu);
 	b->rc = build_board(vm, &b->err);
 	if (b->rc == 0 && b->boot != NULL)
 		b->rc = vm_pc1_boot(&vm->pc1, &vm->cfg, b->boot, &b->err);
@@ -374,7 +391,7 @@ static void *board_side_main(void *arg)
 static int build_sides(struct vm *vm, const struct vm_cpu *want, struct vm_entry *boot,
 		       struct lb_err *err)
 {
-	struct board_side b = {.vm = vm, .boot = boot};
+	struct board_side b = {.vm = vm, .boot = boot, .cpu = sched_getcpu()};
 	int rc = lb_thread_start(&b.thread, board_side_main, &b, "building a machine", err);
 
 	if (rc != 0)

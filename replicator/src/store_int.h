@@ -36,8 +36,9 @@
 
 #define REP_PARTS_CACHE (UINT32_C(4) << 20)
 #define REP_PARTS_COST  8u /* of a layer's, beside one for each: what holds them */
-#define REP_PARTS_KEPT  4u /* layers used last stay, however large: loading such a one takes long \
-			    */
+#define REP_PARTS_KEPT                                                            \
+	4u /* layers used last stay, however large: loading such a one takes long \
+	    */
 #define REP_DIRS_CACHE  24u
 #define REP_FILES_CACHE 64u
 #define REP_DAMAGE_MAX  1024u

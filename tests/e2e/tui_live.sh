@@ -3,7 +3,7 @@
 #
 # tokyo runs and protects machines that need no KVM (tests/lib/fake_vm.c under the product's own lifeboat-vm),
 # osaka is the backup. By keys: a machine's console and screen; the UI at the far end of a line of 8 kbit/s
-# (two network namespaces, tc tbf both ways); an agent killed and started under it; then 20,000 random keys.
+# (two network namespaces, tc tbf both ways); an agent killed and started under it; then 26,000 random keys.
 # LB_KEYS, LB_SEED: others. Everything runs in namespaces of its own: nothing is left.
 set -euo pipefail
 top=$1 build=$2 bin=$2/bin
@@ -15,6 +15,7 @@ lb_pair_begin "$LB_WORK" "$bin"
 
 head -c 4M /dev/urandom > "$work/pay.img"
 head -c 4M /dev/urandom > "$work/crm.img"
+head -c 4M /dev/urandom > "$work/tax.img"
 echo hello > "$work/firmware"
 lb_pair_site tokyo <<YAML
 vm_program: $build/tests/fake_lifeboat_vm
@@ -35,12 +36,16 @@ groups:
         driver: vmcore
         vm: {memory: 2MiB, kernel: $work/firmware, memory_points: true}
         volumes: [{name: vda, path: $work/pay.img}]
+      - name: tax
+        driver: vmcore
+        vm: {memory: 2MiB, kernel: $work/firmware, memory_points: true}
+        volumes: [{name: vda, path: $work/tax.img}]
 YAML
 lb_pair_osaka "runbooks: $work/osaka/runbooks
 vm_program: $build/tests/fake_lifeboat_vm
 hypervisor: {driver: vmcore, kernel: $work/firmware}"
 mkdir "$work/osaka/runbooks"
-# A drill of it boots the machine, then one step fails and waits for its operator while another one runs.
+# A drill of it boots two machines, then one step fails and waits for its operator while another one runs.
 cat > "$work/osaka/runbooks/a-drill.yaml" <<'YAML'
 apiVersion: lifeboat/v1
 kind: Runbook
@@ -53,6 +58,7 @@ steps:
   - {id: long, action: exec, run: [/bin/sleep, "3600"], needs: [pay], timeout: 1h}
   - {id: note, action: exec, run: [/bin/true], needs: [pay], timeout: 10s}
   - {id: bad, action: exec, run: [/bin/false], needs: [note], timeout: 10s, on_failure: ask}
+  - {id: tax, action: boot, machine: tax, needs: [fence], timeout: 60s}
 YAML
 cat > "$work/osaka/runbooks/z-over.yaml" <<'YAML'
 apiVersion: lifeboat/v1
@@ -66,6 +72,7 @@ steps:
 YAML
 lb_pair_start
 tokyo vm run pay > /dev/null
+tokyo vm run tax > /dev/null
 tokyo vm run crm-1 > /dev/null
 acked() { tokyo status --json | jq -e 'all(.groups[]; .points_acked >= 2)' > /dev/null; }
 lb_wait_for 60 "points of both groups" acked
@@ -240,10 +247,10 @@ done < <(timeout 200 "$build/tests/tui_live" agent "$bin/lifeboat" --socket "$wo
 
 # ---- random keys
 
-say "${LB_KEYS:-20000} random keys"
+say "${LB_KEYS:-26000} random keys"
 starts() { cat "$work"/*/log | grep -c "comp=agent ev=started"; }
 before=$(starts)
-"$build/tests/tui_live_keys" "$work/osaka/s" "$work/tokyo/s" "${LB_KEYS:-20000}" ${LB_SEED:-}
+"$build/tests/tui_live_keys" "$work/osaka/s" "$work/tokyo/s" "${LB_KEYS:-26000}" ${LB_SEED:-}
 osaka status > /dev/null
 tokyo status > /dev/null
 [ "$(starts)" = "$before" ] || lb_fail "an agent died under the keys and was started anew"
